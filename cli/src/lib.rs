@@ -1,0 +1,1 @@
+//! The weir binary: one file per verb.

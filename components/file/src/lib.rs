@@ -1,0 +1,1 @@
+//! The file source and sink and the stdin source.

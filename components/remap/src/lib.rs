@@ -1,0 +1,1 @@
+//! The filter, remap and dedupe transforms.

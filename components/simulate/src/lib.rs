@@ -1,0 +1,1 @@
+//! The generate source: seeded, realistic events.

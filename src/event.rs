@@ -1,0 +1,208 @@
+//! Events, and the batches they travel in.
+//!
+//! An [`Event`] is one record: a [`Body`] that stays the bytes it came as until a node looks inside,
+//! its [`Position`] in its origin, and its time. Everything that is the same for many events (origin,
+//! receipt, watermark) lives on the [`Batch`]. This module knows nothing of graphs or components.
+
+mod batch;
+
+pub use batch::{Batch, Rejected, Verdict};
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use vrl::value::Value;
+
+/// A place in an origin's log: a Kafka offset, a byte or line offset in a file, a log offset.
+///
+/// Commits are exclusive: committing `p` says that every event *below* `p` is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The position right behind this one.
+    pub fn next(self) -> Position {
+        Position(self.0 + 1)
+    }
+}
+
+/// Milliseconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// Before every event: the watermark of a lane that has seen none.
+    pub const MIN: Timestamp = Timestamp(i64::MIN);
+}
+
+/// How the raw bytes of a body are to be read when a node looks inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// One JSON document (RFC 8259).
+    Json,
+    /// UTF-8 text; nodes see `{"message": <text>}`.
+    Text,
+    /// Any bytes; nodes see `{"message": <bytes>}`.
+    Raw,
+}
+
+/// What an event says.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// As it came, not looked at or not changed. An event nobody changes leaves byte for byte.
+    Raw(Bytes, Codec),
+    /// Taken apart. `Value::Null` is a Kafka tombstone: a record without a value.
+    Parsed(Value),
+}
+
+impl Body {
+    /// Bytes this body holds in memory, for the memory budget; for a parsed body an estimate.
+    pub fn size(&self) -> usize {
+        match self {
+            Body::Raw(bytes, _) => bytes.len(),
+            Body::Parsed(value) => value_size(value),
+        }
+    }
+}
+
+fn value_size(value: &Value) -> usize {
+    const NODE: usize = size_of::<Value>();
+    NODE + match value {
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Object(map) => map.iter().map(|(key, value)| NODE + key.len() + value_size(value)).sum(),
+        Value::Array(items) => items.iter().map(value_size).sum(),
+        _ => 0,
+    }
+}
+
+/// What few events carry, kept behind one pointer.
+#[derive(Debug, Clone, Default)]
+pub struct Meta {
+    /// The record's key, as Kafka has it.
+    pub key: Option<Bytes>,
+    /// The record's headers, in order; names may repeat.
+    pub headers: Vec<(String, Option<Bytes>)>,
+    /// On an `errors` port: why the event is there.
+    pub error: Option<Arc<Reason>>,
+}
+
+/// Why an event was rejected, by whom, and what went wrong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Id of the node that rejected the event.
+    pub node: String,
+    /// A stable word for the class of error, such as `invalid_json` or `message_too_large`.
+    pub code: &'static str,
+    /// The text for people.
+    pub message: String,
+}
+
+/// Which child of its record an event is: the child index at each 1-to-n step, folded into one number.
+///
+/// `0` is the record itself. Two children of one record never share an ordinal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ordinal(pub u128);
+
+impl Ordinal {
+    /// Bits of one step: node (16) and child index (16).
+    const STEP: u32 = 32;
+
+    /// The ordinal of child `index` that node number `node` (1-based) makes of this event; `None` when the
+    /// path is longer than four 1-to-n steps or an index does not fit, which the caller rejects.
+    pub fn child(self, node: u16, index: usize) -> Option<Ordinal> {
+        let index = u16::try_from(index).ok()?;
+        if node == 0 || self.0.leading_zeros() < Self::STEP {
+            return None;
+        }
+        Some(Ordinal(self.0 << Self::STEP | u128::from(node) << 16 | u128::from(index)))
+    }
+}
+
+/// One record on its way through the graph.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What it says.
+    pub body: Body,
+    /// Where it stands in its origin.
+    pub position: Position,
+    /// Which child of that record it is.
+    pub ordinal: Ordinal,
+    /// When it happened, as the source knows: the Kafka record's timestamp, the generated time.
+    pub time: Timestamp,
+    /// Key, headers and error, where there are any.
+    pub meta: Option<Box<Meta>>,
+}
+
+impl Event {
+    /// An event without key and headers.
+    pub fn new(body: Body, position: Position, time: Timestamp) -> Self {
+        Event { body, position, ordinal: Ordinal::default(), time, meta: None }
+    }
+
+    /// The record's key.
+    pub fn key(&self) -> Option<&Bytes> {
+        self.meta.as_ref()?.key.as_ref()
+    }
+
+    /// The record's headers.
+    pub fn headers(&self) -> &[(String, Option<Bytes>)] {
+        self.meta.as_ref().map_or(&[], |meta| &meta.headers)
+    }
+
+    /// Bytes this event holds, for the memory budget.
+    pub fn size(&self) -> usize {
+        let meta = self.meta.as_ref().map_or(0, |meta| {
+            let headers: usize = meta.headers.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Bytes::len)).sum();
+            meta.key.as_ref().map_or(0, Bytes::len) + headers
+        });
+        size_of::<Event>() + self.body.size() + meta
+    }
+}
+
+/// A source's partition: where events come from and to where positions are committed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OriginId {
+    /// Id of the source node in the graph.
+    pub node: String,
+    /// The log the positions count in: a Kafka topic, a file's path, or the node's id.
+    pub log: String,
+    /// Partition number within the log; 0 where a log has one.
+    pub partition: i32,
+    /// Which metadata events of this origin show to VRL.
+    pub kind: OriginKind,
+}
+
+/// What kind of log an origin is; decides the metadata names in VRL (`%kafka.topic`, `%file.path`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OriginKind {
+    /// `%kafka.{topic,partition,offset,key,headers,timestamp}`.
+    Kafka,
+    /// `%file.{path,offset}`.
+    File,
+    /// No metadata of its own.
+    Other,
+}
+
+/// Identifies an event for good: the same record gives the same id in every run, and two children of one
+/// record never share one. Sinks use it so that a replay does not duplicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId<'a> {
+    /// Where the record came from.
+    pub origin: &'a OriginId,
+    /// Where it stands there.
+    pub position: Position,
+    /// Which child of the record.
+    pub ordinal: Ordinal,
+}
+
+impl std::fmt::Display for EventId<'_> {
+    /// `node/log/partition/position`, then `.ordinal` in hexadecimal for a child.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let OriginId { node, log, partition, .. } = self.origin;
+        write!(f, "{node}/{log}/{partition}/{}", self.position.0)?;
+        match self.ordinal.0 {
+            0 => Ok(()),
+            ordinal => write!(f, ".{ordinal:x}"),
+        }
+    }
+}

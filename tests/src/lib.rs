@@ -1,0 +1,1 @@
+//! End-to-end tests, embedded and against real servers.
