@@ -9,6 +9,7 @@ pub mod config;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod state;
 
 pub use error::{Error, ErrorKind, Result};
 

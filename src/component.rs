@@ -1,0 +1,23 @@
+//! What a component author implements.
+//!
+//! A component is a config struct (`Deserialize + JsonSchema + deny_unknown_fields`, one doc comment per
+//! field with unit and default) that implements [`SourceConfig`], [`TransformConfig`] or [`SinkConfig`].
+//! `check` is pure and reports every problem; `build` makes clients but spawns nothing; `run` owns the
+//! loop. The graph owns everything else: lanes, receipts, books, retry of a failed batch, shutdown.
+
+mod context;
+mod problems;
+mod registry;
+mod sink;
+mod source;
+mod transform;
+
+pub use context::{BuildContext, Trouble};
+pub use problems::{Problem, Problems, Severity};
+pub use registry::{Component, Kind, components};
+pub use sink::{Sink, SinkConfig};
+pub use source::{LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig};
+pub use transform::{Output, Stateful, Transform, TransformConfig};
+
+/// Makes a `Result<Box<dyn ...>>`-returning trait method async; re-exported for component crates.
+pub use async_trait::async_trait;

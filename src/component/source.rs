@@ -1,0 +1,166 @@
+//! Sources: they open an origin per partition; the graph runs a lane over each.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use super::{BuildContext, Problems};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, OriginId, Position};
+
+/// A source's options.
+#[typetag::deserialize(tag = "type")]
+#[async_trait]
+pub trait SourceConfig: Debug + Send + Sync {
+    /// Reports every problem of the options that their types cannot express.
+    fn check(&self, _problems: &mut Problems) {}
+
+    /// Whether two runs over the same input read the same events in the same order, and then end.
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+
+    /// Makes the source. It need not reach its peer yet.
+    async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>>;
+}
+
+/// A source at work.
+#[async_trait]
+pub trait Source: Send {
+    /// Opens lanes as partitions come and go. Returns when there is nothing more to read (bounded
+    /// sources) and all its lanes have ended, or soon after [`Lanes::stopping`] resolves.
+    async fn run(self: Box<Self>, lanes: Lanes) -> Result<()>;
+}
+
+/// How much one read may return.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// Events at most.
+    pub events: usize,
+    /// Bytes at most, except that a single larger event is returned alone.
+    pub bytes: usize,
+}
+
+/// What a read gave.
+#[derive(Debug)]
+pub enum Read {
+    /// At least one event, in order of position. Positions rise within an origin; gaps are fine.
+    Events(Vec<Event>),
+    /// There is no more and never will be.
+    End,
+}
+
+/// One partition of a source: a log with positions.
+#[async_trait]
+pub trait Origin: Send {
+    /// Its identity.
+    fn id(&self) -> Arc<OriginId>;
+
+    /// Waits for events. Cancel-safe: a read that is dropped while waiting loses nothing.
+    async fn read(&mut self, limit: ReadLimit) -> Result<Read>;
+
+    /// Every event below `position` is settled: remember it, so that a restart begins there.
+    async fn commit(&mut self, position: Position) -> Result<()>;
+
+    /// The next read begins at `position`.
+    async fn seek(&mut self, position: Position) -> Result<()>;
+
+    /// How many events of the log are still to be read, where that is known, for the lag metric.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+
+    /// Every event was read and settled under `--once`: the next run begins anew.
+    async fn complete(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A request to run a lane, as the graph receives it.
+pub(crate) struct OpenLane {
+    pub origin: Box<dyn Origin>,
+    pub stop: watch::Receiver<Option<Duration>>,
+    pub ended: watch::Sender<Option<LaneEnd>>,
+}
+
+/// How a lane ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LaneEnd {
+    /// All that was read is settled and committed.
+    Clean,
+    /// Something was left unsettled; it will be read again by whoever reads next.
+    Unsettled,
+    /// The origin gave an error.
+    Broken(String),
+}
+
+/// A source's way to the graph.
+#[derive(Clone)]
+pub struct Lanes {
+    pub(crate) open: mpsc::Sender<OpenLane>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Lanes {
+    /// Starts a lane over `origin`.
+    pub async fn open(&self, origin: Box<dyn Origin>) -> Result<LaneHandle> {
+        let (lane, handle) = Self::request(origin);
+        self.open.send(lane).await.map_err(|_| gone())?;
+        Ok(handle)
+    }
+
+    /// The same from a thread outside the runtime, such as a client library's rebalance callback.
+    pub fn open_blocking(&self, origin: Box<dyn Origin>) -> Result<LaneHandle> {
+        let (lane, handle) = Self::request(origin);
+        self.open.blocking_send(lane).map_err(|_| gone())?;
+        Ok(handle)
+    }
+
+    fn request(origin: Box<dyn Origin>) -> (OpenLane, LaneHandle) {
+        let (stop, stop_seen) = watch::channel(None);
+        let (ended, end_seen) = watch::channel(None);
+        (OpenLane { origin, stop: stop_seen, ended }, LaneHandle { stop, ended: end_seen })
+    }
+
+    /// Resolves when the graph is to stop. The graph drains the lanes itself; the source then returns.
+    pub async fn stopping(&self) {
+        let mut stopping = self.stopping.clone();
+        // An error means the graph is gone, which is stopping, too.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    }
+
+    /// Whether the graph is to stop, for loops outside the runtime.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow() || self.stopping.has_changed().is_err()
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Internal, "open lane", "the graph has stopped")
+}
+
+/// A running lane, as its source sees it. Dropping the handle leaves the lane running.
+pub struct LaneHandle {
+    stop: watch::Sender<Option<Duration>>,
+    ended: watch::Receiver<Option<LaneEnd>>,
+}
+
+impl LaneHandle {
+    /// Asks the lane to read no more and to settle and commit what it has, for at most `limit`.
+    pub fn stop(&self, limit: Duration) {
+        // Fails only when the lane has ended.
+        let _ = self.stop.send(Some(limit));
+    }
+
+    /// Waits for the lane's end. `Ok(true)`: everything it read is settled and committed.
+    pub async fn ended(&mut self) -> Result<bool> {
+        match self.ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(LaneEnd::Clean)) => Ok(true),
+            Ok(Some(LaneEnd::Broken(why))) => Err(Error::new(ErrorKind::Unavailable, "read", why.clone())),
+            _ => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! From YAML to a checked graph.
+
+mod units;
+
+pub use units::{ByteSize, Span};

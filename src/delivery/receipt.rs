@@ -1,0 +1,171 @@
+//! Receipts: who still holds a batch, and how it ended.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::MemoryPermit;
+
+/// How an event ended, from best to worst; a batch ends as its worst event did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// A node ended it, as intended.
+    Filtered = 0,
+    /// Durable at the sink that took it.
+    Delivered = 1,
+    /// Held in state; settled when its epoch is durable.
+    Absorbed = 2,
+    /// Durably among the dead letters.
+    DeadLettered = 3,
+    /// None of these: it has to be read again.
+    Failed = 4,
+}
+
+impl Outcome {
+    fn from_severity(severity: u8) -> Outcome {
+        match severity {
+            0 => Outcome::Filtered,
+            1 => Outcome::Delivered,
+            2 => Outcome::Absorbed,
+            3 => Outcome::DeadLettered,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// One holder's share of a batch. Clone it for every branch; resolve each clone exactly once.
+#[derive(Debug)]
+pub struct Receipt {
+    shared: Arc<Shared>,
+    resolved: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    batch: u64,
+    worst: AtomicU8,
+    settlements: Arc<Settlements>,
+    /// Memory the batch may use; given back when the batch is settled.
+    _permit: Option<MemoryPermit>,
+}
+
+impl Receipt {
+    /// The first receipt of batch number `batch`; its end is told to `settlements`.
+    pub fn new(batch: u64, settlements: Arc<Settlements>, permit: Option<MemoryPermit>) -> Receipt {
+        let worst = AtomicU8::new(Outcome::Filtered as u8);
+        Receipt { shared: Arc::new(Shared { batch, worst, settlements, _permit: permit }), resolved: false }
+    }
+
+    /// A receipt that nobody listens to, for tests of single components.
+    pub fn detached() -> Receipt {
+        Receipt::new(0, Arc::default(), None)
+    }
+
+    /// This holder is done with its share.
+    pub fn resolve(mut self, outcome: Outcome) {
+        self.note(outcome);
+        self.resolved = true;
+    }
+
+    /// Notes an outcome for part of the batch without giving the share back.
+    pub fn note(&self, outcome: Outcome) {
+        // Relaxed: the last drop of the Arc orders these before the read in `Shared::drop`.
+        self.shared.worst.fetch_max(outcome as u8, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Receipt {
+    fn clone(&self) -> Self {
+        Receipt { shared: self.shared.clone(), resolved: false }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if !self.resolved {
+            self.note(Outcome::Failed);
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let outcome = Outcome::from_severity(*self.worst.get_mut());
+        self.settlements.push(Settled { batch: self.batch, outcome });
+    }
+}
+
+/// A batch came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The number given to [`Receipt::new`].
+    pub batch: u64,
+    /// The worst outcome of its events.
+    pub outcome: Outcome,
+}
+
+/// Where the settled batches of one lane are told. Bounded by the batches in flight.
+#[derive(Debug, Default)]
+pub struct Settlements {
+    settled: Mutex<Vec<Settled>>,
+    changed: Notify,
+}
+
+impl Settlements {
+    fn push(&self, settled: Settled) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).push(settled);
+        self.changed.notify_one();
+    }
+
+    /// Takes what was settled since the last call, in the order of settling.
+    pub fn take(&self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until something was settled since the last [`Settlements::take`].
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(act: impl FnOnce(Receipt)) -> Vec<Settled> {
+        let settlements = Arc::new(Settlements::default());
+        act(Receipt::new(7, settlements.clone(), None));
+        settlements.take()
+    }
+
+    #[test]
+    fn settles_once_with_the_worst_outcome_after_the_last_clone() {
+        let result = settled(|first| {
+            let second = first.clone();
+            first.resolve(Outcome::DeadLettered);
+            second.resolve(Outcome::Delivered);
+        });
+        assert_eq!(result, [Settled { batch: 7, outcome: Outcome::DeadLettered }]);
+    }
+
+    #[test]
+    fn a_clone_dropped_unresolved_fails_the_batch() {
+        let result = settled(|first| {
+            drop(first.clone());
+            first.resolve(Outcome::Delivered);
+        });
+        assert_eq!(result, [Settled { batch: 7, outcome: Outcome::Failed }]);
+    }
+
+    #[test]
+    fn nothing_is_settled_while_a_clone_lives() {
+        let settlements = Arc::new(Settlements::default());
+        let first = Receipt::new(1, settlements.clone(), None);
+        first.clone().resolve(Outcome::Delivered);
+        assert!(settlements.take().is_empty());
+        first.resolve(Outcome::Filtered);
+        assert_eq!(settlements.take().len(), 1);
+    }
+}
