@@ -5,7 +5,9 @@
 //! receipt, watermark) lives on the [`Batch`]. This module knows nothing of graphs or components.
 
 mod batch;
+pub mod json;
 
+pub(crate) use batch::panic_text;
 pub use batch::{Batch, Rejected, Verdict};
 
 use std::sync::Arc;
