@@ -105,9 +105,12 @@ maven_jars() {
     part=$JARS.part
     rm -rf "$part"
     # -U: Maven remembers a look-up that failed, for a day
-    mvn --batch-mode --quiet -Dstyle.color=never -U --file "$pom" \
+    if ! mvn --batch-mode --quiet -U --file "$pom" \
       org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-      -DincludeScope=runtime -DoutputDirectory="$part" >&2 || fail "Maven could not fetch the jars named in $pom"
+      -DincludeScope=runtime -DoutputDirectory="$part" &>"$JARS.log"; then
+      cat "$JARS.log" >&2
+      fail "Maven could not fetch the jars named in $pom"
+    fi
     mv "$part" "$JARS"
   fi
   exec {lock}>&-

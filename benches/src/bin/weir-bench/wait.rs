@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::{Broker, Result};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Args)]
 pub(crate) struct Wait {
@@ -52,8 +52,19 @@ pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32
     if partitions.is_empty() { Err(format!("topic {topic} does not exist").into()) } else { Ok(partitions) }
 }
 
-/// Each partition's next offset, asked for in one request.
+/// Each partition's next offset. A topic that is a moment old has no leaders yet, so an error is asked again for a while.
 pub(crate) fn end_offsets(consumer: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<Vec<(i32, i64)>> {
+    let started = Instant::now();
+    loop {
+        match ask_end_offsets(consumer, topic, partitions) {
+            Err(_) if started.elapsed() < TIMEOUT => drop(consumer.poll(Duration::from_millis(100))),
+            answer => return answer,
+        }
+    }
+}
+
+/// All partitions in one request.
+fn ask_end_offsets(consumer: &BaseConsumer, topic: &str, partitions: &[i32]) -> Result<Vec<(i32, i64)>> {
     let mut query = TopicPartitionList::new();
     for &partition in partitions {
         // in place of a time: the end
