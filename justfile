@@ -24,9 +24,9 @@ bench *args:
     scripts/setup bench
     benches/pipelines/run {{ args }}
 
-# seeded simulation: kills, reorderings and torn writes, more schedules than a test run takes
-campaign schedules="20000":
-    WEIR_SCHEDULES={{ schedules }} cargo test --release -p weir-simulate -- --nocapture
+# the seeded simulation at length: many more schedules than a test run takes, from a seed of your choice
+campaign schedules="100000" seed="0":
+    WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release -p weir --lib simulator -- --nocapture
 
 # the API documentation, with warnings as errors
 docs:
