@@ -5,8 +5,10 @@
 //! receipt, watermark) lives on the [`Batch`]. This module knows nothing of graphs or components.
 
 mod batch;
+pub mod encode;
 
 pub use batch::{Batch, Rejected, Verdict};
+pub use encode::{EncodeError, Encoding};
 
 use std::sync::Arc;
 
