@@ -9,7 +9,10 @@ pub mod config;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod graph;
+pub mod script;
 pub mod state;
+pub mod telemetry;
 
 pub use error::{Error, ErrorKind, Result};
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::Value;
 
-use super::{Body, Codec};
+use super::{Body, Codec, json};
 
 /// What an event looks like outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
@@ -39,8 +39,8 @@ impl EncodeError {
         EncodeError { code: "no_message", message: format!("{why}; use encoding: json or set .message before") }
     }
 
-    fn invalid_json(why: impl std::fmt::Display) -> EncodeError {
-        EncodeError { code: "invalid_json", message: format!("the event is not a json document: {why}") }
+    fn invalid_json(why: json::JsonError) -> EncodeError {
+        EncodeError { code: "invalid_json", message: why.to_string() }
     }
 
     fn invalid_utf8() -> EncodeError {
@@ -62,18 +62,18 @@ impl Encoding {
             (Encoding::Json, Body::Raw(bytes, _)) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| EncodeError::invalid_utf8())?;
                 out.extend_from_slice(b"{\"message\":");
-                write_json(&Value::from(text), out);
+                json::write(&Value::from(text), out);
                 out.push(b'}');
                 Ok(())
             }
             (Encoding::Json, Body::Parsed(value)) => {
-                write_json(value, out);
+                json::write(value, out);
                 Ok(())
             }
             (Encoding::Text, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
             (Encoding::Text | Encoding::Raw, Body::Parsed(value)) => self.put_message(value, out),
             (Encoding::Text, Body::Raw(bytes, Codec::Json)) => {
-                let value: Value = serde_json::from_slice(bytes).map_err(EncodeError::invalid_json)?;
+                let value = json::parse(bytes).map_err(EncodeError::invalid_json)?;
                 self.put_message(&value, out)
             }
         }
@@ -84,8 +84,9 @@ impl Encoding {
     pub fn encode_line(self, body: &Body, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match (self, body) {
             (Encoding::Json, Body::Raw(bytes, Codec::Json)) if memchr::memchr(b'\n', bytes).is_some() => {
-                let start = out.len();
-                compact(bytes, out).inspect_err(|_| out.truncate(start))?;
+                // Only in a valid document is every raw newline whitespace.
+                json::check(bytes).map_err(EncodeError::invalid_json)?;
+                out.extend_from_slice(&json::compact(bytes));
             }
             _ => self.encode(body, out)?,
         }
@@ -109,7 +110,7 @@ impl Encoding {
                 _ => put_text(&text.coerce_to_bytes(), out),
             },
             Some(other) => {
-                write_json(other, out);
+                json::write(other, out);
                 Ok(())
             }
         }
@@ -119,30 +120,6 @@ impl Encoding {
 fn put_text(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     std::str::from_utf8(bytes).map_err(|_| EncodeError::invalid_utf8())?;
     out.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// Seam: becomes `super::json::write`.
-fn write_json(value: &Value, out: &mut Vec<u8>) {
-    // Writing a Value into memory cannot fail: its keys are strings and its floats are not NaN.
-    let _never = serde_json::to_writer(out, value);
-}
-
-/// Seam: becomes `super::json::compact`. Leaves out whitespace between tokens.
-fn compact(document: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut in_string = false;
-    let mut escaped = false;
-    for &byte in document {
-        match byte {
-            b'\n' if in_string => return Err(EncodeError::invalid_json("a string holds a raw newline")),
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b' ' | b'\t' | b'\r' | b'\n' if !in_string => continue,
-            _ => {}
-        }
-        out.push(byte);
-    }
     Ok(())
 }
 
@@ -177,7 +154,7 @@ mod tests {
         let odd = br#"{ "a" : 1.50, "a":"\u0041" }"#;
         assert_eq!(line(Encoding::Json, &raw(odd, Codec::Json)).unwrap().as_bytes(), [&odd[..], b"\n"].concat());
         let spread = b"{\n  \"a b\": \"c \\\" d\",\r\n\t\"e\": [ 1 ]\n}\n";
-        assert_eq!(line(Encoding::Json, &raw(spread, Codec::Json)).unwrap(), "{\"a b\":\"c \\\" d\",\"e\":[1]}\n");
+        assert_eq!(line(Encoding::Json, &raw(spread, Codec::Json)).unwrap(), "{  \"a b\": \"c \\\" d\",\r\t\"e\": [ 1 ]}\n");
         assert_eq!(line(Encoding::Json, &raw(b"\"a\nb\"", Codec::Json)), Err("invalid_json"));
     }
 
