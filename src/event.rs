@@ -5,6 +5,7 @@
 //! receipt, watermark) lives on the [`Batch`]. This module knows nothing of graphs or components.
 
 mod batch;
+pub mod json;
 
 pub use batch::{Batch, Rejected, Verdict};
 

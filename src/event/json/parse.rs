@@ -1,0 +1,196 @@
+//! From checked bytes to VRL values.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memchr2;
+use vrl::value::{KeyString, ObjectMap, Value};
+
+use super::{JsonError, JsonErrorKind, MAX_DEPTH, check};
+
+/// Checks a document and takes all of it apart. Strings without escapes share the memory of `doc`.
+pub fn parse(doc: &Bytes) -> Result<Value, JsonError> {
+    check(doc)?;
+    parse_range(doc, 0..doc.len())
+}
+
+/// Takes apart one value of a document that [`scan`](super::scan) has accepted, where it found it.
+///
+/// On bytes that were not checked it may accept what is not JSON, or fail; it never panics.
+pub fn parse_range(doc: &Bytes, range: Range<usize>) -> Result<Value, JsonError> {
+    let mut parser = Parser { doc, at: range.start, end: range.end.min(doc.len()), depth: 0 };
+    parser.value()
+}
+
+/// The text of a checked string, as the document spells it between the quotes, or unescaped.
+pub(crate) fn string_at(doc: &Bytes, range: Range<usize>) -> Option<Bytes> {
+    let mut parser = Parser { doc, at: range.start, end: range.end.min(doc.len()), depth: 0 };
+    parser.string().ok()
+}
+
+/// Whether a value is the same when it has been written as JSON and read again: no timestamp, no bytes that are
+/// not text, no number that changes.
+pub(crate) fn same_after_json(value: &Value) -> bool {
+    match value {
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).is_ok(),
+        Value::String(_) | Value::Integer(_) | Value::Boolean(_) | Value::Null => true,
+        Value::Float(number) => {
+            let mut spelled = Vec::with_capacity(24);
+            super::write(value, &mut spelled);
+            serde_json::from_slice::<f64>(&spelled).is_ok_and(|read| read.to_bits() == number.to_bits())
+        }
+        Value::Object(map) => map.values().all(same_after_json),
+        Value::Array(items) => items.iter().all(same_after_json),
+        Value::Timestamp(_) | Value::Regex(_) => false,
+    }
+}
+
+struct Parser<'a> {
+    doc: &'a Bytes,
+    at: usize,
+    end: usize,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn value(&mut self) -> Result<Value, JsonError> {
+        match self.token() {
+            b'"' => Ok(Value::Bytes(self.string()?)),
+            b'{' => self.nested(Self::object),
+            b'[' => self.nested(Self::array),
+            b't' => Ok(self.literal(4, Value::Boolean(true))),
+            b'f' => Ok(self.literal(5, Value::Boolean(false))),
+            b'n' => Ok(self.literal(4, Value::Null)),
+            b'-' | b'0'..=b'9' => self.number(),
+            _ => self.fail(JsonErrorKind::ExpectedValue),
+        }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, JsonError>) -> Result<Value, JsonError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.fail(JsonErrorKind::TooDeep);
+        }
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn object(&mut self) -> Result<Value, JsonError> {
+        let mut map = ObjectMap::new();
+        self.at += 1;
+        while self.token() == b'"' {
+            let key = self.key()?;
+            if self.token() != b':' {
+                return self.fail(JsonErrorKind::ExpectedColon);
+            }
+            self.at += 1;
+            let value = self.value()?;
+            map.insert(key, value);
+            if self.token() != b',' {
+                break;
+            }
+            self.at += 1;
+        }
+        if self.token() != b'}' {
+            return self.fail(JsonErrorKind::ExpectedCommaOrBrace);
+        }
+        self.at += 1;
+        Ok(Value::Object(map))
+    }
+
+    fn array(&mut self) -> Result<Value, JsonError> {
+        let mut items = Vec::new();
+        self.at += 1;
+        while self.token() != b']' {
+            items.push(self.value()?);
+            match self.token() {
+                b',' => self.at += 1,
+                b']' => {}
+                _ => return self.fail(JsonErrorKind::ExpectedCommaOrBracket),
+            }
+        }
+        self.at += 1;
+        Ok(Value::Array(items))
+    }
+
+    fn key(&mut self) -> Result<KeyString, JsonError> {
+        let key = self.string()?;
+        match std::str::from_utf8(&key) {
+            Ok(key) => Ok(KeyString::from(key)),
+            Err(_) => self.fail(JsonErrorKind::InvalidUtf8),
+        }
+    }
+
+    /// The string that begins at `self.at`: a piece of the document, or a copy where something is escaped.
+    fn string(&mut self) -> Result<Bytes, JsonError> {
+        let quote = self.at;
+        let start = quote + 1;
+        let mut from = start;
+        let mut escaped = false;
+        loop {
+            let rest = self.doc.get(from..self.end).unwrap_or_default();
+            let Some(found) = memchr2(b'"', b'\\', rest) else { return self.fail(JsonErrorKind::UnclosedString) };
+            if rest[found] == b'"' {
+                self.at = from + found + 1;
+                break;
+            }
+            escaped = true;
+            from += found + 2;
+        }
+        if !escaped {
+            return Ok(self.doc.slice(start..self.at - 1));
+        }
+        match serde_json::from_slice::<String>(&self.doc[quote..self.at]) {
+            Ok(text) => Ok(Bytes::from(text)),
+            Err(_) => self.fail(JsonErrorKind::InvalidEscape),
+        }
+    }
+
+    fn number(&mut self) -> Result<Value, JsonError> {
+        let rest = self.doc.get(self.at..self.end).unwrap_or_default();
+        let length = rest
+            .iter()
+            .position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+            .unwrap_or(rest.len());
+        let spelled = &rest[..length];
+        let (negative, digits) = match spelled {
+            [b'-', digits @ ..] => (true, digits),
+            digits => (false, digits),
+        };
+        // Eighteen digits fit an i64 whatever they are. `-0` is a float.
+        let plain = digits.len() <= 18 && digits.iter().all(u8::is_ascii_digit) && !(negative && digits == b"0");
+        let value = if plain {
+            let number = digits.iter().fold(0i64, |number, digit| number * 10 + i64::from(digit - b'0'));
+            Value::Integer(if negative { -number } else { number })
+        } else {
+            match serde_json::from_slice(spelled) {
+                Ok(value) => value,
+                Err(_) => return self.fail(JsonErrorKind::InvalidNumber),
+            }
+        };
+        self.at += length;
+        Ok(value)
+    }
+
+    fn literal(&mut self, length: usize, value: Value) -> Value {
+        self.at += length;
+        value
+    }
+
+    fn token(&mut self) -> u8 {
+        let rest = self.doc.get(self.at..self.end).unwrap_or_default();
+        for (skipped, byte) in rest.iter().enumerate() {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                self.at += skipped;
+                return *byte;
+            }
+        }
+        0
+    }
+
+    #[cold]
+    fn fail<T>(&self, kind: JsonErrorKind) -> Result<T, JsonError> {
+        Err(JsonError { offset: self.at, kind })
+    }
+}
