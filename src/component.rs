@@ -16,6 +16,7 @@ pub use context::{BuildContext, Trouble};
 pub use problems::{Problem, Problems, Severity};
 pub use registry::{Component, Kind, components};
 pub use sink::{Sink, SinkConfig};
+pub(crate) use source::{LaneEnd, OpenLane};
 pub use source::{LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig};
 pub use transform::{Output, Stateful, Transform, TransformConfig};
 

@@ -6,6 +6,7 @@
 
 mod books;
 mod ledger;
+pub mod log;
 mod memory;
 mod receipt;
 mod rejects;

@@ -7,6 +7,7 @@
 mod batch;
 pub mod json;
 
+pub(crate) use batch::panic_text;
 pub use batch::{Batch, Rejected, Verdict};
 
 use std::sync::Arc;

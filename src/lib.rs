@@ -9,6 +9,8 @@ pub mod config;
 pub mod delivery;
 pub mod error;
 pub mod event;
+pub mod graph;
+pub mod script;
 pub mod state;
 
 pub use error::{Error, ErrorKind, Result};

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{BuildContext, Problems};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, OriginId, Position};
+use crate::event::{Codec, Event, OriginId, Position};
 
 /// A source's options.
 #[typetag::deserialize(tag = "type")]
@@ -21,6 +21,11 @@ pub trait SourceConfig: Debug + Send + Sync {
     /// Whether two runs over the same input read the same events in the same order, and then end.
     fn is_deterministic(&self) -> bool {
         false
+    }
+
+    /// How the bodies of its events are to be read.
+    fn codec(&self) -> Codec {
+        Codec::Json
     }
 
     /// Makes the source. It need not reach its peer yet.

@@ -24,8 +24,6 @@ struct Entry {
 /// What settling made possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing: an earlier batch is still open.
-    Waiting,
     /// Every event below `position` is settled; `epoch` is the number of the last batch of them.
     Commit {
         /// Exclusive: the first position that is not settled.
@@ -51,38 +49,31 @@ impl Ledger {
         batch
     }
 
-    /// Enters how a batch ended, and says what follows. Batches forgotten by a rewind are ignored.
-    pub fn settle(&mut self, settled: Settled) -> Progress {
-        let Some(oldest) = self.open.front().map(|entry| entry.batch) else { return Progress::Waiting };
-        let Some(at) = settled.batch.checked_sub(oldest) else { return Progress::Waiting };
+    /// Enters how a batch ended. Batches forgotten by a rewind are ignored.
+    pub fn settle(&mut self, settled: Settled) {
+        let Some(oldest) = self.open.front().map(|entry| entry.batch) else { return };
         // Numbers in `open` are consecutive: entries only leave at the front, or all at once.
-        match usize::try_from(at).ok().and_then(|at| self.open.get_mut(at)) {
-            Some(entry) => entry.settled = Some(settled.outcome),
-            None => return Progress::Waiting,
+        let at = settled.batch.checked_sub(oldest).and_then(|at| usize::try_from(at).ok());
+        if let Some(entry) = at.and_then(|at| self.open.get_mut(at)) {
+            entry.settled = Some(settled.outcome);
         }
-        self.advance()
     }
 
-    fn advance(&mut self) -> Progress {
-        let mut progress = Progress::Waiting;
-        while let Some(Entry { batch, first, last, settled: Some(outcome) }) = self.open.front() {
-            if *outcome == Outcome::Failed {
-                // What was settled before this batch is committed first; the failure is seen at the next call.
-                if progress == Progress::Waiting {
-                    progress = Progress::Rewind { position: *first, until: *last };
+    /// What follows from what was entered; call until nothing does. Commits come before a rewind.
+    pub fn advance(&mut self) -> Option<Progress> {
+        let mut commit = None;
+        while let Some(&Entry { batch, first, last, settled: Some(outcome) }) = self.open.front() {
+            if outcome == Outcome::Failed {
+                if commit.is_none() {
                     self.open.clear();
+                    return Some(Progress::Rewind { position: first, until: last });
                 }
                 break;
             }
-            progress = Progress::Commit { position: last.next(), epoch: *batch };
+            commit = Some(Progress::Commit { position: last.next(), epoch: batch });
             self.open.pop_front();
         }
-        progress
-    }
-
-    /// Looks again without a new settlement: after a commit there may be a failure behind it.
-    pub fn poll(&mut self) -> Progress {
-        self.advance()
+        commit
     }
 
     /// Number of batches that are not settled in order.
@@ -110,19 +101,22 @@ mod tests {
     #[test]
     fn a_later_success_waits_for_an_earlier_batch() {
         let mut ledger = ledger_of(&[(0, 9), (10, 19), (20, 24)]);
-        assert_eq!(ledger.settle(ended(1, Outcome::Delivered)), Progress::Waiting);
-        let commit = Progress::Commit { position: Position(20), epoch: 1 };
-        assert_eq!(ledger.settle(ended(0, Outcome::Filtered)), commit);
-        assert_eq!(ledger.open_batches(), 1);
+        ledger.settle(ended(1, Outcome::Delivered));
+        assert_eq!(ledger.advance(), None);
+        ledger.settle(ended(0, Outcome::Filtered));
+        assert_eq!(ledger.advance(), Some(Progress::Commit { position: Position(20), epoch: 1 }));
+        assert_eq!((ledger.advance(), ledger.open_batches()), (None, 1));
     }
 
     #[test]
     fn a_failure_rewinds_to_its_own_first_position_after_earlier_commits() {
         let mut ledger = ledger_of(&[(0, 9), (10, 19), (20, 24)]);
-        assert_eq!(ledger.settle(ended(1, Outcome::Failed)), Progress::Waiting);
-        assert_eq!(ledger.settle(ended(0, Outcome::Delivered)), Progress::Commit { position: Position(10), epoch: 0 });
-        assert_eq!(ledger.poll(), Progress::Rewind { position: Position(10), until: Position(19) });
-        assert_eq!(ledger.settle(ended(2, Outcome::Delivered)), Progress::Waiting, "forgotten by the rewind");
+        ledger.settle(ended(1, Outcome::Failed));
+        ledger.settle(ended(0, Outcome::Delivered));
+        assert_eq!(ledger.advance(), Some(Progress::Commit { position: Position(10), epoch: 0 }));
+        assert_eq!(ledger.advance(), Some(Progress::Rewind { position: Position(10), until: Position(19) }));
+        ledger.settle(ended(2, Outcome::Delivered));
+        assert_eq!(ledger.advance(), None, "forgotten by the rewind");
         assert_eq!(ledger.open(Position(10), Position(19)), 3);
     }
 }

@@ -35,24 +35,6 @@ impl MemoryBudget {
         }
     }
 
-    /// Makes `permit` one for `bytes`: gives the rest back, or waits for more. The wait holds nothing, so
-    /// two lanes that both need more cannot block each other.
-    pub async fn resize(&self, permit: MemoryPermit, bytes: usize) -> MemoryPermit {
-        let MemoryPermit(mut held) = permit;
-        let units = self.units_of(bytes) as usize;
-        match held.num_permits() {
-            now if now == units => MemoryPermit(held),
-            now if now > units => {
-                drop(held.split(now - units));
-                MemoryPermit(held)
-            }
-            _ => {
-                drop(held);
-                self.acquire(bytes).await
-            }
-        }
-    }
-
     /// Bytes in use now.
     pub fn used(&self) -> u64 {
         (self.units as usize - self.free.available_permits().min(self.units as usize)) as u64 * UNIT as u64
@@ -79,16 +61,5 @@ mod tests {
         assert_eq!(budget.used(), budget.total());
         drop(all);
         assert_eq!(budget.used(), 0);
-    }
-
-    #[tokio::test]
-    async fn resizing_gives_back_what_is_not_needed() {
-        let budget = MemoryBudget::new(64 * 1024);
-        let permit = budget.acquire(32 * 1024).await;
-        let permit = budget.resize(permit, 1024).await;
-        assert_eq!(budget.used(), 1024);
-        let permit = budget.resize(permit, 2048).await;
-        assert_eq!(budget.used(), 2048);
-        drop(permit);
     }
 }

@@ -1,0 +1,98 @@
+//! A checked graph, as the runtime takes it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::component::{Kind, SinkConfig, SourceConfig, TransformConfig};
+
+/// A graph that passed every check. Nodes are in topological order.
+#[derive(Debug)]
+pub struct Graph {
+    /// Its name: metrics, state and dead letters bear it.
+    pub name: String,
+    /// Where the graph keeps positions, state and dead letters.
+    pub data_dir: PathBuf,
+    /// Bytes all batches in flight may hold together.
+    pub memory: u64,
+    /// Where events go that no node takes.
+    pub dead_letters: DeadLettersConfig,
+    /// Address of `/metrics`, `/health` and `/ready`.
+    pub telemetry: Option<std::net::SocketAddr>,
+    /// How long a stop may take to settle what is in flight.
+    pub drain: Duration,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// The graph's own tests.
+    pub tests: Vec<Test>,
+}
+
+/// Where dead letters go.
+#[derive(Debug, Clone)]
+pub struct DeadLettersConfig {
+    /// Folder; `None`: `dead-letters` in the graph's data folder.
+    pub path: Option<PathBuf>,
+    /// Bytes kept at most.
+    pub max_size: u64,
+}
+
+/// A node of the graph.
+#[derive(Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: String,
+    /// Source, transform or sink.
+    pub kind: Kind,
+    /// The `type:`.
+    pub component: String,
+    /// What it reads.
+    pub inputs: Vec<Input>,
+    /// Its options.
+    pub config: NodeConfig,
+}
+
+/// An edge into a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Number of the node that is read.
+    pub node: usize,
+    /// Which of its outputs.
+    pub port: Port,
+}
+
+/// An output of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// What passed.
+    Main,
+    /// What was rejected.
+    Errors,
+}
+
+/// A node's options, by kind.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the kinds")]
+pub enum NodeConfig {
+    Source(Box<dyn SourceConfig>),
+    Transform(Box<dyn TransformConfig>),
+    Sink(Box<dyn SinkConfig>),
+}
+
+/// One of the graph's own tests.
+#[derive(Debug)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// Bodies fed to each source.
+    pub feed: Vec<(String, Vec<TestBody>)>,
+    /// Bodies expected at each sink, in order.
+    pub expect: Vec<(String, Vec<TestBody>)>,
+}
+
+/// A body in a test.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TestBody {
+    /// As it is.
+    Text(String),
+    /// A JSON document.
+    Json(serde_json::Value),
+}

@@ -1,0 +1,22 @@
+//! The graph at work: lanes over origins, fused transforms, sinks at their ends.
+//!
+//! [`Route`] is what one lane runs: plain functions over batches, no task, no channel, no clock.
+//! [`Lane`] adds the ledger and says what to commit and when to rewind. Both are synchronous, so that the
+//! simulator can run them on any schedule; [`run`] is the shell that waits, reads, commits and stops.
+
+mod dead_letters;
+mod driver;
+mod lane;
+mod plan;
+mod route;
+mod runtime;
+#[cfg(test)]
+mod simulator;
+mod test_run;
+
+pub use dead_letters::{DeadLetter, read_dead_letters};
+pub use lane::{Lane, Step as LaneStep};
+pub use plan::{Plan, PlanNode};
+pub use route::{Node, Outgoing, Route};
+pub use runtime::{Report, RunOptions, Status, run};
+pub use test_run::{TestOutcome, run_tests};

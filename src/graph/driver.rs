@@ -1,0 +1,271 @@
+//! The shell around a [`Lane`]: it waits, reads, hands over and commits. No decision is made here that the
+//! simulator does not make, too.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::watch;
+
+use super::dead_letters::DeadLettersPort;
+use super::lane::{Lane, Step};
+use super::plan::origin_name;
+use super::route::Outgoing;
+use crate::component::{LaneEnd, Origin, Read, ReadLimit, Sink};
+use crate::delivery::MemoryBudget;
+use crate::event::Position;
+use crate::state::Clock;
+
+/// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
+/// the memory budget.
+pub(crate) const READ_LIMIT: ReadLimit = ReadLimit { events: 1024, bytes: 256 << 10 };
+/// Batches a lane may have open; beyond it, it waits for the oldest.
+const OPEN_BATCHES: usize = 256;
+/// First pause before reading again what failed; doubles up to the last, with jitter.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+const LAST_BACK_OFF: Duration = Duration::from_secs(10);
+
+/// What lanes share.
+pub(crate) struct Shared {
+    /// By node number; `None` where the node is no sink.
+    pub sinks: Vec<Option<Arc<dyn Sink>>>,
+    pub nodes: Vec<Arc<super::route::Node>>,
+    pub dead_letters: DeadLettersPort,
+    pub memory: MemoryBudget,
+    pub clock: Arc<dyn Clock>,
+    pub once: bool,
+}
+
+impl Shared {
+    /// Hands everything over; waits where a sink has no room.
+    pub async fn send(&self, outgoing: &mut Vec<Outgoing>) {
+        for item in outgoing.drain(..) {
+            match item {
+                Outgoing::Sink { sink, batch } => {
+                    self.nodes[sink].books.received(batch.events.len());
+                    if let Some(sink) = &self.sinks[sink] {
+                        sink.write(batch).await;
+                    }
+                }
+                // The port is only gone when the process is; the receipt's drop says failed.
+                Outgoing::DeadLetters { node, batch } => drop(self.dead_letters.send((node, batch)).await),
+            }
+        }
+    }
+}
+
+/// How long to pause after `failures` failures in a row: doubling, with full jitter above half.
+pub(crate) fn back_off(failures: u32) -> Duration {
+    let ceiling = FIRST_BACK_OFF.saturating_mul(1 << failures.min(16)).min(LAST_BACK_OFF);
+    ceiling.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+/// One lane at work.
+pub(crate) struct Driver {
+    pub lane: Lane,
+    pub origin: Box<dyn Origin>,
+    pub shared: Arc<Shared>,
+    stop: Stop,
+    outgoing: Vec<Outgoing>,
+    next: Position,
+    failures: u32,
+}
+
+/// Why the reading part of a lane is over.
+enum ReadingOver {
+    Ended,
+    Stopped(Duration),
+    Broken(String),
+}
+
+impl Driver {
+    pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop) -> Driver {
+        Driver { lane, origin, shared, stop, outgoing: Vec::new(), next: Position(0), failures: 0 }
+    }
+
+    /// Runs the lane to its end.
+    pub async fn run(mut self) -> LaneEnd {
+        let name = origin_name(self.lane.origin());
+        tracing::debug!(lane = &*name, "lane opened");
+        let end = loop {
+            match self.read_all().await {
+                ReadingOver::Broken(why) => break LaneEnd::Broken(why),
+                ReadingOver::Stopped(limit) => break self.drain(limit).await,
+                // A rewind while draining means there is more to read after all.
+                ReadingOver::Ended => match self.settle_all().await {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(end) => break end,
+                },
+            }
+        };
+        if end == LaneEnd::Clean && self.shared.once {
+            if let Err(error) = self.origin.complete().await {
+                return LaneEnd::Broken(error.to_string());
+            }
+        }
+        tracing::debug!(lane = &*name, ?end, "lane ended");
+        end
+    }
+
+    /// Reads and processes until there is no more, or a stop, or an error of the origin.
+    async fn read_all(&mut self) -> ReadingOver {
+        let settlements = self.lane.settlements();
+        loop {
+            if let Err(error) = self.settle().await {
+                return ReadingOver::Broken(error);
+            }
+            let careful = self.lane.is_careful_at(self.next);
+            let may_read =
+                if careful { self.lane.open_batches() == 0 } else { self.lane.open_batches() < OPEN_BATCHES };
+            let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
+            let read = tokio::select! {
+                biased;
+                limit = self.stop.wait() => return ReadingOver::Stopped(limit),
+                () = settlements.changed() => continue,
+                read = self.origin.read(limit), if may_read => read,
+            };
+            let events = match read {
+                Ok(Read::Events(events)) => events,
+                Ok(Read::End) => return ReadingOver::Ended,
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(lane = origin_name(self.lane.origin()), %error, "read failed, trying again");
+                    self.pause().await;
+                    continue;
+                }
+                Err(error) => return ReadingOver::Broken(error.to_string()),
+            };
+            let Some(last) = events.last() else { continue };
+            self.next = last.position.next();
+            let size = events.iter().map(crate::event::Event::size).sum();
+            let Driver { lane, shared, outgoing, stop, .. } = self;
+            let process_and_send = async {
+                let permit = shared.memory.acquire(size).await;
+                lane.process(events, Some(permit), outgoing);
+                shared.send(outgoing).await;
+            };
+            tokio::pin!(process_and_send);
+            // A sink that takes nothing must not keep the lane from stopping; what it has not taken fails.
+            tokio::select! {
+                () = &mut process_and_send => {}
+                limit = stop.wait() => {
+                    let _late = tokio::time::timeout(limit, process_and_send).await;
+                    return ReadingOver::Stopped(limit);
+                }
+            }
+        }
+    }
+
+    /// Does what the settlements so far ask for.
+    async fn settle(&mut self) -> Result<(), String> {
+        while let Some(step) = self.lane.settle() {
+            match step {
+                Step::Commit(position) => {
+                    self.failures = 0;
+                    if let Err(error) = self.origin.commit(position).await {
+                        // Committing later, or not at all, costs duplicates after a restart and nothing else.
+                        tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
+                    }
+                }
+                Step::Rewind(position) => {
+                    tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
+                    self.pause().await;
+                    self.origin.seek(position).await.map_err(|error| error.to_string())?;
+                    self.next = position;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.shared.clock.sleep(back_off(self.failures));
+        self.failures = self.failures.saturating_add(1);
+        tokio::select! {
+            () = pause => {}
+            _ = self.stop.wait() => {}
+        }
+    }
+
+    /// After the end of the origin: waits until all is settled.
+    async fn settle_all(&mut self) -> ControlFlow<LaneEnd> {
+        let settlements = self.lane.settlements();
+        loop {
+            let before = self.next;
+            if let Err(error) = self.settle().await {
+                return ControlFlow::Break(LaneEnd::Broken(error));
+            }
+            if self.next != before {
+                return ControlFlow::Continue(());
+            }
+            if self.lane.open_batches() == 0 {
+                return ControlFlow::Break(LaneEnd::Clean);
+            }
+            self.flush_sinks();
+            tokio::select! {
+                () = settlements.changed() => {}
+                limit = self.stop.wait() => return ControlFlow::Break(self.drain(limit).await),
+            }
+        }
+    }
+
+    /// Reads no more; settles and commits what it can within `limit`.
+    async fn drain(&mut self, limit: Duration) -> LaneEnd {
+        let settlements = self.lane.settlements();
+        let deadline = self.shared.clock.sleep(limit);
+        tokio::pin!(deadline);
+        self.flush_sinks();
+        loop {
+            // A failed batch is not read again here: it stays uncommitted for whoever reads next.
+            while let Some(step) = self.lane.settle() {
+                match step {
+                    Step::Rewind(_) => return LaneEnd::Unsettled,
+                    Step::Commit(position) => {
+                        if let Err(error) = self.origin.commit(position).await {
+                            tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
+                        }
+                    }
+                }
+            }
+            if self.lane.open_batches() == 0 {
+                return LaneEnd::Clean;
+            }
+            tokio::select! {
+                () = settlements.changed() => {}
+                () = &mut deadline => return LaneEnd::Unsettled,
+            }
+        }
+    }
+
+    /// Asks every sink to send out what it holds back; does not wait for it.
+    fn flush_sinks(&self) {
+        for sink in self.shared.sinks.iter().flatten().cloned() {
+            tokio::spawn(async move { sink.flush().await });
+        }
+    }
+}
+
+/// Who may stop a lane: its source (a revoked partition) and the graph (shutdown).
+pub(crate) struct Stop {
+    pub source: watch::Receiver<Option<Duration>>,
+    pub graph: watch::Receiver<Option<Duration>>,
+}
+
+impl Stop {
+    /// Resolves when the lane is to stop, with the limit for draining.
+    async fn wait(&mut self) -> Duration {
+        tokio::select! {
+            limit = asked(&mut self.source) => limit,
+            limit = asked(&mut self.graph) => limit,
+        }
+    }
+}
+
+async fn asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    let limit = stop.wait_for(Option::is_some).await.ok().and_then(|limit| *limit);
+    match limit {
+        Some(limit) => limit,
+        // Whoever could ask is gone without having asked.
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,123 @@
+//! A lane: one origin, the route behind it, and the ledger of what is settled.
+
+use std::sync::Arc;
+
+use super::route::{Node, Outgoing, Route};
+use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, Settlements};
+use crate::event::{Batch, Event, OriginId, Position, Timestamp};
+
+/// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
+/// what [`Lane::settle`] says.
+pub struct Lane {
+    origin: Arc<OriginId>,
+    source: Arc<Node>,
+    route: Route,
+    ledger: Ledger,
+    settlements: Arc<Settlements>,
+    watermark: Timestamp,
+    /// Set when a transform panicked: events up to here are processed one by one.
+    careful_until: Option<Position>,
+    panicked: bool,
+}
+
+/// What the lane's owner is to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Commit this position to the origin.
+    Commit(Position),
+    /// Seek the origin to this position and read again.
+    Rewind(Position),
+}
+
+impl Lane {
+    /// A lane over an origin of the source `source`.
+    pub fn new(origin: Arc<OriginId>, source: Arc<Node>, route: Route) -> Lane {
+        Lane {
+            origin,
+            source,
+            route,
+            ledger: Ledger::default(),
+            settlements: Arc::default(),
+            watermark: Timestamp::MIN,
+            careful_until: None,
+            panicked: false,
+        }
+    }
+
+    /// Takes events just read through the route. What leaves goes to `out`; the events' memory is given
+    /// back with `permit` when they are settled.
+    pub fn process(&mut self, events: Vec<Event>, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        let (first, last) = (first.position, last.position);
+        let number = self.ledger.open(first, last);
+        let receipt = Receipt::new(number, self.settlements.clone(), permit);
+        self.watermark = events.iter().map(|event| event.time).max().map_or(self.watermark, |t| t.max(self.watermark));
+        let books = &self.source.books;
+        books.received(events.len());
+        books.passed(events.len());
+        books.emitted(events.len());
+        for transform in self.route.stateful() {
+            transform.begin(number);
+        }
+        let batch = Batch { origin: self.origin.clone(), receipt, watermark: self.watermark, events };
+        let before = out.len();
+        if self.route.process(batch, out).is_err() {
+            // What the panicking batch had put out already is taken back with it.
+            out.truncate(before);
+            self.panicked = true;
+        }
+    }
+
+    /// Takes in what was settled; says what to do, one step at a time until `None`.
+    pub fn settle(&mut self) -> Option<Step> {
+        for settled in self.settlements.take() {
+            self.ledger.settle(settled);
+        }
+        match self.ledger.advance()? {
+            Progress::Commit { position, epoch } => {
+                for transform in self.route.stateful() {
+                    transform.commit(epoch);
+                }
+                Some(Step::Commit(position))
+            }
+            Progress::Rewind { position, until } => {
+                for transform in self.route.stateful() {
+                    transform.abort();
+                }
+                if std::mem::take(&mut self.panicked) {
+                    self.careful_until = Some(until);
+                }
+                Some(Step::Rewind(position))
+            }
+        }
+    }
+
+    /// Whether the next read may hold one event only, after everything before it is settled: a transform
+    /// panicked, and the event that makes it panic is to be found.
+    pub fn is_careful_at(&mut self, next: Position) -> bool {
+        if self.careful_until.is_some_and(|until| next > until) {
+            self.careful_until = None;
+        }
+        self.careful_until.is_some()
+    }
+
+    /// Batches that are not settled in order.
+    pub fn open_batches(&self) -> usize {
+        self.ledger.open_batches()
+    }
+
+    /// Where settled batches are told, to wait on.
+    pub fn settlements(&self) -> Arc<Settlements> {
+        self.settlements.clone()
+    }
+
+    /// The origin's identity.
+    pub fn origin(&self) -> &Arc<OriginId> {
+        &self.origin
+    }
+
+    /// The source node the lane belongs to.
+    pub fn source(&self) -> &Arc<Node> {
+        &self.source
+    }
+}

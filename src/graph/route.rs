@@ -1,0 +1,184 @@
+//! A route: all transforms behind one source, fused.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::component::{Output, Stateful, Transform, Trouble};
+use crate::delivery::{Books, Outcome, RejectedBatch};
+use crate::event::{Batch, Event, Meta, Reason, Rejected, panic_text};
+
+/// What all lanes share of a node.
+#[derive(Debug, Default)]
+pub struct Node {
+    /// Its id in the graph.
+    pub id: Arc<str>,
+    /// Its books.
+    pub books: Arc<Books>,
+    /// Why it cannot work, if so.
+    pub trouble: Trouble,
+}
+
+/// Where an edge leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A step of the same route.
+    Step(usize),
+    /// A sink, by its number in the plan.
+    Sink(usize),
+}
+
+/// One transform of a route.
+pub(crate) struct Step {
+    pub node: Arc<Node>,
+    pub transform: Transform,
+    pub next: Vec<Target>,
+    /// Who listens on the `errors` port; nobody: the dead letters.
+    pub errors: Vec<Target>,
+}
+
+/// What leaves a route.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A batch for a sink.
+    Sink {
+        /// The sink's number in the plan.
+        sink: usize,
+        /// What it gets.
+        batch: Batch,
+    },
+    /// Rejected events that nobody listens to.
+    DeadLetters {
+        /// The node that rejected them.
+        node: Arc<Node>,
+        /// The events, and the receipt that waits for them.
+        batch: RejectedBatch,
+    },
+}
+
+/// A transform panicked outside of a single event; its batch has failed and is to be read again, one event
+/// at a time.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Panicked;
+
+/// The transforms behind one source, in topological order.
+pub struct Route {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) entry: Vec<Target>,
+}
+
+impl Route {
+    /// Takes a batch through every step; what leaves goes to `out`.
+    pub(crate) fn process(&mut self, batch: Batch, out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
+        if let ([Target::Sink(sink)], true) = (&*self.entry, self.steps.is_empty()) {
+            out.push(Outgoing::Sink { sink: *sink, batch });
+            return Ok(());
+        }
+        let mut waiting: Vec<Vec<Batch>> = Vec::new();
+        waiting.resize_with(self.steps.len(), Vec::new);
+        send(batch, &self.entry, &mut waiting, out);
+        for at in 0..self.steps.len() {
+            for batch in std::mem::take(&mut waiting[at]) {
+                let step = &mut self.steps[at];
+                let (batch, rejected) = step.run(batch)?;
+                if let Some(rejected) = rejected {
+                    step.send_rejected(rejected, &mut waiting, out);
+                }
+                send(batch, &self.steps[at].next, &mut waiting, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every transform with memory.
+    pub(crate) fn stateful(&mut self) -> impl Iterator<Item = &mut Box<dyn Stateful>> {
+        self.steps.iter_mut().filter_map(|step| match &mut step.transform {
+            Transform::Stateful(transform) => Some(transform),
+            Transform::Stateless(_) => None,
+        })
+    }
+}
+
+impl Step {
+    /// Runs the transform on a batch; gives what passed, and what was rejected under a receipt of its own.
+    fn run(&mut self, mut batch: Batch) -> Result<(Batch, Option<RejectedBatch>), Panicked> {
+        let books = &self.node.books;
+        let received = batch.events.len();
+        books.received(received);
+        // A batch of one may be here because it panicked before: keep what is needed to name the event.
+        let only = if received == 1 { batch.events.first().cloned() } else { None };
+        let mut output = Output::default();
+        let transform = &mut self.transform;
+        let result = catch_unwind(AssertUnwindSafe(|| match transform {
+            Transform::Stateless(process) => process(&mut batch, &mut output),
+            Transform::Stateful(transform) => {
+                transform.process(&mut batch, &mut output);
+                transform.watermark(batch.watermark);
+            }
+        }));
+        if let Err(panic) = result {
+            let message = panic_text(&*panic);
+            tracing::error!(node = &*self.node.id, message, "a transform panicked");
+            let Some(event) = only else {
+                books.failed(received);
+                return Err(Panicked);
+            };
+            if let Transform::Stateful(transform) = &mut self.transform {
+                transform.abort();
+            }
+            batch.events.clear();
+            output = Output { rejected: vec![Rejected { event, code: "panic", message }] };
+        }
+        let rejected = output.rejected.len();
+        let passed = batch.events.len();
+        books.passed(passed);
+        books.emitted(passed);
+        books.filtered(received.saturating_sub(passed + rejected));
+        let rejected = (rejected > 0).then(|| RejectedBatch {
+            origin: batch.origin.clone(),
+            receipt: batch.receipt.clone(),
+            rejected: output.rejected,
+        });
+        Ok((batch, rejected))
+    }
+
+    fn send_rejected(&self, rejected: RejectedBatch, waiting: &mut [Vec<Batch>], out: &mut Vec<Outgoing>) {
+        if self.errors.is_empty() {
+            out.push(Outgoing::DeadLetters { node: self.node.clone(), batch: rejected });
+            return;
+        }
+        let count = rejected.rejected.len();
+        self.node.books.passed(count);
+        self.node.books.emitted(count);
+        send(errors_batch(&self.node.id, rejected), &self.errors, waiting, out);
+    }
+}
+
+/// The rejected events as they leave an `errors` port: unchanged, with `%error` saying why.
+pub(crate) fn errors_batch(node: &str, batch: RejectedBatch) -> Batch {
+    let with_reason = |Rejected { mut event, code, message }: Rejected| -> Event {
+        let meta: &mut Meta = event.meta.get_or_insert_default();
+        meta.error = Some(Arc::new(Reason { node: node.to_owned(), code, message }));
+        event
+    };
+    let events: Vec<Event> = batch.rejected.into_iter().map(with_reason).collect();
+    let watermark = events.iter().map(|event| event.time).min().unwrap_or_default();
+    Batch { origin: batch.origin, receipt: batch.receipt, watermark, events }
+}
+
+/// Sends a batch along every edge. Nothing left, or nobody there: it is settled as filtered.
+fn send(batch: Batch, targets: &[Target], waiting: &mut [Vec<Batch>], out: &mut Vec<Outgoing>) {
+    let Some((last, others)) = targets.split_last() else {
+        return batch.receipt.resolve(Outcome::Filtered);
+    };
+    if batch.events.is_empty() {
+        return batch.receipt.resolve(Outcome::Filtered);
+    }
+    let mut one = |target: &Target, batch: Batch| match *target {
+        Target::Step(step) => waiting[step].push(batch),
+        Target::Sink(sink) => out.push(Outgoing::Sink { sink, batch }),
+    };
+    for target in others {
+        one(target, batch.fork());
+    }
+    one(last, batch);
+}
