@@ -154,7 +154,10 @@ mod tests {
         let odd = br#"{ "a" : 1.50, "a":"\u0041" }"#;
         assert_eq!(line(Encoding::Json, &raw(odd, Codec::Json)).unwrap().as_bytes(), [&odd[..], b"\n"].concat());
         let spread = b"{\n  \"a b\": \"c \\\" d\",\r\n\t\"e\": [ 1 ]\n}\n";
-        assert_eq!(line(Encoding::Json, &raw(spread, Codec::Json)).unwrap(), "{  \"a b\": \"c \\\" d\",\r\t\"e\": [ 1 ]}\n");
+        assert_eq!(
+            line(Encoding::Json, &raw(spread, Codec::Json)).unwrap(),
+            "{  \"a b\": \"c \\\" d\",\r\t\"e\": [ 1 ]}\n"
+        );
         assert_eq!(line(Encoding::Json, &raw(b"\"a\nb\"", Codec::Json)), Err("invalid_json"));
     }
 

@@ -27,9 +27,15 @@ pub(crate) fn explain(graph: Graph) -> String {
     let mib = |bytes: u64| bytes / (1 << 20);
     // Writing to a String cannot fail.
     let _ = writeln!(out, "graph {name}: {} nodes", nodes.len());
-    let _ = writeln!(out, "  memory        {} MiB for batches in flight; a source waits when it is used up", mib(*memory));
+    let _ =
+        writeln!(out, "  memory        {} MiB for batches in flight; a source waits when it is used up", mib(*memory));
     let _ = writeln!(out, "  data          {}", data_dir.join(name).display());
-    let _ = writeln!(out, "  dead letters  {}, at most {} MiB; when full, lanes stop there", letters.display(), mib(dead_letters.max_size));
+    let _ = writeln!(
+        out,
+        "  dead letters  {}, at most {} MiB; when full, lanes stop there",
+        letters.display(),
+        mib(dead_letters.max_size)
+    );
     let _ = writeln!(out, "  stop          settles what is in flight for at most {drain:?}");
     for (number, node) in nodes.iter().enumerate() {
         if let NodeConfig::Source(config) = &node.config {
@@ -39,7 +45,11 @@ pub(crate) fn explain(graph: Graph) -> String {
             sinks_behind(&plan, number, &mut ends);
             let _ = match &*ends {
                 [] => writeln!(out, "  acknowledged  once every event is filtered or a durable dead letter"),
-                ends => writeln!(out, "  acknowledged  once every event is delivered by {}, filtered, or a durable dead letter", ends.join(" and ")),
+                ends => writeln!(
+                    out,
+                    "  acknowledged  once every event is delivered by {}, filtered, or a durable dead letter",
+                    ends.join(" and ")
+                ),
             };
         }
     }
@@ -63,7 +73,8 @@ fn branch(plan: &Plan, from: usize, port: Port, depth: usize, out: &mut String) 
             }
             NodeConfig::Sink(config) => (config.explain(), "sink"),
         };
-        let _ = writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
+        let _ =
+            writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
         branch(plan, reader, Port::Main, depth + 1, out);
         branch(plan, reader, Port::Errors, depth + 1, out);
     }

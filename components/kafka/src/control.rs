@@ -126,10 +126,8 @@ impl Control {
 
     fn assign(&mut self, list: &TopicPartitionList) {
         let places: Vec<Place> = places(list).collect();
-        let queues: Vec<_> = places
-            .iter()
-            .map(|(topic, partition)| PartitionQueue::split(&self.consumer, topic, *partition))
-            .collect();
+        let queues: Vec<_> =
+            places.iter().map(|(topic, partition)| PartitionQueue::split(&self.consumer, topic, *partition)).collect();
         assign(&self.consumer, list);
         self.was_assigned = true;
         self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
@@ -336,9 +334,10 @@ impl Control {
         while self.has_lanes() {
             self.poll(Duration::from_millis(10));
             for assigned in self.assigned.values_mut() {
-                let has_ended = assigned.lane.as_mut().is_some_and(|lane| {
-                    pin!(lane.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
-                });
+                let has_ended = assigned
+                    .lane
+                    .as_mut()
+                    .is_some_and(|lane| pin!(lane.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
                 if has_ended {
                     assigned.lane = None;
                 }

@@ -260,8 +260,7 @@ struct Reading {
 impl Source for Reading {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let Reading { config, options, troubles } = *self;
-        let consumer: GroupConsumer =
-            config.create_with_context(SourceClient::new(troubles)).map_err(refused)?;
+        let consumer: GroupConsumer = config.create_with_context(SourceClient::new(troubles)).map_err(refused)?;
         let topics: Vec<&str> = options.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refused)?;
         let (done, ended) = oneshot::channel();
@@ -283,4 +282,3 @@ weir::register_source!(
     KafkaSource,
     "type: kafka\nbootstrap_servers: localhost:9092\ntopics: [events]\ngroup_id: weir\nstart: earliest\n"
 );
-
