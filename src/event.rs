@@ -10,7 +10,7 @@ pub mod json;
 
 pub(crate) use batch::panic_text;
 pub use batch::{Batch, Rejected, Verdict};
-pub use encode::{EncodeError, Encoding};
+pub use encode::{Decoding, EncodeError, Encoding};
 
 use std::sync::Arc;
 

@@ -24,6 +24,29 @@ pub enum Encoding {
     Raw,
 }
 
+/// What the bytes of a source's records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decoding {
+    /// One JSON document a record; checked when a node first looks inside.
+    #[default]
+    Json,
+    /// UTF-8 text; nodes see it as `.message`.
+    Text,
+    /// Any bytes; nodes see them as `.message`.
+    Raw,
+}
+
+impl From<Decoding> for Codec {
+    fn from(decoding: Decoding) -> Codec {
+        match decoding {
+            Decoding::Json => Codec::Json,
+            Decoding::Text => Codec::Text,
+            Decoding::Raw => Codec::Raw,
+        }
+    }
+}
+
 /// Why an event cannot be written in an encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
