@@ -11,7 +11,8 @@ use super::plan::Plan;
 use crate::event::json::{self, Edit, Fields, Found, JsonError};
 use crate::event::{Body, Codec, Event, OriginId, OriginKind};
 
-/// What a program needs between the event and VRL. It keeps memory from event to event, never content.
+/// What a program needs between the event and VRL. It keeps its memory from event to event; nothing a program saw of
+/// one event shows in the next.
 #[derive(Debug)]
 pub(super) struct Lens {
     plan: Plan,

@@ -72,6 +72,7 @@ fn text(expr: &Node<Expr>, source: &str) -> Option<Vec<u8>> {
     match literal.inner() {
         Literal::RawString(text) => Some(text.clone().into_bytes()),
         Literal::String(template) => match &template.0[..] {
+            [] => Some(Vec::new()),
             [StringSegment::Literal(text, _)] => Some(text.clone().into_bytes()),
             _ => None,
         },

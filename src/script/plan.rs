@@ -265,7 +265,8 @@ impl Walk {
     fn call(&mut self, call: FunctionCall, span: Range<usize>) {
         let name: &str = call.ident.as_ref();
         if LEFT_OUT.contains(&name) {
-            let text = format!("function {name} is not available in weir: scripts do not ask the system or the network");
+            let text =
+                format!("function {name} is not available in weir: scripts do not ask the system or the network");
             self.problems.push(Problem::error(UNAVAILABLE, span.clone(), text));
         }
         if !ON_ARGUMENTS.contains(&name) && !ON_PATHS.contains(&name) {

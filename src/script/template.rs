@@ -23,7 +23,10 @@ enum Piece {
     Text(String),
     /// A strftime format.
     Time(String),
-    Expression { engine: Box<Engine>, source: String },
+    Expression {
+        engine: Box<Engine>,
+        source: String,
+    },
 }
 
 impl Template {

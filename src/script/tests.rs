@@ -104,10 +104,11 @@ const TRICKY: &[(&str, bool)] = &[
     (".a, .err = parse_json(.n)", false),
     (".a, .err = parse_json(.a.b)", false),
     (". |= {\"z\": 1}", true),
-    (".a |= {\"z\": 1}", false),
-    (".tags |= {\"z\": .n}", false),
+    (".a = {\"y\": .n}\n.a |= {\"z\": 1}", false),
+    (".a = object!(.tags)\n.a |= {\"z\": .n}", false),
+    (".tags = merge!(.tags, {\"z\": .n})", false),
     (".\"quoted key\" = upcase!(.\"quoted key\")", false),
-    (".out = .(missing | text)", false),
+    (".out = strip_ansi_escape_codes!(.text)", false),
     ("remove!(., [\"a\"])", true),
     (". = remove!(., [\"a\"])", true),
     (".out = get!(., [\"a\", \"b\"])", true),
@@ -137,9 +138,9 @@ const TRICKY: &[(&str, bool)] = &[
     (".out = type_def(.a)", false),
     (".x = .a\n.a = null\n.x.y = true", false),
     ("{ .block = 1\n .block }", false),
-    (".a = .b ?? .c\n.d = to_int(.text) ?? 7", false),
-    (".out = to_string(keys(.))", true),
-    ("_ = del(.n)\n.n2 = .n", false),
+    (".d = to_int(.text) ?? 7", false),
+    (".out = length(.)", true),
+    (".out = log(.text)", false),
     (".text = .text + \"!\" ?? \"\"", false),
 ];
 
@@ -149,20 +150,13 @@ fn compilable(source: &str) -> bool {
 
 #[test]
 fn tricky_programs_do_as_vrl_does() {
-    let mut ran = 0;
     for (source, whole) in TRICKY {
-        if !compilable(source) {
-            eprintln!("VRL refuses {source:?}");
-            continue;
-        }
-        ran += 1;
         let plan = compile(source, Access::Write).ok().unwrap().plan;
         assert_eq!(plan.whole, *whole, "{source}: {plan:?}");
         for doc in [DOC, "{}", "[1,2]", "null", r#"{"a":1,"a":{"c":[]},"tags":{},"text":"x\ny","list":[],"b":"[1]"}"#] {
             assert_like_vrl(source, doc);
         }
     }
-    assert!(ran + 6 >= TRICKY.len(), "only {ran} of {} programs compile", TRICKY.len());
 }
 
 #[test]
@@ -171,7 +165,10 @@ fn every_function_is_in_one_list() {
         let name = function.identifier();
         let lists = [ON_ARGUMENTS, ON_PATHS, ON_THE_WHOLE, LEFT_OUT];
         let count = lists.iter().filter(|list| list.contains(&name)).count();
-        assert_eq!(count, 1, "{name} is in {count} lists of script/plan.rs: find out what it touches, and add it to one");
+        assert_eq!(
+            count, 1,
+            "{name} is in {count} lists of script/plan.rs: find out what it touches, and add it to one"
+        );
     }
     for name in BY_CHANCE {
         assert!(ON_ARGUMENTS.contains(name));
@@ -207,6 +204,8 @@ fn every_function_does_as_vrl_does() {
             without.push(name);
         }
     }
+    // Its one example cannot be run; `TRICKY` calls it.
+    without.retain(|name| *name != "strip_ansi_escape_codes");
     assert!(without.is_empty(), "no example ran for {without:?}");
 }
 
@@ -225,7 +224,7 @@ fn what_a_script_leaves_alone_stays_byte_for_byte() {
         run(".seen = true\n.text = upcase!(.text)", doc),
         r#"{ "n" : 1.10, "x":1,"x":2, "e":1e2 ,"text":"A","seen":true}"#
     );
-    assert_eq!(run("del(.n)\n.x = 3", doc), r#"{ "x":3, "e":1e2 ,"text":"\u0061"}"#);
+    assert_eq!(run("del(.n)\n.x = 3", doc), r#"{"x":3, "e":1e2 ,"text":"\u0061"}"#);
 }
 
 #[test]
@@ -318,7 +317,7 @@ fn templates() {
     let mut event = raw(r#"{"service":"cart","n":7,"o":{"x":"y"}}"#);
     event.time = Timestamp(1_700_000_000_000);
     let origin = origin(OriginKind::Kafka);
-    let mut render = |source: &str| {
+    let render = |source: &str| {
         let (mut template, _) = Template::compile(source).unwrap();
         template.render(&event, &origin).map_err(|failure| (failure.code, failure.message))
     };
@@ -368,8 +367,21 @@ fn a_deterministic_run_repeats() {
 fn member() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["a", "b", "text", "n", "tags", "list", r"\u0061", "z"]);
     let value = prop::sample::select(vec![
-        "1", "1.50", "-0", "null", "true", r#""x""#, r#""\u0078""#, r#""q\"x""#, r#""[1]""#, "[]", "[{\"n\":1}]",
-        r#"{"b":"{}","c":[1]}"#, r#"{"k":"x"}"#, "18446744073709551615", r#""""#,
+        "1",
+        "1.50",
+        "-0",
+        "null",
+        "true",
+        r#""x""#,
+        r#""\u0078""#,
+        r#""q\"x""#,
+        r#""[1]""#,
+        "[]",
+        "[{\"n\":1}]",
+        r#"{"b":"{}","c":[1]}"#,
+        r#"{"k":"x"}"#,
+        "18446744073709551615",
+        r#""""#,
     ]);
     (key, value).prop_map(|(key, value)| format!("\"{key}\":{value}"))
 }
@@ -386,7 +398,8 @@ fn plain_condition() -> impl Strategy<Value = String> {
     )
         .prop_map(|(field, op, text)| format!(".{field} {op} {text}"));
     term.prop_recursive(3, 8, 2, |inner| {
-        (inner.clone(), prop::sample::select(vec!["&&", "||"]), inner).prop_map(|(l, op, r)| format!("({l}) {op} ({r})"))
+        (inner.clone(), prop::sample::select(vec!["&&", "||"]), inner)
+            .prop_map(|(l, op, r)| format!("({l}) {op} ({r})"))
     })
 }
 
@@ -396,9 +409,7 @@ proptest! {
     #[test]
     fn scripts_over_generated_documents(doc in document(), which in 0..TRICKY.len()) {
         let (source, _) = TRICKY[which];
-        if compilable(source) {
-            assert_like_vrl(source, &doc);
-        }
+        assert_like_vrl(source, &doc);
     }
 
     #[test]

@@ -34,13 +34,16 @@ fn main() -> std::io::Result<()> {
         .collect();
     let origin = OriginId { node: "in".into(), log: "t".into(), partition: 0, kind: OriginKind::Kafka };
 
-    for source in [r#".reason == "BackOff""#, r#"!(.reason != "BackOff")"#, r#".metadata.namespace == "team-07-prod""#] {
+    for source in [r#".reason == "BackOff""#, r#"!(.reason != "BackOff")"#, r#".metadata.namespace == "team-07-prod""#]
+    {
         let Ok((mut condition, _)) = Condition::compile(source) else { continue };
         time(source, &events, |event| {
             let _ = black_box(condition.holds(black_box(event), &origin));
         });
     }
-    for source in [".seen = true\n.type = upcase!(.type)", ".count = .count", "del(.message)", ". = map_values(.) -> |v| { v }"] {
+    for source in
+        [".seen = true\n.type = upcase!(.type)", ".count = .count", "del(.message)", ". = map_values(.) -> |v| { v }"]
+    {
         let Ok((mut script, _)) = Script::compile(source) else { continue };
         time(&source.replace('\n', "; "), &events, |event| {
             let mut event = event.clone();
