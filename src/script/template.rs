@@ -5,7 +5,7 @@ use vrl::value::Value;
 
 use super::lens::{Lens, ReadView};
 use super::plan::Plan;
-use super::{Access, Compiled, Ended, Engine, Failure, Problem, compile};
+use super::{Access, Compiled, Ended, Engine, Failure, Problem, compile, functions};
 use crate::event::{Event, OriginId};
 
 /// A text made for each event: VRL expressions in `{{ }}` and, outside of them, strftime specifiers for the event's
@@ -14,6 +14,8 @@ use crate::event::{Event, OriginId};
 pub struct Template {
     pieces: Vec<Piece>,
     lens: Lens,
+    /// Tells its random numbers from those of other programs on the same event.
+    salt: u64,
     /// The text, when every event gives the same.
     constant: Option<String>,
 }
@@ -65,7 +67,8 @@ impl Template {
             [Piece::Text(text)] => Some(text.clone()),
             _ => None,
         };
-        Ok((Template { pieces, lens: Lens::new(plan), constant }, warnings))
+        let salt = functions::hash([source.as_bytes()]);
+        Ok((Template { pieces, lens: Lens::new(plan), salt, constant }, warnings))
     }
 
     /// The text, when it is the same for every event.
@@ -79,8 +82,7 @@ impl Template {
             return Ok(text.clone());
         }
         let mut out = String::new();
-        let salt = self.pieces.len() as u64;
-        let _now = self.lens.enter(event, origin, salt);
+        let _now = self.lens.enter(event, origin, self.salt);
         let metadata = self.lens.metadata(event, origin);
         let expressions = self.pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. }));
         let value = if expressions { self.lens.look(event)? } else { &Value::Null };
