@@ -25,12 +25,16 @@ use vrl::compiler::{CompileConfig, Context, ExpressionError, Program, Target, Ti
 use vrl::diagnostic::{Diagnostic, DiagnosticList};
 use vrl::value::Value;
 
+use crate::component::{Problems, Severity};
 use crate::event::{Body, Codec, Event, OriginId};
 pub use functions::set_deterministic;
 use lens::{Changes, Lens, ReadView, WriteView};
 use native::Native;
 use plan::Plan;
 pub use template::Template;
+
+/// A compiled program with its warnings, or what is wrong with its source.
+pub type Compiled<T> = Result<(T, Vec<Problem>), Vec<Problem>>;
 
 /// Something to tell the author of a script, and where in its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +51,26 @@ pub struct Problem {
     pub notes: Vec<String>,
 }
 
-/// How bad a [`Problem`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// The script cannot be used.
-    Error,
-    /// It can.
-    Warning,
-}
-
 impl Problem {
+    /// Reports these problems as those of the option at `path`.
+    pub fn report(all: Vec<Problem>, path: &str, code: &str, problems: &mut Problems) {
+        for problem in all {
+            let help = if problem.notes.is_empty() {
+                "see the VRL reference for what an expression can say".to_owned()
+            } else {
+                problem.notes.join("; ")
+            };
+            problems.push(crate::component::Problem {
+                path: path.split('.').map(str::to_owned).collect(),
+                severity: problem.severity,
+                code: code.to_owned(),
+                message: problem.message,
+                help: Some(help),
+                span: Some(problem.span),
+            });
+        }
+    }
+
     fn error(code: &str, span: Range<usize>, message: impl Into<String>) -> Problem {
         Problem { span, severity: Severity::Error, code: code.to_owned(), message: message.into(), notes: Vec::new() }
     }
@@ -132,6 +146,14 @@ struct Engine {
     salt: u64,
 }
 
+impl Clone for Engine {
+    /// The same program with nothing remembered.
+    fn clone(&self) -> Engine {
+        let state = RuntimeState::default();
+        Engine { program: self.program.clone(), state, timezone: self.timezone, salt: self.salt }
+    }
+}
+
 /// How a run of a program ended.
 enum Ended {
     With(Value),
@@ -160,14 +182,14 @@ enum Access {
     Write,
 }
 
-struct Compiled {
+struct Built {
     engine: Engine,
     plan: Plan,
     native: Option<Native>,
     warnings: Vec<Problem>,
 }
 
-fn compile(source: &str, access: Access) -> Result<Compiled, Vec<Problem>> {
+fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
     let tree = vrl::parser::parse(source).map_err(|error| {
         DiagnosticList::from(vec![Box::new(error) as Box<dyn vrl::diagnostic::DiagnosticMessage>])
             .into_iter()
@@ -187,7 +209,7 @@ fn compile(source: &str, access: Access) -> Result<Compiled, Vec<Problem>> {
             let native = shape.and_then(|shape| shape.bind(&plan));
             let warnings = compiled.warnings.into_iter().map(Problem::from_vrl).collect();
             let engine = Engine { program: compiled.program, state: RuntimeState::default(), timezone, salt };
-            Ok(Compiled { engine, plan, native, warnings })
+            Ok(Built { engine, plan, native, warnings })
         }
         Ok(_) => Err(problems),
         Err(diagnostics) => {
@@ -204,7 +226,7 @@ fn compile(source: &str, access: Access) -> Result<Compiled, Vec<Problem>> {
 }
 
 /// A VRL expression that yields a boolean, such as `.level == "error"`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Condition {
     engine: Engine,
     lens: Lens,
@@ -213,8 +235,8 @@ pub struct Condition {
 
 impl Condition {
     /// Compiles a condition; on success with the warnings. It must yield a boolean and change nothing.
-    pub fn compile(source: &str) -> Result<(Condition, Vec<Problem>), Vec<Problem>> {
-        let Compiled { engine, plan, native, warnings } = compile(source, Access::Read)?;
+    pub fn compile(source: &str) -> Compiled<Condition> {
+        let Built { engine, plan, native, warnings } = compile(source, Access::Read)?;
         let result = engine.program.final_type_info().result;
         let kind = result.kind().clone().union(result.returns().clone());
         if !kind.is_boolean() {
@@ -241,10 +263,41 @@ impl Condition {
             Ended::Aborted => Ok(false),
         }
     }
+
+    /// What it takes out of an event, for `weir explain`.
+    pub fn explain(&self) -> String {
+        self.lens.plan().explain()
+    }
+}
+
+/// A VRL expression that yields any value and changes nothing.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    engine: Engine,
+    lens: Lens,
+}
+
+impl Expression {
+    /// Compiles an expression such as `.metadata.uid`.
+    pub fn compile(source: &str) -> Compiled<Expression> {
+        let Built { engine, plan, warnings, .. } = compile(source, Access::Read)?;
+        Ok((Expression { engine, lens: Lens::new(plan) }, warnings))
+    }
+
+    /// Its value for an event. An expression that says `abort` has none, and gives null.
+    pub fn value(&mut self, event: &Event, origin: &OriginId) -> Result<Value, Failure> {
+        let _now = self.lens.enter(event, origin, self.engine.salt);
+        let metadata = self.lens.metadata(event, origin);
+        let value = self.lens.look(event)?;
+        match self.engine.run(&mut ReadView { value, metadata: &metadata })? {
+            Ended::With(value) => Ok(value),
+            Ended::Aborted => Ok(Value::Null),
+        }
+    }
 }
 
 /// A VRL program that changes events.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Script {
     engine: Engine,
     lens: Lens,
@@ -252,8 +305,8 @@ pub struct Script {
 
 impl Script {
     /// Compiles a script; on success with the warnings.
-    pub fn compile(source: &str) -> Result<(Script, Vec<Problem>), Vec<Problem>> {
-        let Compiled { engine, plan, warnings, .. } = compile(source, Access::Write)?;
+    pub fn compile(source: &str) -> Compiled<Script> {
+        let Built { engine, plan, warnings, .. } = compile(source, Access::Write)?;
         Ok((Script { engine, lens: Lens::new(plan) }, warnings))
     }
 
@@ -306,5 +359,10 @@ impl Script {
             event.body = Body::Parsed(value);
         }
         Ok(Flow::Keep)
+    }
+
+    /// What it takes out of an event and puts back, for `weir explain`.
+    pub fn explain(&self) -> String {
+        self.lens.plan().explain()
     }
 }

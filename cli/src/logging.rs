@@ -18,7 +18,16 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Starts logging; `WEIR_LOG` sets the level (`warn`, `debug`, `weir_kafka=debug`), default `info`.
 pub(crate) fn start(format: LogFormat) {
-    let levels = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    start_at(format, "info");
+}
+
+/// The same for verbs whose output is the thing to read: warnings and worse.
+pub(crate) fn start_quiet() {
+    start_at(LogFormat::Text, "warn");
+}
+
+fn start_at(format: LogFormat, level: &str) {
+    let levels = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = match format {
         LogFormat::Text => lines.boxed(),

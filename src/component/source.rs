@@ -28,6 +28,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         Codec::Json
     }
 
+    /// For `weir explain`: how it reads, and what a commit means there. One line.
+    fn explain(&self) -> String {
+        String::new()
+    }
+
     /// Makes the source. It need not reach its peer yet.
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>>;
 }
@@ -124,6 +129,13 @@ impl Lanes {
         Ok(handle)
     }
 
+    /// Lanes with no graph behind them, and the other end; for tests of one source.
+    pub fn detached() -> (Lanes, DetachedLanes) {
+        let (open, opened) = mpsc::channel(64);
+        let (stop, stopping) = watch::channel(false);
+        (Lanes { open, stopping }, DetachedLanes { opened, stop })
+    }
+
     fn request(origin: Box<dyn Origin>) -> (OpenLane, LaneHandle) {
         let (stop, stop_seen) = watch::channel(None);
         let (ended, end_seen) = watch::channel(None);
@@ -167,5 +179,53 @@ impl LaneHandle {
             Ok(Some(LaneEnd::Broken(why))) => Err(Error::new(ErrorKind::Unavailable, "read", why.clone())),
             _ => Ok(false),
         }
+    }
+}
+
+/// The graph's end of [`Lanes::detached`].
+pub struct DetachedLanes {
+    opened: mpsc::Receiver<OpenLane>,
+    stop: watch::Sender<bool>,
+}
+
+impl DetachedLanes {
+    /// The next lane the source opens; `None` when the source is gone.
+    pub async fn next(&mut self) -> Option<DetachedLane> {
+        let OpenLane { origin, stop, ended } = self.opened.recv().await?;
+        Some(DetachedLane { origin, end: DetachedEnd { stop, ended } })
+    }
+
+    /// Asks the source to stop, as a graph does.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A lane a test runs by hand.
+pub struct DetachedLane {
+    /// What the source opened.
+    pub origin: Box<dyn Origin>,
+    /// How the lane is told to stop, and tells its end.
+    pub end: DetachedEnd,
+}
+
+/// The end of a lane a test runs by hand. Dropping it ends the lane unsettled.
+pub struct DetachedEnd {
+    stop: watch::Receiver<Option<Duration>>,
+    ended: watch::Sender<Option<LaneEnd>>,
+}
+
+impl DetachedEnd {
+    /// Resolves when the source asks the lane to stop.
+    pub async fn asked(&mut self) {
+        // The handle may be gone, and then nobody can ask.
+        if self.stop.wait_for(Option::is_some).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// The lane has ended, with all that was read settled and committed.
+    pub fn clean(self) {
+        self.ended.send_replace(Some(LaneEnd::Clean));
     }
 }

@@ -112,7 +112,10 @@ impl Document {
         }
         let place = Place { source, span: path.len() + 1..assignment.len().max(path.len() + 2) };
         let parsed = tree::parse(source, &SourceText { name: String::new(), text: value.to_owned() });
-        let mut node = parsed.unwrap_or(Node { value: Value::Text(tree::Text { text: value.to_owned(), substituted: true }), place: place.clone() });
+        let mut node = parsed.unwrap_or(Node {
+            value: Value::Text(tree::Text { text: value.to_owned(), substituted: true }),
+            place: place.clone(),
+        });
         relocate(&mut node, &place);
         let key_place = Place { source, span: 0..path.len() };
         if let Err(message) = assign(&mut self.entries, &steps, node, &key_place) {

@@ -25,6 +25,13 @@ pub(super) struct Lens {
     parsed: Value,
 }
 
+impl Clone for Lens {
+    /// The same plan with nothing remembered.
+    fn clone(&self) -> Lens {
+        Lens::new(self.plan.clone())
+    }
+}
+
 fn invalid_json(error: JsonError) -> Failure {
     Failure::new("invalid_json", error.to_string())
 }

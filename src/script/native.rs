@@ -11,7 +11,7 @@ use super::plan::Plan;
 use crate::event::json::{self, Found};
 
 /// A plain condition, with a field as `F`: first its name, then its index in the plan.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Plain<F> {
     Is { field: F, text: Vec<u8>, equal: bool },
     All(Box<[Plain<F>; 2]>),

@@ -42,6 +42,24 @@ impl Plan {
         }
     }
 
+    /// One line for people.
+    pub(super) fn explain(&self) -> String {
+        if self.whole {
+            return "takes the whole event apart".to_owned();
+        }
+        let named = |written: bool| {
+            let fields = self.fields.iter().enumerate().filter(|(number, _)| self.writes.contains(number) == written);
+            fields.map(|(_, name)| format!(".{name}")).collect::<Vec<_>>().join(", ")
+        };
+        let (reads, writes) = (named(false), named(true));
+        match (reads.as_str(), writes.as_str()) {
+            ("", "") => "does not look inside the event".to_owned(),
+            (reads, "") => format!("reads {reads} out of the raw bytes"),
+            ("", writes) => format!("writes {writes} into the raw bytes"),
+            (reads, writes) => format!("reads {reads}, writes {writes}; the rest stays raw bytes"),
+        }
+    }
+
     fn field(&mut self, name: &str) -> usize {
         self.fields.iter().position(|field| field == name).unwrap_or_else(|| {
             self.fields.push(name.to_owned());

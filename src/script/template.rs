@@ -5,12 +5,12 @@ use vrl::value::Value;
 
 use super::lens::{Lens, ReadView};
 use super::plan::Plan;
-use super::{Access, Compiled, Ended, Engine, Failure, Problem, compile, functions};
+use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions};
 use crate::event::{Event, OriginId};
 
 /// A text made for each event: VRL expressions in `{{ }}` and, outside of them, strftime specifiers for the event's
 /// time in UTC. `%%` is a percent sign.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Template {
     pieces: Vec<Piece>,
     lens: Lens,
@@ -20,7 +20,7 @@ pub struct Template {
     constant: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Piece {
     Text(String),
     /// A strftime format.
@@ -33,7 +33,7 @@ enum Piece {
 
 impl Template {
     /// Compiles a template; on success with the warnings.
-    pub fn compile(source: &str) -> Result<(Template, Vec<Problem>), Vec<Problem>> {
+    pub fn compile(source: &str) -> Compiled<Template> {
         let mut pieces = Vec::new();
         let mut plan = Plan::default();
         let (mut warnings, mut problems) = (Vec::new(), Vec::new());
@@ -48,7 +48,7 @@ impl Template {
             };
             let inner = &source[open + 2..close];
             match compile(inner, Access::Read) {
-                Ok(Compiled { engine, plan: part, warnings: more, .. }) => {
+                Ok(Built { engine, plan: part, warnings: more, .. }) => {
                     plan.join(part);
                     warnings.extend(more.into_iter().map(|problem| problem.moved(open + 2)));
                     let source = inner.trim().to_owned();

@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use weir::config::Graph;
 use weir::error::{ErrorKind, Result};
-use weir::graph::{Plan, Report, RunOptions};
+use weir::graph::{Plan, Report, RunOptions, Status};
 use weir::telemetry::Endpoint;
 
 use crate::args::Run;
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Run) -> Exit {
     };
     let started = Instant::now();
     let name = graph.name.clone();
-    match run_graph(graph, RunOptions { once: args.once }) {
+    match run_graph(graph, RunOptions { once: args.once }, |_, _| {}) {
         Ok(report) => {
             summarise(&name, &report, started);
             if report.clean { Exit::Ok } else { Exit::Failed }
@@ -32,25 +32,32 @@ pub(super) fn run(args: &Run) -> Exit {
     }
 }
 
-/// Runs the graph until it ends, SIGTERM or SIGINT. A second signal leaves at once.
-pub(super) fn run_graph(graph: Graph, options: RunOptions) -> Result<Report> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        weir::Error::new(ErrorKind::Internal, "start", "cannot start the runtime").caused_by(error)
-    })?;
+/// Runs the graph until it ends, SIGTERM or SIGINT. A second signal leaves at once. `watch` is given the
+/// running graph, and the means to stop it.
+pub(super) fn run_graph(
+    graph: Graph,
+    options: RunOptions,
+    watch: impl FnOnce(Status, watch::Sender<bool>),
+) -> Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| weir::Error::new(ErrorKind::Internal, "start", "cannot start the runtime").caused_by(error))?;
     let result = runtime.block_on(async {
         let endpoint = match graph.telemetry {
             Some(address) => Some(Endpoint::bind(address).await?),
             None => None,
         };
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(stop_on_signals(stop));
+        tokio::spawn(stop_on_signals(stop.clone()));
         let name = graph.name.clone();
         weir::graph::run(Plan::new(graph), options, stopping, |status| {
             let address = endpoint.as_ref().and_then(Endpoint::address).map(tracing::field::display);
             tracing::info!(graph = name, telemetry = address, "running");
             if let Some(endpoint) = endpoint {
-                tokio::spawn(endpoint.serve(status));
+                tokio::spawn(endpoint.serve(status.clone()));
             }
+            watch(status, stop);
         })
         .await
     });

@@ -1,1 +1,20 @@
-//! The Kafka source and sink.
+#![doc = include_str!("../README.md")]
+
+mod batch_consume;
+mod client;
+mod consumer;
+mod control;
+mod delivery;
+mod encode;
+mod flights;
+mod origin;
+mod record;
+mod render;
+mod sink;
+mod source;
+mod troubles;
+
+pub use client::{Mechanism, RawValue, Sasl, Secret, Tls};
+pub use encode::Encoding;
+pub use sink::{Compression, KafkaSink};
+pub use source::{Decoding, KafkaSource, Start, Stop};

@@ -1,0 +1,146 @@
+//! The source's client context: keeps rebalances for the control thread, turns errors into troubles.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use crate::client::{Logs, note_error};
+use crate::troubles::{Subject, Troubles};
+
+/// A member of a consumer group.
+pub(crate) type GroupConsumer = BaseConsumer<SourceClient>;
+
+/// What the group wants of us.
+#[derive(Debug)]
+pub(crate) enum Rebalance {
+    /// These partitions are ours from now on.
+    Assign(TopicPartitionList),
+    /// These are to be given back.
+    Revoke(TopicPartitionList),
+}
+
+/// Called by librdkafka on the control thread, while that polls.
+#[derive(Debug)]
+pub(crate) struct SourceClient {
+    pub troubles: Troubles,
+    pub logs: Logs,
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    committed: Mutex<HashMap<(String, i32), i64>>,
+    fatal: Mutex<Option<String>>,
+    closing: AtomicBool,
+}
+
+impl SourceClient {
+    pub fn new(troubles: Troubles) -> SourceClient {
+        SourceClient {
+            troubles,
+            logs: Logs::default(),
+            rebalances: Mutex::default(),
+            committed: Mutex::default(),
+            fatal: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// What the group asked for since the last call. The group waits for the answer, which is
+    /// [`assign`] or [`unassign`].
+    pub fn next_rebalance(&self) -> Option<Rebalance> {
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// From now on rebalances are answered at once, as there are no lanes any more.
+    pub fn closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// The offset that the broker took as committed.
+    pub fn committed(&self, topic: &str, partition: i32) -> Option<i64> {
+        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        committed.get(&(topic.to_owned(), partition)).copied()
+    }
+
+    /// What made the client unusable, such as another member with our `group_instance_id`.
+    pub fn fatal(&self) -> Option<String> {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Enters that the client is not usable any more.
+    pub fn set_fatal(&self, text: String) {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+    }
+}
+
+impl ClientContext for SourceClient {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.logs.write(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode as Code;
+        match error.rdkafka_error_code() {
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::TopicAuthorizationFailed) => {
+                // `Subscribed topic not available: metrics: Broker: Unknown topic or partition`
+                let topic = reason.split(": ").nth(1).unwrap_or_default().to_owned();
+                self.troubles.set(Subject::Topic(topic), reason.to_owned());
+            }
+            Some(Code::Fatal | Code::FencedInstanceId) => self.set_fatal(reason.to_owned()),
+            _ => note_error(&self.troubles, &self.logs, &error, reason),
+        }
+    }
+}
+
+impl ConsumerContext for SourceClient {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let is_assignment = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.closing.load(Ordering::Relaxed) {
+            if !is_assignment {
+                unassign(consumer, list);
+            }
+            return;
+        }
+        let rebalance = if is_assignment { Rebalance::Assign(list.clone()) } else { Rebalance::Revoke(list.clone()) };
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        match result {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => return,
+            Err(error) => return self.logs.write(RDKafkaLogLevel::Warning, "COMMIT", &error.to_string()),
+            Ok(()) => {}
+        }
+        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        for element in offsets.elements() {
+            if let (Offset::Offset(offset), Ok(())) = (element.offset(), element.error()) {
+                committed.insert((element.topic().to_owned(), element.partition()), offset);
+            }
+        }
+    }
+}
+
+/// Answers the group: the partitions are taken on.
+pub(crate) fn assign(consumer: &GroupConsumer, list: &TopicPartitionList) {
+    let answer = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list),
+    };
+    if let Err(error) = answer {
+        tracing::warn!(%error, "kafka assignment is refused");
+    }
+}
+
+/// Answers the group: the partitions are given back.
+pub(crate) fn unassign(consumer: &GroupConsumer, list: &TopicPartitionList) {
+    let answer = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    };
+    if let Err(error) = answer {
+        tracing::warn!(%error, "kafka revocation is refused");
+    }
+}

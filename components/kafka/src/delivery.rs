@@ -1,0 +1,313 @@
+//! What the brokers say to each record, and the thread that listens.
+//!
+//! With `message.timeout.ms: 0` librdkafka tries again by itself for as long as it takes; what is reported as an
+//! error is decided here: given to the `errors` port, sent again alone, sent again later, or failed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
+
+use crate::client::{Logs, note_error};
+use crate::flights::{Flights, Row};
+use crate::record::{Recorder, Refusal, no_partition};
+use crate::troubles::{Subject, Troubles};
+
+/// librdkafka's producer with our context.
+pub(crate) type KafkaProducer = BaseProducer<SinkClient>;
+
+/// Pause before a record is sent again.
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+/// Longest wait for a report; also how soon the end is seen.
+const POLL: Duration = Duration::from_millis(100);
+/// The same while records wait to be sent again.
+const BUSY_POLL: Duration = Duration::from_millis(10);
+/// Pause between two looks whether a trouble is over.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the writers, the clients' callbacks and the listening thread share.
+pub(crate) struct Common {
+    pub flights: Flights,
+    pub troubles: Troubles,
+    pub logs: Logs,
+    pub stop: AtomicBool,
+    producer: RwLock<Arc<KafkaProducer>>,
+    again: Again,
+}
+
+/// Records to send again.
+#[derive(Debug, Default)]
+struct Again(Mutex<Vec<(Row, How, Instant)>>);
+
+/// How a record is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// As before.
+    Together,
+    /// In a request of its own: its neighbours were refused together with it, and one of them is to blame.
+    Alone,
+}
+
+impl Again {
+    fn push(&self, row: Row, how: How, after: Duration) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((row, how, Instant::now() + after));
+    }
+
+    fn take_due(&self) -> Vec<(Row, How)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        all.extract_if(.., |(_, _, due)| *due <= now).map(|(row, how, _)| (row, how)).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// The context of one librdkafka producer. Its methods are called by the thread that polls.
+pub(crate) struct SinkClient {
+    common: std::sync::OnceLock<Arc<Common>>,
+    /// Whether it sends each record in a request of its own.
+    alone: bool,
+}
+
+impl ClientContext for SinkClient {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if let Some(common) = self.common.get() {
+            common.logs.write(level, facility, line);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(common) = self.common.get() else { return };
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::Fatal) {
+            note_error(&common.troubles, &common.logs, &error, reason);
+        }
+    }
+}
+
+impl ProducerContext for SinkClient {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let Some(common) = self.common.get() else { return };
+        let row = Row::from_opaque(opaque);
+        match result {
+            Ok(message) => {
+                common.flights.delivered(row);
+                if common.troubles.any() {
+                    common.troubles.clear(|open| match open {
+                        Subject::Topic(topic) => topic == message.topic(),
+                        _ => true,
+                    });
+                }
+            }
+            Err((error, message)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                common.refused(row, code, message.topic(), message.partition(), self.alone);
+            }
+        }
+    }
+}
+
+impl Common {
+    /// A client for each kind of sending, and what they share.
+    pub fn new(config: &ClientConfig, flights: Flights, troubles: Troubles) -> Result<Arc<Common>, KafkaError> {
+        let producer = create(config, false)?;
+        let common = Arc::new(Common {
+            flights,
+            troubles,
+            logs: Logs::default(),
+            stop: AtomicBool::new(false),
+            producer: RwLock::new(producer.clone()),
+            again: Again::default(),
+        });
+        let _first = producer.context().common.set(common.clone());
+        Ok(common)
+    }
+
+    /// The producer to use now; after a fatal error it is another.
+    pub fn producer(&self) -> Arc<KafkaProducer> {
+        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn refused(&self, row: Row, code: RDKafkaErrorCode, topic: &str, partition: i32, was_alone: bool) {
+        use RDKafkaErrorCode as Code;
+        let reject = |code, message: String| {
+            if let Some(batch) = self.flights.rejected(row.slot, &[(row.row, code, message)]) {
+                self.flights.context().rejects.reject_blocking(batch);
+            }
+        };
+        let again = |subject, text: String| {
+            self.troubles.set(subject, text);
+            self.again.push(row, How::Together, AGAIN);
+        };
+        match code {
+            Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidRecord
+            | Code::InvalidDifferentRecord
+            | Code::InvalidTimestamp
+            | Code::PolicyViolation
+                if !was_alone =>
+            {
+                self.again.push(row, How::Alone, Duration::ZERO);
+            }
+            Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => {
+                reject("message_too_large", format!("topic {topic:?} takes no record of this size; raise its limit"));
+            }
+            Code::InvalidRecord => {
+                let help = "is it compacted, and the record without key? set key";
+                reject("invalid_record", format!("topic {topic:?} does not take the record: {help}"));
+            }
+            Code::InvalidTimestamp => {
+                reject("invalid_timestamp", format!("topic {topic:?} does not take the record's timestamp"));
+            }
+            Code::PolicyViolation => reject("policy_violation", format!("topic {topic:?} refuses the record")),
+            Code::UnknownPartition => reject("unknown_partition", no_partition(topic, Some(partition))),
+            Code::InvalidTopic => reject("invalid_topic", format!("{topic:?} cannot be the name of a topic")),
+            Code::Fatal | Code::PurgeQueue | Code::PurgeInflight => self.flights.failed(row.slot, 1),
+            Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+                let text = format!("topic {topic:?} does not exist; create it");
+                again(Subject::Topic(topic.to_owned()), text);
+            }
+            Code::TopicAuthorizationFailed => {
+                let text = format!("we may not write to topic {topic:?}; grant the right");
+                again(Subject::Topic(topic.to_owned()), text);
+            }
+            other => again(Subject::Connection, format!("topic {topic:?} cannot be written: {other}")),
+        }
+    }
+}
+
+/// `alone`: each record in a request of its own.
+fn create(config: &ClientConfig, alone: bool) -> Result<Arc<KafkaProducer>, KafkaError> {
+    let mut config = config.clone();
+    if alone {
+        config.set("batch.num.messages", "1").set("linger.ms", "0");
+    }
+    let context = SinkClient { common: std::sync::OnceLock::new(), alone };
+    Ok(Arc::new(config.create_with_context(context)?))
+}
+
+/// The thread that takes the brokers' reports and sends again what has to be.
+pub(crate) struct Listener {
+    common: Arc<Common>,
+    config: ClientConfig,
+    recorder: Recorder,
+    /// Made when a record first needs it.
+    alone: Option<Arc<KafkaProducer>>,
+    last_look: Instant,
+}
+
+impl Listener {
+    pub fn new(common: Arc<Common>, config: ClientConfig, recorder: Recorder) -> Listener {
+        Listener { common, config, recorder, alone: None, last_look: Instant::now() }
+    }
+
+    /// Runs until the sink is gone.
+    pub fn run(mut self) {
+        while !self.common.stop.load(Ordering::Relaxed) {
+            let producer = self.common.producer();
+            let alone_is_busy = self.alone.as_ref().is_some_and(|alone| alone.in_flight_count() > 0);
+            let is_busy = alone_is_busy || !self.common.again.is_empty();
+            producer.poll(if is_busy { BUSY_POLL } else { POLL });
+            if let Some(alone) = &self.alone {
+                alone.poll(Duration::ZERO);
+                if alone.client().fatal_error().is_some() {
+                    self.alone = None;
+                }
+            }
+            if let Some((_, why)) = producer.client().fatal_error() {
+                self.replace(&why);
+            }
+            self.send_again();
+            self.look_again();
+        }
+        // What is still in flight is purged with the clients, and so fails: it is read again.
+    }
+
+    fn replace(&mut self, why: &str) {
+        self.common.troubles.set(Subject::Client, format!("the producer has failed and is replaced: {why}"));
+        match create(&self.config, false) {
+            Ok(fresh) => {
+                let _first = fresh.context().common.set(self.common.clone());
+                *self.common.producer.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+                self.common.troubles.clear(|open| *open == Subject::Client);
+            }
+            Err(error) => self.common.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
+        }
+        // Whatever killed it shall not make us spin.
+        std::thread::sleep(AGAIN);
+    }
+
+    fn send_again(&mut self) {
+        for (row, how) in self.common.again.take_due() {
+            let Some(flight) = self.common.flights.flight(row) else { continue };
+            let producer = match how {
+                How::Together => Some(self.common.producer()),
+                How::Alone => self.alone(),
+            };
+            let sent = match producer {
+                Some(producer) => self.recorder.send(&producer, &flight, row),
+                None => Err(Refusal::Full),
+            };
+            match sent {
+                Ok(()) => {}
+                Err(Refusal::Full | Refusal::Dead) => self.common.again.push(row, how, BUSY_POLL),
+                Err(Refusal::Later(subject, text)) => {
+                    self.common.troubles.set(subject, text);
+                    self.common.again.push(row, how, AGAIN);
+                }
+                Err(Refusal::Reject(code, message)) => {
+                    if let Some(batch) = self.common.flights.rejected(row.slot, &[(row.row, code, message)]) {
+                        self.common.flights.context().rejects.reject_blocking(batch);
+                    }
+                }
+            }
+        }
+    }
+
+    fn alone(&mut self) -> Option<Arc<KafkaProducer>> {
+        if self.alone.is_none() {
+            match create(&self.config, true) {
+                Ok(alone) => {
+                    let _first = alone.context().common.set(self.common.clone());
+                    self.alone = Some(alone);
+                }
+                Err(error) => self.common.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
+            }
+        }
+        self.alone.clone()
+    }
+
+    /// Asks the brokers, while there is a trouble, whether it is over: without records to send nothing else tells.
+    fn look_again(&mut self) {
+        let troubles = &self.common.troubles;
+        if !troubles.any() || self.last_look.elapsed() < LOOK {
+            return;
+        }
+        self.last_look = Instant::now();
+        let producer = self.common.producer();
+        let topics = troubles.topics();
+        if topics.is_empty() {
+            // Any topic's name will do; an answer is an answer.
+            if producer.client().fetch_metadata(self.recorder.topic.constant(), LOOK).is_ok() {
+                troubles.clear(|open| *open == Subject::Connection);
+            }
+            return;
+        }
+        for topic in topics {
+            let Ok(metadata) = producer.client().fetch_metadata(Some(&topic), LOOK) else { return };
+            troubles.clear(|open| *open == Subject::Connection);
+            if metadata.topics().iter().all(|found| found.error().is_none()) {
+                troubles.clear(|open| *open == Subject::Topic(topic.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! One assigned partition as an origin: messages in, events out; commits and seeks back.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use vrl::value::Value;
+use weir::component::{Origin, Read, ReadLimit, async_trait};
+use weir::error::{Error, ErrorKind, Result};
+use weir::event::{Body, Codec, Event, Meta, OriginId, Position, Timestamp};
+
+use crate::batch_consume::{Message, PartitionQueue};
+use crate::consumer::{GroupConsumer, SourceClient};
+use crate::troubles::Subject;
+
+/// How long one question to a broker may take before it is asked again.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Pause before asking again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// An assigned partition, shared by its lane (through the origin) and the control thread. When the partition
+/// is taken from us the control thread takes the queue out, and the lane sees the end of its origin.
+pub(crate) struct Partition {
+    pub topic: String,
+    pub partition: i32,
+    queue: Mutex<Option<PartitionQueue<SourceClient>>>,
+    /// Everything below is settled; -1 until something is.
+    settled: AtomicI64,
+}
+
+impl Partition {
+    pub fn new(topic: &str, partition: i32, queue: PartitionQueue<SourceClient>) -> Partition {
+        let (topic, queue) = (topic.to_owned(), Mutex::new(Some(queue)));
+        Partition { topic, partition, queue, settled: AtomicI64::new(-1) }
+    }
+
+    /// Ends reading and committing for good.
+    pub fn close(&self) {
+        // The queue is dropped outside the lock's statement on purpose: it wakes a waiting reader.
+        let queue = self.queue().take();
+        drop(queue);
+    }
+
+    /// The offset to commit, if anything is settled.
+    pub fn settled(&self) -> Option<i64> {
+        Some(self.settled.load(Ordering::Acquire)).filter(|&offset| offset >= 0)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Option<PartitionQueue<SourceClient>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn consumer(&self) -> Option<Arc<GroupConsumer>> {
+        self.queue().as_ref().map(|queue| queue.consumer().clone())
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Partition(self.topic.clone(), self.partition)
+    }
+
+    fn at(&self, position: Position) -> Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        let offset = i64::try_from(position.0).map_err(|_| internal("the position is no offset"))?;
+        list.add_partition_offset(&self.topic, self.partition, Offset::Offset(offset)).map_err(internal)?;
+        Ok(list)
+    }
+}
+
+/// The lane's side of a partition.
+pub(crate) struct KafkaOrigin {
+    id: Arc<OriginId>,
+    partition: Arc<Partition>,
+    codec: Codec,
+    /// The next offset to come, once one is known.
+    next: Option<i64>,
+    /// `stop: at_end`: where the log ended when the lane began.
+    end: End,
+    /// Running mean of a record's size, to fetch about as many as the limit of bytes allows.
+    record_size: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Never,
+    Unknown,
+    Before(i64),
+}
+
+/// What one look into the queue gave.
+enum Taken {
+    Events(Vec<Event>),
+    /// Nothing now.
+    Nothing,
+    /// The partition is not ours any more.
+    Closed,
+}
+
+impl KafkaOrigin {
+    pub fn new(id: OriginId, partition: Arc<Partition>, codec: Codec, at_end: bool) -> KafkaOrigin {
+        let end = if at_end { End::Unknown } else { End::Never };
+        KafkaOrigin { id: Arc::new(id), partition, codec, next: None, end, record_size: 1024 }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!((self.end, self.next), (End::Before(end), Some(next)) if next >= end)
+    }
+
+    /// Looks where the log ends. Waits for brokers that cannot be reached.
+    async fn note_end(&mut self) {
+        while let Some(consumer) = self.partition.consumer() {
+            let partition = self.partition.clone();
+            let ask = move || consumer.fetch_watermarks(&partition.topic, partition.partition, ANSWER);
+            match tokio::task::spawn_blocking(ask).await {
+                Ok(Ok((low, high))) => {
+                    self.end = End::Before(high);
+                    if low == high {
+                        self.next = Some(high);
+                    }
+                    return;
+                }
+                Ok(Err(error)) => self.trouble(format!("the end of the log is unknown: {error}")),
+                Err(_panic_or_shutdown) => {}
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn trouble(&self, what: String) {
+        if let Some(consumer) = self.partition.consumer() {
+            let Partition { topic, partition, .. } = &*self.partition;
+            let text = format!("partition {partition} of topic {topic:?}: {what}");
+            consumer.context().troubles.set(self.partition.subject(), text);
+        }
+    }
+
+    /// Turns what is in the queue into events, without waiting.
+    fn take(&mut self, limit: ReadLimit) -> Taken {
+        let partition = self.partition.clone();
+        let mut guard = partition.queue();
+        let Some(queue) = guard.as_mut() else { return Taken::Closed };
+        loop {
+            if queue.messages().is_empty() {
+                queue.fetch((limit.bytes / self.record_size).clamp(1, limit.events.max(1)));
+            }
+            let Some(first) = queue.messages().first() else { return Taken::Nothing };
+            if let Some(code) = first.error() {
+                self.note_error(queue, code);
+                queue.discard(1);
+                if self.has_ended() {
+                    return Taken::Nothing;
+                }
+                continue;
+            }
+            let count = self.fitting(queue.messages(), limit);
+            let events = self.events(&queue.messages()[..count]);
+            queue.discard(count);
+            if self.has_ended() {
+                queue.discard(queue.messages().len());
+            }
+            let troubles = &queue.consumer().context().troubles;
+            if troubles.any() {
+                let subject = partition.subject();
+                troubles.clear(|open| *open == subject || *open == Subject::Connection);
+            }
+            if !events.is_empty() {
+                return Taken::Events(events);
+            }
+            if self.has_ended() {
+                return Taken::Nothing;
+            }
+        }
+    }
+
+    /// How many of the messages, from the first, are records and fit the limit; at least one.
+    fn fitting(&mut self, messages: &[Message], limit: ReadLimit) -> usize {
+        let (mut count, mut bytes) = (0, 0);
+        for message in messages.iter().take(limit.events.max(1)) {
+            let size = size_of::<Event>() + message.payload().map_or(0, <[u8]>::len);
+            if message.error().is_some() || (count > 0 && bytes + size > limit.bytes) {
+                break;
+            }
+            count += 1;
+            bytes += size;
+        }
+        self.record_size = (self.record_size + bytes / count.max(1)).div_ceil(2);
+        count
+    }
+
+    /// Copies the records into one buffer that all events share: librdkafka may free its own at once.
+    fn events(&mut self, messages: &[Message]) -> Vec<Event> {
+        let size = |message: &Message| message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
+        let mut buffer = BytesMut::with_capacity(messages.iter().map(size).sum());
+        for message in messages {
+            buffer.put_slice(message.payload().unwrap_or_default());
+            buffer.put_slice(message.key().unwrap_or_default());
+        }
+        let buffer = buffer.freeze();
+        let mut events = Vec::with_capacity(messages.len());
+        let mut start = 0;
+        let mut slice = |bytes: &[u8]| {
+            let slice = buffer.slice(start..start + bytes.len());
+            start += bytes.len();
+            slice
+        };
+        for message in messages {
+            let offset = message.offset();
+            if matches!(self.end, End::Before(end) if offset >= end) {
+                self.next = Some(offset);
+                break;
+            }
+            let body = match message.payload() {
+                Some(payload) => Body::Raw(slice(payload), self.codec),
+                None => Body::Parsed(Value::Null),
+            };
+            let key = message.key().map(&mut slice);
+            let position = Position(u64::try_from(offset).unwrap_or_default());
+            // A record without timestamp (message format 0) is as old as can be.
+            let mut event = Event::new(body, position, Timestamp(message.timestamp().unwrap_or_default()));
+            let headers = headers(message);
+            if key.is_some() || !headers.is_empty() {
+                event.meta = Some(Box::new(Meta { key, headers, error: None }));
+            }
+            self.next = Some(offset + 1);
+            events.push(event);
+        }
+        events
+    }
+
+    fn note_error(&mut self, queue: &PartitionQueue<SourceClient>, code: RDKafkaErrorCode) {
+        let Some(message) = queue.messages().first() else { return };
+        if code == RDKafkaErrorCode::PartitionEOF {
+            self.next = Some(message.offset());
+            return;
+        }
+        let Partition { topic, partition, .. } = &*self.partition;
+        let text = format!("partition {partition} of topic {topic:?} cannot be read: {}", message.error_text());
+        queue.consumer().context().troubles.set(self.partition.subject(), text);
+    }
+}
+
+fn headers(message: &Message) -> Vec<(String, Option<Bytes>)> {
+    let mut headers = Vec::new();
+    message.for_each_header(|name, value| headers.push((name.to_owned(), value.map(Bytes::copy_from_slice))));
+    headers
+}
+
+fn internal(what: impl ToString) -> Error {
+    Error::new(ErrorKind::Internal, "kafka source", what.to_string())
+}
+
+#[async_trait]
+impl Origin for KafkaOrigin {
+    fn id(&self) -> Arc<OriginId> {
+        self.id.clone()
+    }
+
+    async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
+        if self.end == End::Unknown {
+            self.note_end().await;
+        }
+        loop {
+            if self.has_ended() {
+                return Ok(Read::End);
+            }
+            let arrived = self.partition.queue().as_ref().map(PartitionQueue::arrived);
+            match (self.take(limit), arrived) {
+                (Taken::Events(events), _) => return Ok(Read::Events(events)),
+                (Taken::Closed, _) | (_, None) => return Ok(Read::End),
+                // An arrival between the look and this wait is remembered; a dropped wait hands it on.
+                (Taken::Nothing, Some(arrived)) if !self.has_ended() => arrived.notified().await,
+                (Taken::Nothing, Some(_)) => {}
+            }
+        }
+    }
+
+    async fn commit(&mut self, position: Position) -> Result<()> {
+        let list = self.partition.at(position)?;
+        let guard = self.partition.queue();
+        let Some(queue) = guard.as_ref() else { return Ok(()) };
+        let offset = i64::try_from(position.0).unwrap_or(i64::MAX);
+        self.partition.settled.store(offset, Ordering::Release);
+        match queue.consumer().store_offsets(&list) {
+            // The partition is being taken from us; whoever gets it reads again from the last commit.
+            Err(KafkaError::StoreOffset(RDKafkaErrorCode::State)) | Ok(()) => Ok(()),
+            Err(error) => Err(internal(error)),
+        }
+    }
+
+    async fn seek(&mut self, position: Position) -> Result<()> {
+        let offset = i64::try_from(position.0).unwrap_or(i64::MAX);
+        loop {
+            let Some(consumer) = self.partition.consumer() else { return Ok(()) };
+            let list = self.partition.at(position)?;
+            // librdkafka numbers its fetches: with the call, everything fetched before, in its queue or on the
+            // way, is outdated and dropped when it is taken out. What we took out already we drop ourselves.
+            let seek = move || match consumer.seek_partitions(list, ANSWER) {
+                Ok(list) => list.elements().iter().find_map(|element| element.error().err()).map_or(Ok(()), Err),
+                Err(error) => Err(error),
+            };
+            let sought = tokio::task::spawn_blocking(seek).await.map_err(internal)?;
+            if let Some(queue) = self.partition.queue().as_mut() {
+                queue.discard(queue.messages().len());
+            }
+            self.next = Some(offset);
+            match sought {
+                Ok(()) => return Ok(()),
+                // Just assigned: librdkafka does not fetch yet.
+                Err(error) => tracing::debug!(%error, topic = %self.partition.topic, "seek is tried again"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn lag(&self) -> Option<u64> {
+        let high = self.partition.queue().as_ref()?.high_watermark()?;
+        u64::try_from(high - self.next?).ok()
+    }
+}

@@ -1,0 +1,155 @@
+//! From an event to a record handed to librdkafka.
+
+use std::borrow::Cow;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord};
+use weir::event::{Event, OriginId};
+
+use crate::delivery::SinkClient;
+use crate::encode::{Encoding, encode};
+use crate::flights::{Flight, Row};
+use crate::render::Text;
+use crate::troubles::Subject;
+
+/// Which partition a record goes to.
+#[derive(Debug, Clone)]
+pub(crate) enum Placement {
+    /// By the key's hash.
+    Key,
+    /// The number of the partition the event came from.
+    Source,
+    /// The number this text gives.
+    Number(Text),
+}
+
+/// Makes records; clone one for every concurrent user, for its scratch space.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    pub topic: Text,
+    pub key: Option<Text>,
+    pub placement: Placement,
+    /// `None`: the event's own.
+    pub headers: Option<Vec<(String, Text)>>,
+    pub encoding: Encoding,
+    pub buffer: Vec<u8>,
+}
+
+/// Why librdkafka did not take a record.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Its queue is full.
+    Full,
+    /// Waiting may help.
+    Later(Subject, String),
+    /// Nothing helps.
+    Reject(&'static str, String),
+    /// This producer takes nothing any more.
+    Dead,
+}
+
+impl Recorder {
+    /// Hands one row of a batch to the producer.
+    pub fn send(&mut self, producer: &BaseProducer<SinkClient>, flight: &Flight, row: Row) -> Result<(), Refusal> {
+        let Some(event) = flight.events.get(row.row as usize) else { return Ok(()) };
+        let origin = &*flight.origin;
+        let partition = self.partition(event, origin)?;
+        let headers = self.headers(event, origin)?;
+        let Recorder { topic, key, encoding, buffer, .. } = self;
+        let topic = topic.render(event, origin).map_err(template_failed)?;
+        let key = match key {
+            Some(key) => {
+                Some(Cow::Owned(key.render(event, origin).map_err(template_failed)?.into_owned().into_bytes()))
+            }
+            None => event.key().map(|key| Cow::Borrowed(&key[..])),
+        };
+        let value =
+            encode(&event.body, *encoding, buffer).map_err(|message| Refusal::Reject("encoding_failed", message))?;
+        let record = BaseRecord::<[u8], [u8], usize> {
+            topic: &topic,
+            partition,
+            payload: value.as_deref(),
+            key: key.as_deref(),
+            // 0 would mean "now" to librdkafka, and so does the absence of a time.
+            timestamp: Some(event.time.0).filter(|&time| time > 0),
+            headers,
+            delivery_opaque: row.opaque(),
+        };
+        producer.send(record).map_err(|(error, _)| {
+            let size = value.as_deref().map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
+            refusal(&error, &topic, partition, size)
+        })
+    }
+
+    fn partition(&mut self, event: &Event, origin: &OriginId) -> Result<Option<i32>, Refusal> {
+        match &mut self.placement {
+            Placement::Key => Ok(None),
+            Placement::Source => Ok(Some(origin.partition)),
+            Placement::Number(text) => {
+                let number = text.render(event, origin).map_err(template_failed)?;
+                match number.trim().parse() {
+                    Ok(number) if number >= 0 => Ok(Some(number)),
+                    _ => Err(Refusal::Reject("unknown_partition", format!("{number:?} is no partition number"))),
+                }
+            }
+        }
+    }
+
+    fn headers(&mut self, event: &Event, origin: &OriginId) -> Result<Option<OwnedHeaders>, Refusal> {
+        let mut headers = None;
+        let mut add = |name: &str, value: Option<&[u8]>| {
+            if name.contains('\0') {
+                return Err(Refusal::Reject("invalid_header", format!("header name {name:?} holds a zero byte")));
+            }
+            let all: OwnedHeaders = headers.take().unwrap_or_default();
+            headers = Some(all.insert(Header { key: name, value }));
+            Ok(())
+        };
+        match &mut self.headers {
+            Some(texts) => {
+                for (name, text) in texts {
+                    let value = text.render(event, origin).map_err(template_failed)?;
+                    add(name, Some(value.as_bytes()))?;
+                }
+            }
+            None => {
+                for (name, value) in event.headers() {
+                    add(name, value.as_deref())?;
+                }
+            }
+        }
+        Ok(headers)
+    }
+}
+
+fn template_failed(message: String) -> Refusal {
+    Refusal::Reject("template_failed", message)
+}
+
+fn refusal(error: &KafkaError, topic: &str, partition: Option<i32>, size: usize) -> Refusal {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::QueueFull) => Refusal::Full,
+        Some(Code::Fatal) => Refusal::Dead,
+        Some(Code::MessageSizeTooLarge) => Refusal::Reject(
+            "message_too_large",
+            format!("the record has {size} bytes, more than the sink's max_message_size allows"),
+        ),
+        Some(Code::UnknownPartition) => Refusal::Reject("unknown_partition", no_partition(topic, partition)),
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
+            Refusal::Later(Subject::Topic(topic.to_owned()), format!("topic {topic:?} does not exist; create it"))
+        }
+        Some(Code::InvalidArgument) | None => {
+            Refusal::Reject("invalid_topic", format!("{topic:?} cannot be the name of a topic"))
+        }
+        Some(_) => Refusal::Later(Subject::Connection, error.to_string()),
+    }
+}
+
+pub(crate) fn no_partition(topic: &str, partition: Option<i32>) -> String {
+    match partition {
+        Some(partition) => format!("topic {topic:?} has no partition {partition}; give it more or set partition: key"),
+        None => format!("topic {topic:?} has no partition"),
+    }
+}

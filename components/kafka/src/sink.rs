@@ -1,0 +1,335 @@
+//! The sink `kafka`: its options, and how batches are handed to librdkafka.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::component::{BuildContext, Problem, Problems, Sink, SinkConfig, async_trait};
+use weir::config::{ByteSize, Span};
+use weir::delivery::{MemoryBudget, Outcome};
+use weir::error::{Error, ErrorKind, Result};
+use weir::event::Batch;
+
+use crate::client::{Client, RawOptions, Sasl, Tls};
+use crate::delivery::{AGAIN, Common, Listener};
+use crate::encode::Encoding;
+use crate::flights::{Flight, Flights, Row};
+use crate::record::{Placement, Recorder, Refusal};
+use crate::render::Text;
+use crate::troubles::Troubles;
+
+/// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
+///
+/// The producer is idempotent and never gives up: while brokers are away, or a topic does not exist, it waits.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSink {
+    /// Brokers to ask for the others, as `host:port`, with commas between.
+    bootstrap_servers: String,
+    /// The topic; may contain `{{ VRL }}`.
+    topic: String,
+    /// The record's key; may contain `{{ VRL }}`. Default: the key the event came with, if any.
+    key: Option<String>,
+    /// The partition: `key` (by the key's hash, as Kafka's Java clients; without key by turns), `source` (the number of
+    /// the partition the event came from), or a VRL expression that gives a number. Default: `key`.
+    #[serde(default = "default_partition")]
+    partition: String,
+    /// The record's headers by name; values may contain `{{ VRL }}`. Default: the headers the event came with.
+    headers: Option<BTreeMap<String, String>>,
+    /// What the value holds: `json` (the event), `text` or `raw` (its `message`). Default: `json`.
+    #[serde(default)]
+    encoding: Encoding,
+    /// How batches are compressed: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default: `none`.
+    #[serde(default)]
+    compression: Compression,
+    /// Time a record may wait for others to share its request. Default: 20ms.
+    #[serde(default = "default_linger")]
+    linger: Span,
+    /// Memory that events on their way to the brokers may hold, in bytes. Default: 32MiB.
+    #[serde(default = "default_buffer")]
+    buffer: ByteSize,
+    /// Largest record, in bytes; larger ones are rejected as `message_too_large`. Default: 1000000, as the brokers'.
+    #[serde(default = "default_max_message_size")]
+    max_message_size: ByteSize,
+    /// Encryption. Default: none.
+    tls: Option<Tls>,
+    /// Authentication. Default: none.
+    sasl: Option<Sasl>,
+    /// Name of this client in the brokers' logs and quotas. Default: `weir`.
+    client_id: Option<String>,
+    /// Raw librdkafka options by name, for what has no option here. Default: none.
+    #[serde(default)]
+    librdkafka_options: RawOptions,
+}
+
+/// How batches of records are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// DEFLATE: small, slow.
+    Gzip,
+    /// Fast.
+    Snappy,
+    /// Fastest.
+    Lz4,
+    /// Smallest for its speed.
+    Zstd,
+}
+
+impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+fn default_partition() -> String {
+    "key".to_owned()
+}
+
+fn default_linger() -> Span {
+    Span(Duration::from_millis(20))
+}
+
+fn default_buffer() -> ByteSize {
+    ByteSize(32 << 20)
+}
+
+fn default_max_message_size() -> ByteSize {
+    ByteSize(1_000_000)
+}
+
+/// librdkafka options that only the sink owns, and what to use instead.
+const OWNED: [(&str, &str); 12] = [
+    ("enable.idempotence", "leave it out; the sink is always idempotent"),
+    ("acks", "leave it out; the sink always waits for all in-sync replicas"),
+    ("request.required.acks", "leave it out; the sink always waits for all in-sync replicas"),
+    ("message.timeout.ms", "leave it out; the sink never drops records"),
+    ("delivery.timeout.ms", "leave it out; the sink never drops records"),
+    ("retries", "leave it out; the sink never drops records"),
+    ("message.send.max.retries", "leave it out; the sink never drops records"),
+    ("transactional.id", "leave it out"),
+    ("linger.ms", "use linger"),
+    ("queue.buffering.max.ms", "use linger"),
+    ("queue.buffering.max.kbytes", "use buffer"),
+    ("compression.codec", "use compression"),
+];
+
+impl KafkaSink {
+    fn client(&self) -> Client<'_> {
+        Client {
+            bootstrap_servers: &self.bootstrap_servers,
+            client_id: self.client_id.as_deref(),
+            tls: self.tls.as_ref(),
+            sasl: self.sasl.as_ref(),
+            raw: &self.librdkafka_options,
+            owned: &OWNED,
+        }
+    }
+
+    fn client_config(&self) -> ClientConfig {
+        let mut config = self.client().config();
+        let mut set_default = |name: &str, value: String| {
+            if !self.librdkafka_options.contains_key(name) {
+                config.set(name, value);
+            }
+        };
+        // As Kafka's Java clients, so that both put a key into the same partition.
+        set_default("partitioner", "murmur2_random".into());
+        // Not for ever: after that the topic is named as the trouble, and we go on asking.
+        set_default("topic.metadata.propagation.max.ms", "5000".into());
+        set_default("sticky.partitioning.linger.ms", self.linger_ms().to_string());
+        let max_message = self.max_message_size.0.clamp(1000, 1_000_000_000);
+        config.set("enable.idempotence", "true");
+        config.set("acks", "all");
+        config.set("message.timeout.ms", "0");
+        config.set("linger.ms", self.linger_ms().to_string());
+        config.set("compression.codec", self.compression.name());
+        config.set("message.max.bytes", max_message.to_string());
+        // Our own buffer is the bound; librdkafka's only has to be larger.
+        let queue_kbytes = (self.buffer.0 / 1024 * 2 + max_message / 1024 + 1024).min(2_000_000_000);
+        config.set("queue.buffering.max.kbytes", queue_kbytes.to_string());
+        config.set("queue.buffering.max.messages", "0");
+        config
+    }
+
+    fn linger_ms(&self) -> u128 {
+        self.linger.0.as_millis().min(900_000)
+    }
+
+    /// Prepares the texts; every problem goes to `problems`.
+    fn recorder(&self, problems: &mut Problems) -> Option<Recorder> {
+        let mut compile = |path: &[&str], source: &str| match Text::compile(source) {
+            Ok(text) => Some(text),
+            Err(found) => {
+                for problem in found {
+                    problems.push(Problem { path: path.iter().map(|&step| step.to_owned()).collect(), ..problem });
+                }
+                None
+            }
+        };
+        let topic = compile(&["topic"], &self.topic);
+        let key = self.key.as_ref().map(|key| compile(&["key"], key));
+        let placement = match self.partition.as_str() {
+            "key" => Some(Placement::Key),
+            "source" => Some(Placement::Source),
+            expression => compile(&["partition"], &format!("{{{{ {expression} }}}}")).map(Placement::Number),
+        };
+        let headers = self.headers.as_ref().map(|headers| {
+            let header = |(name, text): (&String, &String)| Some((name.clone(), compile(&["headers", name], text)?));
+            headers.iter().map(header).collect::<Option<Vec<_>>>()
+        });
+        Some(Recorder {
+            topic: topic?,
+            key: some_if_compiled(key)?,
+            placement: placement?,
+            headers: some_if_compiled(headers)?,
+            encoding: self.encoding,
+            buffer: Vec::new(),
+        })
+    }
+}
+
+/// `None`: it did not compile; `Some(None)`: there is none.
+fn some_if_compiled<T>(text: Option<Option<T>>) -> Option<Option<T>> {
+    match text {
+        None => Some(None),
+        Some(text) => text.map(Some),
+    }
+}
+
+#[typetag::deserialize(name = "kafka")]
+#[async_trait]
+impl SinkConfig for KafkaSink {
+    fn check(&self, problems: &mut Problems) {
+        if self.topic.trim().is_empty() {
+            problems.error("topic", "missing_value", "no topic is named", "name the topic");
+        }
+        self.recorder(problems);
+        self.client().check(&self.client_config(), problems);
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
+        let refused = || Error::new(ErrorKind::Config, "kafka sink", "the options are refused");
+        let mut problems = Problems::default();
+        let recorder = self.recorder(&mut problems).ok_or_else(refused)?;
+        let config = self.client_config();
+        let troubles = Troubles::new(context.trouble.clone());
+        let common = Common::new(&config, Flights::new(context.clone()), troubles)
+            .map_err(|error| refused().caused_by(error))?;
+        let listener = Listener::new(common.clone(), config, recorder.clone());
+        std::thread::Builder::new()
+            .name("kafka-delivery".into())
+            .spawn(move || listener.run())
+            .map_err(|error| Error::new(ErrorKind::Io, "kafka sink", "no thread can be started").caused_by(error))?;
+        Ok(Arc::new(Writing {
+            common,
+            room: MemoryBudget::new(self.buffer.0),
+            recorder: recorder.clone(),
+            idle: Mutex::default(),
+            context: context.clone(),
+        }))
+    }
+}
+
+/// The sink at work.
+struct Writing {
+    common: Arc<Common>,
+    room: MemoryBudget,
+    recorder: Recorder,
+    /// Recorders for reuse, one a concurrent writer.
+    idle: Mutex<Vec<Recorder>>,
+    context: BuildContext,
+}
+
+/// Rows of a batch that were not handed over yet. When the write is given up they fail.
+struct Unsent<'a> {
+    flights: &'a Flights,
+    slot: u32,
+    rows: usize,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.flights.failed(self.slot, self.rows);
+    }
+}
+
+impl Writing {
+    /// Hands every row to librdkafka, waiting where it has no room.
+    async fn send_all(&self, flight: &Flight, slot: u32, recorder: &mut Recorder) {
+        let rows = flight.events.len();
+        let mut unsent = Unsent { flights: &self.common.flights, slot, rows };
+        let mut producer = self.common.producer();
+        let mut rejected = Vec::new();
+        let mut row = 0;
+        while unsent.rows > 0 {
+            match recorder.send(&producer, flight, Row { slot, row }) {
+                Ok(()) => {}
+                Err(Refusal::Reject(code, message)) => rejected.push((row, code, message)),
+                // Cannot last: our own buffer is smaller than librdkafka's.
+                Err(Refusal::Full) => {
+                    self.context.clock.sleep(Duration::from_millis(5)).await;
+                    continue;
+                }
+                Err(Refusal::Later(subject, text)) => {
+                    self.common.troubles.set(subject, text);
+                    self.context.clock.sleep(AGAIN).await;
+                    continue;
+                }
+                Err(Refusal::Dead) => {
+                    self.context.clock.sleep(Duration::from_millis(100)).await;
+                    producer = self.common.producer();
+                    continue;
+                }
+            }
+            row += 1;
+            unsent.rows -= 1;
+        }
+        if let Some(batch) = self.common.flights.rejected(slot, &rejected) {
+            self.context.rejects.reject(batch).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Writing {
+    async fn write(&self, batch: Batch) {
+        let size = batch.size();
+        let Batch { origin, receipt, events, .. } = batch;
+        if events.is_empty() {
+            return receipt.resolve(Outcome::Filtered);
+        }
+        let room = self.room.acquire(size).await;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut recorder = idle.unwrap_or_else(|| self.recorder.clone());
+        let flight = Arc::new(Flight { origin, events, _room: room });
+        let slot = self.common.flights.begin(flight.clone(), receipt);
+        self.send_all(&flight, slot, &mut recorder).await;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(recorder);
+    }
+
+    async fn flush(&self) {
+        self.common.flights.landed().await;
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.common.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+weir::register_sink!("kafka", KafkaSink, "type: kafka\nbootstrap_servers: localhost:9092\ntopic: events\n");

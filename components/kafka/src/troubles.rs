@@ -1,0 +1,106 @@
+//! What keeps a client from working, by subject, told to the graph as one text.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use weir::component::Trouble;
+
+/// What a trouble is about; one clears without the others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// Brokers cannot be reached, or refuse us.
+    Connection,
+    /// The group cannot be joined.
+    Group,
+    /// A topic cannot be used.
+    Topic(String),
+    /// A partition cannot be read.
+    Partition(String, i32),
+    /// The client is not usable any more and is being replaced.
+    Client,
+}
+
+/// The troubles of one client.
+#[derive(Debug)]
+pub(crate) struct Troubles {
+    any: AtomicBool,
+    open: Mutex<BTreeMap<Subject, String>>,
+    told: Trouble,
+}
+
+impl Troubles {
+    pub fn new(told: Trouble) -> Troubles {
+        Troubles { any: AtomicBool::new(false), open: Mutex::default(), told }
+    }
+
+    /// Whether there is any; costs one load, so that the happy path may ask for each batch.
+    pub fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Enters a trouble. Says it in the log when it is news.
+    pub fn set(&self, subject: Subject, text: String) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(&subject) == Some(&text) {
+            return;
+        }
+        if open.insert(subject, text.clone()).is_none() {
+            tracing::warn!(reason = %text, "kafka trouble");
+        }
+        self.tell(&open);
+    }
+
+    /// Strikes out every trouble for which `over` says so.
+    pub fn clear(&self, over: impl Fn(&Subject) -> bool) {
+        if !self.any() {
+            return;
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|subject, text| {
+            let stays = !over(subject);
+            if !stays {
+                tracing::info!(reason = %text, "kafka trouble is over");
+            }
+            stays
+        });
+        self.tell(&open);
+    }
+
+    /// The topics that are in trouble.
+    pub fn topics(&self) -> Vec<String> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let topic = |subject: &Subject| match subject {
+            Subject::Topic(topic) => Some(topic.clone()),
+            _ => None,
+        };
+        open.keys().filter_map(topic).collect()
+    }
+
+    fn tell(&self, open: &BTreeMap<Subject, String>) {
+        self.any.store(!open.is_empty(), Ordering::Relaxed);
+        if open.is_empty() {
+            self.told.clear();
+        } else {
+            self.told.set(open.values().map(String::as_str).collect::<Vec<_>>().join("; "));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_partition_that_recovers_does_not_hide_anothers_trouble() {
+        let told = Trouble::default();
+        let troubles = Troubles::new(told.clone());
+        troubles.set(Subject::Partition("a".into(), 0), "a/0 is gone".into());
+        troubles.set(Subject::Partition("a".into(), 1), "a/1 is gone".into());
+        troubles.clear(|subject| *subject == Subject::Partition("a".into(), 0));
+        assert_eq!(told.get().as_deref(), Some("a/1 is gone"));
+        troubles.clear(|_| true);
+        assert_eq!(told.get(), None);
+        assert!(!troubles.any());
+    }
+}

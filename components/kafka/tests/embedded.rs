@@ -1,0 +1,296 @@
+//! Source and sink against librdkafka's mock cluster: no service is needed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod kit;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kit::{LIMIT, Member, Record, SinkAtWork, content, event, fill, record, source, until};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaRespErr;
+use serde_json::json;
+use vrl::value::Value;
+use weir::component::{BuildContext, Lanes, Problems, Read, SourceConfig};
+use weir::delivery::Outcome;
+use weir::event::{Body, Position};
+use weir_kafka::KafkaSource;
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster(topics: &[(&str, i32)]) -> (Cluster, String) {
+    let cluster = MockCluster::new(1).unwrap();
+    for (topic, partitions) in topics {
+        cluster.create_topic(topic, *partitions, 1).unwrap();
+    }
+    let servers = cluster.bootstrap_servers();
+    (cluster, servers)
+}
+
+fn numbered(partition: i32, numbers: std::ops::Range<u32>) -> impl Iterator<Item = Record> {
+    numbers.map(move |n| record(partition, format!(r#"{{"n":{n}}}"#)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_partition_is_read_in_order_up_to_the_end_and_then_the_source_ends() {
+    let (_cluster, servers) = cluster(&[("t", 3)]);
+    for partition in 0..2 {
+        fill(&servers, "t", numbered(partition, 0..3000));
+    }
+    let seen = Member::start(source(&servers, "g", &["t"], json!({ "stop": "at_end" }))).await.end().await;
+    assert_eq!(seen.len(), 6000);
+    for partition in 0..2 {
+        let of_one: Vec<_> = seen.iter().filter(|seen| seen.origin.partition == partition).collect();
+        assert!(of_one.iter().enumerate().all(|(n, seen)| seen.event.position == Position(n as u64)
+            && seen.text() == format!(r#"{{"n":{n}}}"#)
+            && seen.event.time.0 > 1_600_000_000_000));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_behind_what_was_settled() {
+    let (_cluster, servers) = cluster(&[("t", 2)]);
+    fill(&servers, "t", numbered(0, 0..100));
+    let first = Member::start(source(&servers, "g", &["t"], json!({}))).await;
+    until("100 events", || first.count() == 100).await;
+    first.stop().await;
+    fill(&servers, "t", numbered(0, 100..150));
+    let seen = Member::start(source(&servers, "g", &["t"], json!({ "stop": "at_end" }))).await.end().await;
+    assert_eq!(seen.iter().map(|seen| seen.event.position.0).collect::<Vec<_>>(), (100..150).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_headers_and_tombstones_come_through_source_and_sink() {
+    let (_cluster, servers) = cluster(&[("a", 1), ("b", 1)]);
+    let headers = vec![("h".to_owned(), Some("1".to_owned())), ("h".to_owned(), None)];
+    let full = Record { key: Some("k".into()), headers, ..record(0, r#"{ "n" : 1 }"#) };
+    let tombstone = Record { key: Some("k".into()), value: None, ..record(0, "") };
+    fill(&servers, "a", [full, tombstone, record(0, "")]);
+    let seen = content(&servers, "a").await;
+    assert_eq!(seen[0].event.key().unwrap(), "k");
+    assert_eq!(seen[0].event.headers(), [("h".to_owned(), Some("1".into())), ("h".to_owned(), None)]);
+    assert!(matches!(seen[1].event.body, Body::Parsed(Value::Null)));
+    assert!(matches!(&seen[2].event.body, Body::Raw(bytes, _) if bytes.is_empty()), "empty is not a tombstone");
+
+    let mut sink = SinkAtWork::start(&servers, "b", json!({ "encoding": "raw" })).await;
+    sink.write(0, seen.iter().map(|seen| seen.event.clone()).collect()).await;
+    assert_eq!(sink.settled(1).await[0].outcome, Outcome::Delivered);
+    assert_eq!(sink.context.books.totals().passed, 3);
+    let copied = content(&servers, "b").await;
+    for (seen, copied) in seen.iter().zip(&copied) {
+        assert_eq!(format!("{:?}", seen.event), format!("{:?}", copied.event));
+    }
+    assert_eq!(copied.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_reads_all_topics_that_match() {
+    let (_cluster, servers) = cluster(&[("logs-a", 1), ("logs-b", 2), ("metrics", 1)]);
+    for topic in ["logs-a", "logs-b", "metrics"] {
+        fill(&servers, topic, numbered(0, 0..10));
+    }
+    let member = Member::start(source(&servers, "g", &["^logs-"], json!({}))).await;
+    until("20 events", || member.count() == 20 && member.lanes() == 3).await;
+    let topics: BTreeSet<_> = member.stop().await.iter().map(|seen| seen.origin.log.clone()).collect();
+    assert_eq!(topics, ["logs-a".to_owned(), "logs-b".to_owned()].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_seek_the_next_read_begins_exactly_there() {
+    let (_cluster, servers) = cluster(&[("t", 1)]);
+    fill(&servers, "t", numbered(0, 0..5000));
+    let config: KafkaSource = serde_json::from_value(source(&servers, "g", &["t"], json!({}))).unwrap();
+    let (context, _rejected) = BuildContext::detached("in");
+    let (lanes, mut graph) = Lanes::detached();
+    let running = tokio::spawn(config.build(&context).await.unwrap().run(lanes));
+    let lane = graph.next().await.unwrap();
+    let (mut origin, end) = (lane.origin, lane.end);
+    // Before anything was fetched, backwards with much in the queue, forwards, to the start.
+    for target in [100, 4321, 17, 4999, 0, 2500] {
+        origin.seek(Position(target)).await.unwrap();
+        for _ in 0..2 {
+            let mut next = target;
+            while next < 5000 && next < target + 700 {
+                let Read::Events(events) = origin.read(LIMIT).await.unwrap() else { panic!("no end is due") };
+                for event in events {
+                    assert_eq!(event.position, Position(next), "after a seek to {target}");
+                    next += 1;
+                }
+            }
+            origin.seek(Position(target)).await.unwrap();
+        }
+    }
+    assert!(origin.lag().is_some());
+    graph.stop();
+    drop(origin);
+    end.clean();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_member_takes_partitions_over_without_loss() {
+    let (_cluster, servers) = cluster(&[("t", 4)]);
+    let more = json!({ "commit_interval": "100ms", "session_timeout": "6s",
+        "librdkafka_options": { "heartbeat.interval.ms": 200 } });
+    let one = Member::start(source(&servers, "g", &["t"], more.clone())).await;
+    until("the first has all", || one.lanes() == 4).await;
+    for partition in 0..4 {
+        fill(&servers, "t", numbered(partition, 0..500));
+    }
+    until("2000 events", || one.count() == 2000).await;
+    let two = Member::start(source(&servers, "g", &["t"], more)).await;
+    until("both have two", || one.lanes() == 2 && two.lanes() == 2).await;
+    for partition in 0..4 {
+        fill(&servers, "t", numbered(partition, 500..1000));
+    }
+    until("4000 events", || one.count() + two.count() >= 4000).await;
+    let seen_by_one = one.stop().await;
+    until("the second has all", || two.lanes() == 4).await;
+    for partition in 0..4 {
+        fill(&servers, "t", numbered(partition, 1000..1100));
+    }
+    until("all events", || seen_by_one.len() + two.count() >= 4400).await;
+    let seen_by_two = two.stop().await;
+    let all: Vec<_> = seen_by_one.iter().chain(&seen_by_two).map(|s| (s.origin.partition, s.event.position)).collect();
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!((all.len(), distinct.len()), (4400, 4400), "every event once, as every lane drained in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_larger_than_the_limit_is_read_alone() {
+    let (_cluster, servers) = cluster(&[("t", 1)]);
+    let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(600_000));
+    fill(&servers, "t", [record(0, "1"), record(0, large), record(0, "2")]);
+    let config: KafkaSource = serde_json::from_value(source(&servers, "g", &["t"], json!({}))).unwrap();
+    let (context, _rejected) = BuildContext::detached("in");
+    let (lanes, mut graph) = Lanes::detached();
+    let running = tokio::spawn(config.build(&context).await.unwrap().run(lanes));
+    let lane = graph.next().await.unwrap();
+    let (mut origin, end) = (lane.origin, lane.end);
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 3 {
+        let limit = weir::component::ReadLimit { events: 100, bytes: 10_000 };
+        let Read::Events(events) = origin.read(limit).await.unwrap() else { panic!("no end is due") };
+        sizes.push(events.len());
+    }
+    assert_eq!(sizes, [1, 1, 1]);
+    graph.stop();
+    drop(origin);
+    end.clean();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_too_large_is_rejected_and_its_neighbours_are_delivered() {
+    let (_cluster, servers) = cluster(&[("t", 1)]);
+    let mut sink = SinkAtWork::start(&servers, "t", json!({ "max_message_size": "2KB" })).await;
+    let large = format!(r#"{{"large":"{}"}}"#, "x".repeat(3000));
+    sink.write(0, vec![event(0, "0"), event(1, large.clone()), event(2, "2")]).await;
+    let rejected = sink.next_rejected().await;
+    assert_eq!((rejected.rejected.len(), rejected.rejected[0].code), (1, "message_too_large"));
+    assert_eq!(rejected.rejected[0].event.position, Position(1));
+    assert!(matches!(&rejected.rejected[0].event.body, Body::Raw(bytes, _) if *bytes == large));
+    rejected.receipt.resolve(Outcome::DeadLettered);
+    assert_eq!(sink.settled(1).await[0].outcome, Outcome::DeadLettered);
+    assert_eq!(content(&servers, "t").await.iter().map(|seen| seen.text()).collect::<Vec<_>>(), ["0", "2"]);
+    assert_eq!(sink.context.books.totals().passed, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_not_there_is_a_reason_to_reject() {
+    let (_cluster, servers) = cluster(&[("t", 2)]);
+    let mut sink = SinkAtWork::start(&servers, "t", json!({ "partition": "source" })).await;
+    sink.write(1, vec![event(0, "1")]).await;
+    sink.write(7, vec![event(0, "7")]).await;
+    let rejected = sink.next_rejected().await;
+    assert_eq!(rejected.rejected[0].code, "unknown_partition");
+    rejected.receipt.resolve(Outcome::DeadLettered);
+    let outcomes: Vec<_> = sink.settled(2).await.iter().map(|settled| settled.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Delivered, Outcome::DeadLettered]);
+    assert_eq!(content(&servers, "t").await[0].origin.partition, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_buffer_makes_writers_wait_and_nothing_is_lost() {
+    let (_cluster, servers) = cluster(&[("t", 2)]);
+    let mut sink = SinkAtWork::start(&servers, "t", json!({ "buffer": "64KiB", "linger": "1ms" })).await;
+    for batch in 0..40_u64 {
+        let events = (0..100).map(|n| event(batch * 100 + n, format!("{}", batch * 100 + n))).collect();
+        sink.write(0, events).await;
+    }
+    sink.sink.flush().await;
+    assert_eq!(sink.settled(40).await.iter().filter(|settled| settled.outcome == Outcome::Delivered).count(), 40);
+    let values: BTreeSet<_> = content(&servers, "t").await.iter().map(|seen| seen.text()).collect();
+    assert_eq!(values.len(), 4000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_go_away_are_a_trouble_until_they_are_back() {
+    let (cluster, servers) = cluster(&[("t", 1)]);
+    let member = Member::start(source(&servers, "g", &["t"], json!({}))).await;
+    let mut sink = SinkAtWork::start(&servers, "t", json!({})).await;
+    sink.write(0, vec![event(0, "0")]).await;
+    until("the first event", || member.count() == 1).await;
+    cluster.broker_down(1).unwrap();
+    until("both say so", || member.context.trouble.get().is_some() && sink.context.trouble.get().is_some()).await;
+    assert!(member.context.trouble.get().unwrap().contains("no broker can be reached"));
+    sink.write(0, vec![event(1, "1")]).await;
+    cluster.broker_up(1).unwrap();
+    until("the second event", || member.count() == 2).await;
+    until("all is well", || member.context.trouble.get().is_none() && sink.context.trouble.get().is_none()).await;
+    assert_eq!(sink.settled(2).await.len(), 2);
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_dropped_fails_what_it_holds() {
+    let (cluster, servers) = cluster(&[("t", 1)]);
+    let mut sink = SinkAtWork::start(&servers, "t", json!({})).await;
+    sink.write(0, vec![event(0, "0")]).await;
+    sink.settled(1).await;
+    cluster.broker_down(1).unwrap();
+    sink.write(0, vec![event(1, "1"), event(2, "2")]).await;
+    let (settlements, books) = (sink.settlements.clone(), sink.context.books.clone());
+    drop(sink);
+    tokio::time::timeout(Duration::from_secs(30), settlements.changed()).await.unwrap();
+    assert_eq!(settlements.take()[0].outcome, Outcome::Failed);
+    assert_eq!((books.totals().passed, books.totals().failed), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_does_not_exist_is_named_and_waited_for() {
+    let (cluster, servers) = cluster(&[("t", 1)]);
+    cluster.topic_error("later", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let mut sink = SinkAtWork::start(&servers, "later", json!({})).await;
+    sink.write(0, vec![event(0, "0")]).await;
+    until("the topic is named", || sink.context.trouble.get().is_some_and(|text| text.contains("\"later\""))).await;
+    cluster.topic_error("later", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    assert_eq!(sink.settled(1).await[0].outcome, Outcome::Delivered);
+    until("all is well", || sink.context.trouble.get().is_none()).await;
+}
+
+#[test]
+fn wrong_options_are_found() {
+    let codes = |options| {
+        let config: KafkaSource = serde_json::from_value(options).unwrap();
+        let mut problems = Problems::default();
+        config.check(&mut problems);
+        problems.into_vec().into_iter().map(|p| format!("{} {}", p.path.join("/"), p.code)).collect::<Vec<_>>()
+    };
+    let good = source("k:9092", "g", &["t"], json!({}));
+    assert_eq!(codes(good.clone()), Vec::<String>::new());
+    let wrong = kit::merged(
+        good,
+        json!({ "topics": ["t", "t"], "drain_timeout": "10m",
+        "librdkafka_options": { "enable.auto.commit": true } }),
+    );
+    assert_eq!(
+        codes(wrong),
+        ["topics/1 duplicate", "drain_timeout out_of_range", "librdkafka_options/enable.auto.commit owned_option"]
+    );
+    assert_eq!(
+        codes(source("", "", &[], json!({})))[..3],
+        ["topics missing_value", "group_id missing_value", "bootstrap_servers missing_value"]
+    );
+}
