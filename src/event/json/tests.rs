@@ -33,7 +33,12 @@ fn assert_agrees(doc: &[u8]) {
 /// Equal, and with the same bits: `==` calls `0.0` and `-0.0` equal.
 fn assert_same(ours: &Value, theirs: &Value, doc: &str) {
     assert_eq!(ours, theirs, "{doc}");
-    assert_eq!(format!("{ours:?}"), format!("{theirs:?}").replace("String(", "Bytes("), "{doc}");
+    let spelled = |value: &Value| {
+        let mut out = Vec::new();
+        write(value, &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(spelled(ours), spelled(theirs), "{doc}");
 }
 
 /// The document with its interesting part moved over every place in a block.
@@ -236,7 +241,7 @@ fn splice_examples() {
     assert_eq!(edit(r#"{"c":0,"b":0,"a":0}"#, &[Edit::Remove(0), Edit::Remove(1)]), r#"{"c":0}"#);
     assert_eq!(edit(r#"{"a":0,"b":0,"a":2,"a":3}"#, &[set(0)]), r#"{"b":0,"a":1}"#);
     assert_eq!(edit(r#"{"x":1,"x":2,"a":0,"\u0061":2}"#, &[set(0)]), r#"{"x":1,"x":2,"\u0061":1}"#);
-    assert_eq!(edit(" { \"a\" : 0 , \"x\" : 0 } ", &[Edit::Remove(0)]), " {  \"x\" : 0 } ");
+    assert_eq!(edit(" { \"a\" : 0 , \"x\" : 0 } ", &[Edit::Remove(0)]), " { \"x\" : 0 } ");
     assert_eq!(edit("[1]", &[set(0)]), "[1]");
 }
 
