@@ -1,6 +1,6 @@
 //! The source's client context: keeps rebalances for the control thread, turns errors into troubles.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::client::{Logs, note_error};
 use crate::troubles::{Subject, Troubles};
@@ -31,7 +31,6 @@ pub(crate) struct SourceClient {
     pub troubles: Troubles,
     pub logs: Logs,
     rebalances: Mutex<VecDeque<Rebalance>>,
-    committed: Mutex<HashMap<(String, i32), i64>>,
     fatal: Mutex<Option<String>>,
     closing: AtomicBool,
 }
@@ -42,7 +41,6 @@ impl SourceClient {
             troubles,
             logs: Logs::default(),
             rebalances: Mutex::default(),
-            committed: Mutex::default(),
             fatal: Mutex::default(),
             closing: AtomicBool::new(false),
         }
@@ -57,12 +55,6 @@ impl SourceClient {
     /// From now on rebalances are answered at once, as there are no lanes any more.
     pub fn closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
-    }
-
-    /// The offset that the broker took as committed.
-    pub fn committed(&self, topic: &str, partition: i32) -> Option<i64> {
-        let committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        committed.get(&(topic.to_owned(), partition)).copied()
     }
 
     /// What made the client unusable, such as another member with our `group_instance_id`.
@@ -108,17 +100,10 @@ impl ConsumerContext for SourceClient {
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push_back(rebalance);
     }
 
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
         match result {
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => return,
-            Err(error) => return self.logs.write(RDKafkaLogLevel::Warning, "COMMIT", &error.to_string()),
-            Ok(()) => {}
-        }
-        let mut committed = self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        for element in offsets.elements() {
-            if let (Offset::Offset(offset), Ok(())) = (element.offset(), element.error()) {
-                committed.insert((element.topic().to_owned(), element.partition()), offset);
-            }
+            Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
+            Err(error) => self.logs.write(RDKafkaLogLevel::Warning, "COMMIT", &error.to_string()),
         }
     }
 }

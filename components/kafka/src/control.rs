@@ -194,30 +194,22 @@ impl Control {
     /// Commits what is settled and waits for the brokers' answer, but not for ever.
     fn commit<'a>(&self, of: impl IntoIterator<Item = &'a Assigned>) {
         let mut list = TopicPartitionList::new();
-        let mut due: Vec<(&str, i32, i64)> = Vec::new();
         for Assigned { partition, .. } in of {
-            let (topic, number) = (partition.topic.as_str(), partition.partition);
             let Some(offset) = partition.settled() else { continue };
-            let is_committed = self.consumer.context().committed(topic, number) == Some(offset);
-            if !is_committed && list.add_partition_offset(topic, number, Offset::Offset(offset)).is_ok() {
-                due.push((topic, number, offset));
+            if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset)) {
+                tracing::warn!(%error, offset, "offset cannot be committed");
             }
         }
-        if due.is_empty() {
+        if list.count() == 0 {
             return;
         }
-        // Asynchronous with a deadline: librdkafka's synchronous commit waits for a lost coordinator without end.
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            return tracing::warn!(%error, "kafka commit is refused; the records are read again");
-        }
-        let deadline = Instant::now() + COMMIT;
-        let context = self.consumer.context();
-        while due.iter().any(|&(topic, number, offset)| context.committed(topic, number) != Some(offset)) {
-            if Instant::now() > deadline {
-                return tracing::warn!("kafka commit is not answered; the records may be read again");
-            }
-            // Rebalances that come up here wait in the context.
-            self.consumer.poll(Duration::from_millis(10));
+        // On a thread of its own with a deadline: without its coordinator, librdkafka waits for a whole session.
+        let consumer = self.consumer.clone();
+        let committing = self.runtime.spawn_blocking(move || consumer.commit(&list, CommitMode::Sync));
+        match self.runtime.block_on(async { tokio::time::timeout(COMMIT, committing).await }) {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "kafka commit failed; the records are read again"),
+            Ok(Err(_)) | Err(_) => tracing::warn!("kafka commit is not answered; the records may be read again"),
         }
     }
 

@@ -30,14 +30,19 @@ const BUSY_POLL: Duration = Duration::from_millis(10);
 /// Pause between two looks whether a trouble is over.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What the writers, the clients' callbacks and the listening thread share.
-pub(crate) struct Common {
+/// What the clients' callbacks write to.
+pub(crate) struct Reports {
     pub flights: Flights,
     pub troubles: Troubles,
-    pub logs: Logs,
+    logs: Logs,
+    again: Again,
+}
+
+/// What the writers and the listening thread share.
+pub(crate) struct Common {
+    pub reports: Arc<Reports>,
     pub stop: AtomicBool,
     producer: RwLock<Arc<KafkaProducer>>,
-    again: Again,
 }
 
 /// Records to send again.
@@ -71,22 +76,19 @@ impl Again {
 
 /// The context of one librdkafka producer. Its methods are called by the thread that polls.
 pub(crate) struct SinkClient {
-    common: std::sync::OnceLock<Arc<Common>>,
+    reports: Arc<Reports>,
     /// Whether it sends each record in a request of its own.
     alone: bool,
 }
 
 impl ClientContext for SinkClient {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        if let Some(common) = self.common.get() {
-            common.logs.write(level, facility, line);
-        }
+        self.reports.logs.write(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let Some(common) = self.common.get() else { return };
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::Fatal) {
-            note_error(&common.troubles, &common.logs, &error, reason);
+            note_error(&self.reports.troubles, &self.reports.logs, &error, reason);
         }
     }
 }
@@ -95,13 +97,13 @@ impl ProducerContext for SinkClient {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let Some(common) = self.common.get() else { return };
+        let reports = &self.reports;
         let row = Row::from_opaque(opaque);
         match result {
             Ok(message) => {
-                common.flights.delivered(row);
-                if common.troubles.any() {
-                    common.troubles.clear(|open| match open {
+                reports.flights.delivered(row);
+                if reports.troubles.any() {
+                    reports.troubles.clear(|open| match open {
                         Subject::Topic(topic) => topic == message.topic(),
                         _ => true,
                     });
@@ -109,26 +111,18 @@ impl ProducerContext for SinkClient {
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                common.refused(row, code, message.topic(), message.partition(), self.alone);
+                reports.refused(row, code, message.topic(), message.partition(), self.alone);
             }
         }
     }
 }
 
 impl Common {
-    /// A client for each kind of sending, and what they share.
+    /// The first producer, and what its successors will share with it.
     pub fn new(config: &ClientConfig, flights: Flights, troubles: Troubles) -> Result<Arc<Common>, KafkaError> {
-        let producer = create(config, false)?;
-        let common = Arc::new(Common {
-            flights,
-            troubles,
-            logs: Logs::default(),
-            stop: AtomicBool::new(false),
-            producer: RwLock::new(producer.clone()),
-            again: Again::default(),
-        });
-        let _first = producer.context().common.set(common.clone());
-        Ok(common)
+        let reports = Arc::new(Reports { flights, troubles, logs: Logs::default(), again: Again::default() });
+        let producer = RwLock::new(create(config, &reports, false)?);
+        Ok(Arc::new(Common { reports, stop: AtomicBool::new(false), producer }))
     }
 
     /// The producer to use now; after a fatal error it is another.
@@ -136,6 +130,9 @@ impl Common {
         self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+}
+
+impl Reports {
     fn refused(&self, row: Row, code: RDKafkaErrorCode, topic: &str, partition: i32, was_alone: bool) {
         use RDKafkaErrorCode as Code;
         let reject = |code, message: String| {
@@ -186,12 +183,12 @@ impl Common {
 }
 
 /// `alone`: each record in a request of its own.
-fn create(config: &ClientConfig, alone: bool) -> Result<Arc<KafkaProducer>, KafkaError> {
+fn create(config: &ClientConfig, reports: &Arc<Reports>, alone: bool) -> Result<Arc<KafkaProducer>, KafkaError> {
     let mut config = config.clone();
     if alone {
         config.set("batch.num.messages", "1").set("linger.ms", "0");
     }
-    let context = SinkClient { common: std::sync::OnceLock::new(), alone };
+    let context = SinkClient { reports: reports.clone(), alone };
     Ok(Arc::new(config.create_with_context(context)?))
 }
 
@@ -215,7 +212,7 @@ impl Listener {
         while !self.common.stop.load(Ordering::Relaxed) {
             let producer = self.common.producer();
             let alone_is_busy = self.alone.as_ref().is_some_and(|alone| alone.in_flight_count() > 0);
-            let is_busy = alone_is_busy || !self.common.again.is_empty();
+            let is_busy = alone_is_busy || !self.common.reports.again.is_empty();
             producer.poll(if is_busy { BUSY_POLL } else { POLL });
             if let Some(alone) = &self.alone {
                 alone.poll(Duration::ZERO);
@@ -233,22 +230,21 @@ impl Listener {
     }
 
     fn replace(&mut self, why: &str) {
-        self.common.troubles.set(Subject::Client, format!("the producer has failed and is replaced: {why}"));
-        match create(&self.config, false) {
+        self.common.reports.troubles.set(Subject::Client, format!("the producer has failed and is replaced: {why}"));
+        match create(&self.config, &self.common.reports, false) {
             Ok(fresh) => {
-                let _first = fresh.context().common.set(self.common.clone());
                 *self.common.producer.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-                self.common.troubles.clear(|open| *open == Subject::Client);
+                self.common.reports.troubles.clear(|open| *open == Subject::Client);
             }
-            Err(error) => self.common.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
+            Err(error) => self.common.reports.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
         }
         // Whatever killed it shall not make us spin.
         std::thread::sleep(AGAIN);
     }
 
     fn send_again(&mut self) {
-        for (row, how) in self.common.again.take_due() {
-            let Some(flight) = self.common.flights.flight(row) else { continue };
+        for (row, how) in self.common.reports.again.take_due() {
+            let Some(flight) = self.common.reports.flights.flight(row) else { continue };
             let producer = match how {
                 How::Together => Some(self.common.producer()),
                 How::Alone => self.alone(),
@@ -259,14 +255,14 @@ impl Listener {
             };
             match sent {
                 Ok(()) => {}
-                Err(Refusal::Full | Refusal::Dead) => self.common.again.push(row, how, BUSY_POLL),
+                Err(Refusal::Full | Refusal::Dead) => self.common.reports.again.push(row, how, BUSY_POLL),
                 Err(Refusal::Later(subject, text)) => {
-                    self.common.troubles.set(subject, text);
-                    self.common.again.push(row, how, AGAIN);
+                    self.common.reports.troubles.set(subject, text);
+                    self.common.reports.again.push(row, how, AGAIN);
                 }
                 Err(Refusal::Reject(code, message)) => {
-                    if let Some(batch) = self.common.flights.rejected(row.slot, &[(row.row, code, message)]) {
-                        self.common.flights.context().rejects.reject_blocking(batch);
+                    if let Some(batch) = self.common.reports.flights.rejected(row.slot, &[(row.row, code, message)]) {
+                        self.common.reports.flights.context().rejects.reject_blocking(batch);
                     }
                 }
             }
@@ -275,12 +271,9 @@ impl Listener {
 
     fn alone(&mut self) -> Option<Arc<KafkaProducer>> {
         if self.alone.is_none() {
-            match create(&self.config, true) {
-                Ok(alone) => {
-                    let _first = alone.context().common.set(self.common.clone());
-                    self.alone = Some(alone);
-                }
-                Err(error) => self.common.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
+            match create(&self.config, &self.common.reports, true) {
+                Ok(alone) => self.alone = Some(alone),
+                Err(error) => self.common.reports.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
             }
         }
         self.alone.clone()
@@ -288,7 +281,7 @@ impl Listener {
 
     /// Asks the brokers, while there is a trouble, whether it is over: without records to send nothing else tells.
     fn look_again(&mut self) {
-        let troubles = &self.common.troubles;
+        let troubles = &self.common.reports.troubles;
         if !troubles.any() || self.last_look.elapsed() < LOOK {
             return;
         }

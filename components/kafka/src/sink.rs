@@ -271,7 +271,7 @@ impl Writing {
     /// Hands every row to librdkafka, waiting where it has no room.
     async fn send_all(&self, flight: &Flight, slot: u32, recorder: &mut Recorder) {
         let rows = flight.events.len();
-        let mut unsent = Unsent { flights: &self.common.flights, slot, rows };
+        let mut unsent = Unsent { flights: &self.common.reports.flights, slot, rows };
         let mut producer = self.common.producer();
         let mut rejected = Vec::new();
         let mut row = 0;
@@ -285,7 +285,7 @@ impl Writing {
                     continue;
                 }
                 Err(Refusal::Later(subject, text)) => {
-                    self.common.troubles.set(subject, text);
+                    self.common.reports.troubles.set(subject, text);
                     self.context.clock.sleep(AGAIN).await;
                     continue;
                 }
@@ -298,7 +298,7 @@ impl Writing {
             row += 1;
             unsent.rows -= 1;
         }
-        if let Some(batch) = self.common.flights.rejected(slot, &rejected) {
+        if let Some(batch) = self.common.reports.flights.rejected(slot, &rejected) {
             self.context.rejects.reject(batch).await;
         }
     }
@@ -316,13 +316,13 @@ impl Sink for Writing {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut recorder = idle.unwrap_or_else(|| self.recorder.clone());
         let flight = Arc::new(Flight { origin, events, _room: room });
-        let slot = self.common.flights.begin(flight.clone(), receipt);
+        let slot = self.common.reports.flights.begin(flight.clone(), receipt);
         self.send_all(&flight, slot, &mut recorder).await;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(recorder);
     }
 
     async fn flush(&self) {
-        self.common.flights.landed().await;
+        self.common.reports.flights.landed().await;
     }
 }
 
