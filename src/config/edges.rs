@@ -35,7 +35,10 @@ pub(crate) fn resolve(drafts: &[Draft<'_>], entries: &[Entry], problems: &mut Ve
             problems.push(Diagnostic::error("missing_field", home, message).help(help));
         }
     }
-    unused(drafts, &known, problems);
+    // With an input mistyped somewhere, what it meant only looks unused.
+    if inputs.iter().all(Option::is_some) {
+        unused(drafts, &known, problems);
+    }
     let order = sort(drafts, &known, &places, problems);
     Edges { inputs, order }
 }

@@ -30,23 +30,27 @@ impl<'a> SchemaCheck<'a> {
         let properties = schema.get("properties").and_then(Json::as_object);
         let names: Vec<&str> = properties.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default();
         let additional = schema.get("additionalProperties");
+        let mut meant = Vec::new();
         for entry in entries {
             let below = join(path, &entry.key);
             match (properties.and_then(|map| map.get(&entry.key)), additional) {
                 (Some(property), _) => self.node(property, &entry.node, &below),
                 (None, None | Some(Json::Bool(true))) => {}
                 (None, Some(other)) if other.is_object() => self.node(other, &entry.node, &below),
-                (None, Some(_)) => self.unknown(entry, &names, path),
+                (None, Some(_)) => meant.extend(self.unknown(entry, &names, path)),
             }
         }
         for required in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
-            if !entries.iter().any(|entry| entry.key == required) {
+            // An option written under another name is one fault, not two.
+            let is_there = entries.iter().any(|entry| entry.key == required) || meant.contains(&required);
+            if !is_there {
                 self.missing(required, properties.and_then(|map| map.get(required)), path);
             }
         }
     }
 
-    fn unknown(&mut self, entry: &Entry, names: &[&str], path: &str) {
+    /// Reports an option that does not exist; gives the one that was probably meant.
+    fn unknown<'n>(&mut self, entry: &Entry, names: &[&'n str], path: &str) -> Option<&'n str> {
         let Entry { key, key_place, .. } = entry;
         let inside = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
         let message = format!("{} has no option `{key}`{inside}", self.subject);
@@ -58,6 +62,7 @@ impl<'a> SchemaCheck<'a> {
         let allowed = format!("allowed here: {}", listing(names));
         let remedy = nearest.map_or("remove it; ".to_owned(), |name| format!("write `{name}`, or remove it; "));
         self.problems.push(problem.help(remedy + &allowed));
+        nearest
     }
 
     fn missing(&mut self, name: &str, property: Option<&'a Json>, path: &str) {
