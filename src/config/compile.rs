@@ -75,7 +75,7 @@ fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Setting
         SchemaCheck { root: &known, subject: "the graph".to_owned(), home: home.clone(), problems: Vec::new() };
     check.entries(&known, &own, "");
     let found = check.problems;
-    if !found.is_empty() {
+    if !found.is_empty() || own.iter().any(|setting| setting.node.is_incomplete()) {
         problems.extend(found);
         return None;
     }
@@ -203,7 +203,7 @@ fn build(
         SchemaCheck { root: schema.as_value(), subject, home: entry.key_place.clone(), problems: Vec::new() };
     check.entries(schema.as_value(), &own, "");
     let subject = check.subject;
-    if !check.problems.is_empty() {
+    if !check.problems.is_empty() || own.iter().any(|option| option.node.is_incomplete()) {
         problems.extend(check.problems);
         return None;
     }
@@ -268,6 +268,12 @@ fn tests(entries: &[Entry], drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>
     };
     check.entries(&wrapper, own, "");
     let found = check.problems;
+    if let Value::List(items) = &section.node.value {
+        for test in items {
+            check_names(test, "feed", Kind::Source, drafts, problems);
+            check_names(test, "expect", Kind::Sink, drafts, problems);
+        }
+    }
     if !found.is_empty() {
         problems.extend(found);
         return Vec::new();
@@ -277,11 +283,7 @@ fn tests(entries: &[Entry], drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>
         return Vec::new();
     };
     let mut tests = Vec::new();
-    for (at, config) in configs.into_iter().enumerate() {
-        if let Value::List(items) = &section.node.value {
-            check_names(&items[at], "feed", Kind::Source, drafts, problems);
-            check_names(&items[at], "expect", Kind::Sink, drafts, problems);
-        }
+    for config in configs {
         let feed = config.feed.into_iter().map(|(source, feed)| (source, bodies(feed))).collect();
         let expect = config.expect.into_iter().map(|(sink, expect)| (sink, bodies(expect))).collect();
         tests.push(Test { name: config.name, feed, expect });

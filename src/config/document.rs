@@ -113,7 +113,7 @@ impl Document {
         let place = Place { source, span: path.len() + 1..assignment.len().max(path.len() + 2) };
         let parsed = tree::parse(source, &SourceText { name: String::new(), text: value.to_owned() });
         let mut node = parsed.unwrap_or(Node {
-            value: Value::Text(tree::Text { text: value.to_owned(), substituted: true }),
+            value: Value::Text(tree::Text { text: value.to_owned(), substituted: true, missing: false }),
             place: place.clone(),
         });
         relocate(&mut node, &place);

@@ -75,6 +75,9 @@ impl<'a> SchemaCheck<'a> {
 
     /// Checks one value.
     fn node(&mut self, schema: &'a Json, node: &Node, path: &str) {
+        if matches!(&node.value, Value::Text(text) if text.missing) {
+            return;
+        }
         let schema = self.resolve(schema);
         if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
             return self.choice(choices, node, path);

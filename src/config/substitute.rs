@@ -18,13 +18,15 @@ pub(crate) fn substitute(node: &mut Node, env: Env<'_>, sources: &[SourceText], 
         Value::List(items) => items.iter_mut().for_each(|item| substitute(item, env, sources, problems)),
         Value::Map(entries) => entries.iter_mut().for_each(|entry| substitute(&mut entry.node, env, sources, problems)),
         Value::Text(text) if text.text.contains("${") => {
+            let before = problems.len();
             let (result, was_whole) = expand(&text.text, &node.place, env, problems);
+            let missing = problems.len() > before;
             let is_plain = sources.get(node.place.source).is_some_and(|source| {
                 source.text.get(node.place.span.start..).is_some_and(|rest| rest.starts_with("${"))
             });
-            node.value = match was_whole && is_plain {
+            node.value = match was_whole && is_plain && !missing {
                 true => scalar(result),
-                false => Value::Text(Text { text: result, substituted: true }),
+                false => Value::Text(Text { text: result, substituted: true, missing }),
             };
         }
         _ => {}
@@ -36,7 +38,7 @@ fn scalar(text: String) -> Value {
     let source = SourceText { name: String::new(), text: text.clone() };
     match tree::parse(0, &source).map(|node| node.value) {
         Ok(value @ (Value::Bool(_) | Value::Int(_) | Value::Float(_))) => value,
-        _ => Value::Text(Text { text, substituted: true }),
+        _ => Value::Text(Text { text, substituted: true, missing: false }),
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Text {
     pub text: String,
     /// Something was put in from outside; the file's own text says what.
     pub substituted: bool,
+    /// What was to be put in is missing. That has been said; nothing more can be said of the value.
+    pub missing: bool,
 }
 
 /// One `key: value`.
@@ -92,6 +94,16 @@ impl Node {
             Value::Map(entries) => serde_json::Value::Object(
                 entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect(),
             ),
+        }
+    }
+
+    /// Whether something that was to be put in below is missing.
+    pub fn is_incomplete(&self) -> bool {
+        match &self.value {
+            Value::Text(text) => text.missing,
+            Value::List(items) => items.iter().any(Node::is_incomplete),
+            Value::Map(entries) => entries.iter().any(|entry| entry.node.is_incomplete()),
+            _ => false,
         }
     }
 
@@ -174,10 +186,12 @@ pub(crate) fn parse(source: usize, text: &SourceText) -> Result<Node, Vec<Diagno
 
 fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagnostic {
     let error = error.without_snippet();
-    let start = error.location().and_then(|location| location.span().byte_offset()).unwrap_or(0) as usize;
-    let place = Place { source, span: start.min(text.len())..(start + 1).min(text.len()) };
+    let start = error.location().map_or(0, |at| offset_of(text, at.line() as usize, at.column() as usize));
+    let place = Place { source, span: start..(start + 1).min(text.len()).max(start) };
     let message = error.to_string();
     let message = message.lines().next().unwrap_or_default();
+    // The place is shown beneath.
+    let message = message.split(" at line ").next().unwrap_or_default();
     let is_limit = ["budget", "alias", "depth", "limit"].iter().any(|word| message.to_lowercase().contains(word));
     if is_limit {
         let help = format!(
@@ -187,6 +201,13 @@ fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagn
     }
     let help = "the YAML ends or breaks here: look for a missing `:`, an open quote or bracket, or a line indented differently from its neighbours";
     Diagnostic::error("yaml_syntax", place, format!("not valid YAML: {message}")).help(help)
+}
+
+/// Byte offset of a line and a column, both from 1; columns count characters.
+fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let within = text[start..].char_indices().nth(column.saturating_sub(1)).map_or(text.len() - start, |(at, _)| at);
+    start + within
 }
 
 /// A tab before the first character of a line that is not inside a block text's own indentation.
@@ -290,7 +311,7 @@ fn build(raw: Spanned<Raw>, source: usize, problems: &mut Vec<Diagnostic>) -> No
         Raw::Bool(value) => Value::Bool(value),
         Raw::Int(value) => Value::Int(value),
         Raw::Float(value) => Value::Float(value),
-        Raw::Text(text) => Value::Text(Text { text, substituted: false }),
+        Raw::Text(text) => Value::Text(Text { text, substituted: false, missing: false }),
         Raw::List(items) => Value::List(items.into_iter().map(|item| build(item, source, problems)).collect()),
         Raw::Map(pairs) => {
             let mut entries: Vec<Entry> = Vec::with_capacity(pairs.len());
