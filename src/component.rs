@@ -5,6 +5,7 @@
 //! `check` is pure and reports every problem; `build` makes clients but spawns nothing; `run` owns the
 //! loop. The graph owns everything else: lanes, receipts, books, retry of a failed batch, shutdown.
 
+pub mod conformance;
 mod context;
 mod problems;
 mod registry;
