@@ -1,5 +1,6 @@
 //! What is made up: every event from the seed and its number alone.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use chrono::{DateTime, SecondsFormat};
@@ -144,7 +145,7 @@ impl Writer {
             node: dice.below(24),
             uid,
             millis,
-            time: rfc3339(millis, SecondsFormat::Millis),
+            time: rfc3339(millis),
         };
         // Writing to a Vec cannot fail.
         let _ = match share {
@@ -155,8 +156,15 @@ impl Writer {
     }
 }
 
-fn rfc3339(millis: i64, digits: SecondsFormat) -> String {
-    DateTime::from_timestamp_millis(millis).unwrap_or_default().to_rfc3339_opts(digits, true)
+fn rfc3339(millis: i64) -> String {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The same in whole seconds, without the `Z`.
+fn seconds(millis: i64) -> String {
+    let mut time = rfc3339(millis);
+    time.truncate(time.find('.').unwrap_or(time.len()));
+    time
 }
 
 fn log(subject: &Subject, dice: &mut Dice, out: &mut Vec<u8>) -> std::io::Result<()> {
@@ -205,15 +213,14 @@ fn event_fields(
     let Subject { uid: (high, low), node, .. } = subject;
     let Reason { reason, component, kind, level, message } = reason;
     let Telling { count, ago, with_message } = telling;
-    let before = |repeats: u32| {
-        let millis = subject.millis.saturating_sub(i64::from(repeats) * REPEAT_MILLIS);
-        rfc3339(millis, SecondsFormat::Secs)
+    let before = |repeats: u32| match repeats {
+        0 => Cow::from(subject.time.split_once('.').map_or("", |(seconds, _)| seconds)),
+        _ => Cow::from(seconds(subject.millis.saturating_sub(i64::from(repeats) * REPEAT_MILLIS))),
     };
-    let last = before(ago);
-    let first = if count == 1 { last.clone() } else { before(ago + count - 1) };
+    let (first, last) = (before(ago + count - 1), before(ago));
     write!(
         out,
-        r#""metadata":{{"name":"{name}.{:016x}","namespace":"{namespace}","uid":"{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}","resourceVersion":"{}","creationTimestamp":"{first}"}},"involvedObject":{{"kind":"{kind}","namespace":"{namespace}","name":"{name}","uid":"{:08x}-0000-4000-8000-{:012x}""#,
+        r#""metadata":{{"name":"{name}.{:016x}","namespace":"{namespace}","uid":"{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}","resourceVersion":"{}","creationTimestamp":"{first}Z"}},"involvedObject":{{"kind":"{kind}","namespace":"{namespace}","name":"{name}","uid":"{:08x}-0000-4000-8000-{:012x}""#,
         high ^ low,
         high >> 32,
         high >> 16 & 0xffff,
@@ -238,7 +245,7 @@ fn event_fields(
     }
     write!(
         out,
-        r#"}},"firstTimestamp":"{first}","lastTimestamp":"{last}","count":{count},"type":"{level}","eventTime":null,"reportingComponent":"{component}","reportingInstance":""#
+        r#"}},"firstTimestamp":"{first}Z","lastTimestamp":"{last}Z","count":{count},"type":"{level}","eventTime":null,"reportingComponent":"{component}","reportingInstance":""#
     )?;
     if by_kubelet {
         write!(out, "node-{node:02}")?;
