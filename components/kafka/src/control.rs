@@ -196,8 +196,7 @@ impl Control {
         let mut list = TopicPartitionList::new();
         for Assigned { partition, .. } in of {
             let Some(offset) = partition.settled() else { continue };
-            if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset))
-            {
+            if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset)) {
                 tracing::warn!(%error, offset, "offset cannot be committed");
             }
         }

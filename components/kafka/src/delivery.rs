@@ -129,6 +129,7 @@ impl Common {
     pub fn producer(&self) -> Arc<KafkaProducer> {
         self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
 }
 
 impl Reports {
