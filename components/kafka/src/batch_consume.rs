@@ -90,9 +90,8 @@ impl Message {
         for index in 0.. {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: all four pointers are valid; an index past the end gives an error.
-            let got = unsafe {
-                ffi::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size)
-            };
+            let got =
+                unsafe { ffi::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut size) };
             if got != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return;
             }

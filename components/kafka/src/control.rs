@@ -126,10 +126,8 @@ impl Control {
 
     fn assign(&mut self, list: &TopicPartitionList) {
         let places: Vec<Place> = places(list).collect();
-        let queues: Vec<_> = places
-            .iter()
-            .map(|(topic, partition)| PartitionQueue::split(&self.consumer, topic, *partition))
-            .collect();
+        let queues: Vec<_> =
+            places.iter().map(|(topic, partition)| PartitionQueue::split(&self.consumer, topic, *partition)).collect();
         assign(&self.consumer, list);
         self.was_assigned = true;
         self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
@@ -198,7 +196,8 @@ impl Control {
         let mut list = TopicPartitionList::new();
         for Assigned { partition, .. } in of {
             let Some(offset) = partition.settled() else { continue };
-            if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset)) {
+            if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset))
+            {
                 tracing::warn!(%error, offset, "offset cannot be committed");
             }
         }
@@ -328,9 +327,10 @@ impl Control {
         while self.has_lanes() {
             self.poll(Duration::from_millis(10));
             for assigned in self.assigned.values_mut() {
-                let has_ended = assigned.lane.as_mut().is_some_and(|lane| {
-                    pin!(lane.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
-                });
+                let has_ended = assigned
+                    .lane
+                    .as_mut()
+                    .is_some_and(|lane| pin!(lane.ended()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
                 if has_ended {
                     assigned.lane = None;
                 }

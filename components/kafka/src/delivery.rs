@@ -129,7 +129,6 @@ impl Common {
     pub fn producer(&self) -> Arc<KafkaProducer> {
         self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
 }
 
 impl Reports {

@@ -59,7 +59,9 @@ impl Recorder {
         let Recorder { topic, key, encoding, buffer, .. } = self;
         let topic = topic.render(event, origin).map_err(template_failed)?;
         let key = match key {
-            Some(key) => Some(Cow::Owned(key.render(event, origin).map_err(template_failed)?.into_owned().into_bytes())),
+            Some(key) => {
+                Some(Cow::Owned(key.render(event, origin).map_err(template_failed)?.into_owned().into_bytes()))
+            }
             None => event.key().map(|key| Cow::Borrowed(&key[..])),
         };
         let value =

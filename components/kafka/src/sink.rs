@@ -49,7 +49,7 @@ pub struct KafkaSink {
     /// Time a record may wait for others to share its request. Default: 20ms.
     #[serde(default = "default_linger")]
     linger: Span,
-    /// Memory that events on their way to the brokers may hold, in bytes. Default: 32MiB.
+    /// Memory that events on their way to the brokers may hold, in bytes. Default: 16MiB.
     #[serde(default = "default_buffer")]
     buffer: ByteSize,
     /// Largest record, in bytes; larger ones are rejected as `message_too_large`. Default: 1000000, as the brokers'.
@@ -104,7 +104,7 @@ fn default_linger() -> Span {
 }
 
 fn default_buffer() -> ByteSize {
-    ByteSize(32 << 20)
+    ByteSize(16 << 20)
 }
 
 fn default_max_message_size() -> ByteSize {

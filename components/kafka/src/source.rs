@@ -52,7 +52,7 @@ pub struct KafkaSource {
     sasl: Option<Sasl>,
     /// Name of this client in the brokers' logs and quotas. Default: `weir`.
     client_id: Option<String>,
-    /// Fetched records that may wait in memory, in bytes for each partition. Default: 1MiB.
+    /// Fetched records that may wait in memory, in bytes for each partition. Default: 512KiB.
     #[serde(default = "default_fetch_buffer")]
     fetch_buffer: ByteSize,
     /// Largest record, in bytes, that must fit an answer of a broker. Default: 8MiB.
@@ -111,7 +111,7 @@ fn default_session_timeout() -> Span {
 }
 
 fn default_fetch_buffer() -> ByteSize {
-    ByteSize(1 << 20)
+    ByteSize(512 << 10)
 }
 
 fn default_max_record_size() -> ByteSize {
@@ -260,8 +260,7 @@ struct Reading {
 impl Source for Reading {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let Reading { config, options, troubles } = *self;
-        let consumer: GroupConsumer =
-            config.create_with_context(SourceClient::new(troubles)).map_err(refused)?;
+        let consumer: GroupConsumer = config.create_with_context(SourceClient::new(troubles)).map_err(refused)?;
         let topics: Vec<&str> = options.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refused)?;
         let (done, ended) = oneshot::channel();
@@ -283,4 +282,3 @@ weir::register_source!(
     KafkaSource,
     "type: kafka\nbootstrap_servers: localhost:9092\ntopics: [events]\ngroup_id: weir\nstart: earliest\n"
 );
-

@@ -281,16 +281,17 @@ fn wrong_options_are_found() {
     };
     let good = source("k:9092", "g", &["t"], json!({}));
     assert_eq!(codes(good.clone()), Vec::<String>::new());
-    let wrong = kit::merged(good, json!({ "topics": ["t", "t"], "drain_timeout": "10m",
-        "librdkafka_options": { "enable.auto.commit": true } }));
-    assert_eq!(codes(wrong), [
-        "topics/1 duplicate",
-        "drain_timeout out_of_range",
-        "librdkafka_options/enable.auto.commit owned_option"
-    ]);
-    assert_eq!(codes(source("", "", &[], json!({})))[..3], [
-        "topics missing_value",
-        "group_id missing_value",
-        "bootstrap_servers missing_value"
-    ]);
+    let wrong = kit::merged(
+        good,
+        json!({ "topics": ["t", "t"], "drain_timeout": "10m",
+        "librdkafka_options": { "enable.auto.commit": true } }),
+    );
+    assert_eq!(
+        codes(wrong),
+        ["topics/1 duplicate", "drain_timeout out_of_range", "librdkafka_options/enable.auto.commit owned_option"]
+    );
+    assert_eq!(
+        codes(source("", "", &[], json!({})))[..3],
+        ["topics missing_value", "group_id missing_value", "bootstrap_servers missing_value"]
+    );
 }

@@ -59,7 +59,8 @@ async fn everything_is_read_and_a_restart_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_members_share_and_hand_over_without_loss() {
     let (servers, topic) = (servers(), topic("members", 6, &[]).await);
-    let options = source(&servers, &topic, &[&topic], json!({ "librdkafka_options": { "heartbeat.interval.ms": 300 } }));
+    let options =
+        source(&servers, &topic, &[&topic], json!({ "librdkafka_options": { "heartbeat.interval.ms": 300 } }));
     let one = Member::start(options.clone()).await;
     until("the first has all", || one.lanes() == 6).await;
     let fill_all = |numbers: std::ops::Range<u32>| {
@@ -167,8 +168,14 @@ async fn every_compression_can_be_read_again() {
 async fn a_topic_that_is_not_there_yet_is_waited_for() {
     let servers = servers();
     let name = topic("later-base", 1, &[]).await.replace("base", "made");
-    let member = Member::start(source(&servers, &name, &[&name], json!({
-        "librdkafka_options": { "topic.metadata.refresh.interval.ms": 1000 } }))).await;
+    let member = Member::start(source(
+        &servers,
+        &name,
+        &[&name],
+        json!({
+        "librdkafka_options": { "topic.metadata.refresh.interval.ms": 1000 } }),
+    ))
+    .await;
     until("the topic is named", || member.context.trouble.get().is_some_and(|text| text.contains(&name))).await;
     let admin: AdminClient<DefaultClientContext> = plain(&servers).create().unwrap();
     let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1));

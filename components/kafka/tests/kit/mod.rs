@@ -1,5 +1,10 @@
 //! What the tests share: a hand-made graph of one source, and ways to fill and read topics.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "a test kit; not every test file uses all of it")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test kit; not every test file uses all of it"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
