@@ -1,7 +1,25 @@
 //! From YAML to a checked graph.
+//!
+//! Files become a tree in which every key and value knows its place ([`tree`]); variables are put into its
+//! texts; every node is checked against the schema of its component; only then is it given to serde. All
+//! problems of all phases are reported at once, each with its place, its cause and a remedy.
 
+mod compile;
+mod diagnostic;
+mod document;
+mod edges;
 mod graph;
+mod hints;
+mod load;
+mod schema;
+mod schema_check;
+mod settings;
+mod substitute;
+mod tree;
 mod units;
 
+pub use diagnostic::{Diagnostic, Place, Severity, SourceText};
 pub use graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Port, Test, TestBody};
+pub use load::{LoadRequest, Loaded, load, render_json, render_text};
+pub use schema::schema;
 pub use units::{ByteSize, Span};

@@ -19,4 +19,4 @@ pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
 pub use runtime::{Report, RunOptions, Status, run};
-pub use test_run::{TestOutcome, run_tests};
+pub use test_run::{DEAD_LETTERS, TestOutcome, run_tests};

@@ -12,6 +12,7 @@ pub mod event;
 pub mod graph;
 pub mod script;
 pub mod state;
+pub mod telemetry;
 
 pub use error::{Error, ErrorKind, Result};
 

@@ -1,1 +1,35 @@
-//! The weir binary: one file per verb.
+//! The command line of weir, one file a verb.
+//!
+//! A third party builds its own binary: `use my_plugin as _; fn main() -> ExitCode { weir_cli::main() }`.
+
+mod args;
+mod logging;
+mod plugins;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Events and buffers come and go by the million: the allocator was chosen by measurement, see
+/// docs/architecture.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How a verb ends; the numbers are the process's exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All went well.
+    Ok = 0,
+    /// It failed at run time.
+    Failed = 1,
+    /// The configuration is bad (`EX_CONFIG`).
+    BadConfig = 78,
+}
+
+/// Reads the arguments and does what they say. Wrong usage exits with 2.
+pub fn main() -> ExitCode {
+    let args = args::Args::parse();
+    let exit = verbs::dispatch(args.verb);
+    ExitCode::from(exit as u8)
+}

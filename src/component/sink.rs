@@ -16,6 +16,11 @@ pub trait SinkConfig: Debug + Send + Sync {
     /// Reports every problem of the options that their types cannot express.
     fn check(&self, _problems: &mut Problems) {}
 
+    /// For `weir explain`: when an event counts as delivered, and what a replay does. One line.
+    fn explain(&self) -> String {
+        String::new()
+    }
+
     /// Makes the sink. It need not reach its peer yet: a peer that is down is waited for, not an error.
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>>;
 }

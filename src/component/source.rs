@@ -28,6 +28,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         Codec::Json
     }
 
+    /// For `weir explain`: how it reads, and what a commit means there. One line.
+    fn explain(&self) -> String {
+        String::new()
+    }
+
     /// Makes the source. It need not reach its peer yet.
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>>;
 }

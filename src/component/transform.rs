@@ -17,6 +17,11 @@ pub trait TransformConfig: Debug + Send + Sync {
         false
     }
 
+    /// For `weir explain`: what it reads of an event, and what it changes. One line.
+    fn explain(&self) -> String {
+        String::new()
+    }
+
     /// Makes the transform of one lane. Called once a lane, so a Kafka partition has its own.
     fn build(&self, context: &BuildContext) -> Result<Transform>;
 }

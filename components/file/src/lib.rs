@@ -1,1 +1,12 @@
-//! The file source and sink and the stdin source.
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod lines;
+mod sink;
+mod source;
+mod stdin;
+mod writer;
+
+pub use sink::FileSink;
+pub use source::{Compression, FileSource};
+pub use stdin::Stdin;

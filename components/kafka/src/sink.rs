@@ -332,4 +332,8 @@ impl Drop for Writing {
     }
 }
 
-weir::register_sink!("kafka", KafkaSink, "type: kafka\nbootstrap_servers: localhost:9092\ntopic: events\n");
+weir::register_sink!(
+    "kafka",
+    KafkaSink,
+    r#"{type: kafka, inputs: [in], bootstrap_servers: "localhost:9092", topic: events}"#
+);

@@ -29,8 +29,12 @@ pub(crate) fn string_at(doc: &Bytes, range: Range<usize>) -> Option<Bytes> {
 }
 
 /// Whether a value is the same when it has been written as JSON and read again: no timestamp, no bytes that are
-/// not text, no number that changes.
+/// not text, no number that changes, and not so deep that it would be refused as a field of an event.
 pub(crate) fn same_after_json(value: &Value) -> bool {
+    same_at(value, MAX_DEPTH - 1)
+}
+
+fn same_at(value: &Value, levels: usize) -> bool {
     match value {
         Value::Bytes(bytes) => std::str::from_utf8(bytes).is_ok(),
         Value::String(_) | Value::Integer(_) | Value::Boolean(_) | Value::Null => true,
@@ -39,8 +43,8 @@ pub(crate) fn same_after_json(value: &Value) -> bool {
             super::write(value, &mut spelled);
             serde_json::from_slice::<f64>(&spelled).is_ok_and(|read| read.to_bits() == number.to_bits())
         }
-        Value::Object(map) => map.values().all(same_after_json),
-        Value::Array(items) => items.iter().all(same_after_json),
+        Value::Object(map) => levels > 0 && map.values().all(|value| same_at(value, levels - 1)),
+        Value::Array(items) => levels > 0 && items.iter().all(|value| same_at(value, levels - 1)),
         Value::Timestamp(_) | Value::Regex(_) => false,
     }
 }

@@ -1,0 +1,110 @@
+//! Logs to standard error: structured, and rate-limited by place, so that an error in a loop cannot flood.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::callsite::Identifier;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::args::LogFormat;
+
+/// Lines one place in the code may write in one window; the next window's first line says how many were not.
+const LINES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Starts logging; `WEIR_LOG` sets the level (`warn`, `debug`, `weir_kafka=debug`), default `info`.
+pub(crate) fn start(format: LogFormat) {
+    start_at(format, "info");
+}
+
+/// The same for verbs whose output is the thing to read: warnings and worse.
+pub(crate) fn start_quiet() {
+    start_at(LogFormat::Text, "warn");
+}
+
+fn start_at(format: LogFormat, level: &str) {
+    let levels = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let coloured = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_target(false);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(lines.with_filter(RateLimit::default())).with(levels);
+    // Fails only when a host program has set up logging of its own.
+    let _ = registry.try_init();
+}
+
+#[derive(Debug)]
+struct Place {
+    since: Instant,
+    written: u32,
+    withheld: u64,
+}
+
+/// Lets each place in the code write a bounded number of lines a window.
+#[derive(Debug, Default)]
+struct RateLimit(Mutex<HashMap<Identifier, Place>>);
+
+impl RateLimit {
+    /// Whether the place may write now, and how many lines of its last window were withheld.
+    fn admit(&self, place: Identifier, now: Instant) -> (bool, u64) {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = places.entry(place).or_insert(Place { since: now, written: 0, withheld: 0 });
+        let mut withheld = 0;
+        if now.duration_since(place.since) >= WINDOW {
+            withheld = place.withheld;
+            *place = Place { since: now, written: 0, withheld: 0 };
+        }
+        if place.written < LINES {
+            place.written += 1;
+            return (true, withheld);
+        }
+        place.withheld += 1;
+        (false, 0)
+    }
+}
+
+impl<S: Subscriber> Filter<S> for RateLimit {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let (admitted, withheld) = self.admit(event.metadata().callsite(), Instant::now());
+        if withheld > 0 {
+            let place = event.metadata().file().unwrap_or_default();
+            eprintln!("({withheld} more lines from {place} were withheld)");
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::callsite::Callsite;
+
+    use super::*;
+
+    struct Here;
+    impl Callsite for Here {
+        fn set_interest(&self, _: tracing::subscriber::Interest) {}
+        fn metadata(&self) -> &Metadata<'_> {
+            unreachable!("only its identity is used")
+        }
+    }
+
+    #[test]
+    fn a_loop_writes_ten_lines_a_window_and_then_says_how_many_it_did_not() {
+        let (limit, start) = (RateLimit::default(), Instant::now());
+        let place = || Identifier(&Here);
+        let admitted = (0..100).filter(|_| limit.admit(place(), start).0).count();
+        assert_eq!(admitted, 10);
+        assert_eq!(limit.admit(place(), start + WINDOW), (true, 90));
+    }
+}

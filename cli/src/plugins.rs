@@ -1,0 +1,7 @@
+//! The components of this binary: naming a crate links it, and linking registers what it has.
+
+use weir_console as _;
+use weir_file as _;
+use weir_kafka as _;
+use weir_remap as _;
+use weir_simulate as _;

@@ -1,0 +1,91 @@
+//! `weir explain`: what the check phase knows of a graph, before anything runs.
+
+use std::fmt::Write;
+
+use weir::config::{Graph, NodeConfig, Port};
+use weir::graph::Plan;
+
+use crate::Exit;
+use crate::args;
+
+pub(super) fn run(args: &args::Graph) -> Exit {
+    match super::graph_or_exit(super::load(args)) {
+        Ok(graph) => {
+            print!("{}", explain(graph));
+            Exit::Ok
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// The plan as text; golden files hold it.
+pub(crate) fn explain(graph: Graph) -> String {
+    let plan = Plan::new(graph);
+    let Graph { name, data_dir, memory, dead_letters, drain, nodes, .. } = &plan.graph;
+    let mut out = String::new();
+    let letters = dead_letters.path.clone().unwrap_or_else(|| data_dir.join(name).join("dead-letters"));
+    let mib = |bytes: u64| bytes / (1 << 20);
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "graph {name}: {} nodes", nodes.len());
+    let _ =
+        writeln!(out, "  memory        {} MiB for batches in flight; a source waits when it is used up", mib(*memory));
+    let _ = writeln!(out, "  data          {}", data_dir.join(name).display());
+    let _ = writeln!(
+        out,
+        "  dead letters  {}, at most {} MiB; when full, lanes stop there",
+        letters.display(),
+        mib(dead_letters.max_size)
+    );
+    let _ = writeln!(out, "  stop          settles what is in flight for at most {drain:?}");
+    for (number, node) in nodes.iter().enumerate() {
+        if let NodeConfig::Source(config) = &node.config {
+            let _ = writeln!(out, "\nsource {} ({}): {}", node.id, node.component, config.explain());
+            branch(&plan, number, Port::Main, 1, &mut out);
+            let mut ends = Vec::new();
+            sinks_behind(&plan, number, &mut ends);
+            let _ = match &*ends {
+                [] => writeln!(out, "  acknowledged  once every event is filtered or a durable dead letter"),
+                ends => writeln!(
+                    out,
+                    "  acknowledged  once every event is delivered by {}, filtered, or a durable dead letter",
+                    ends.join(" and ")
+                ),
+            };
+        }
+    }
+    out
+}
+
+/// One line a node behind `from`, fused into the same lane.
+fn branch(plan: &Plan, from: usize, port: Port, depth: usize, out: &mut String) {
+    let node = &plan.nodes[from];
+    let readers = match port {
+        Port::Main => &node.next,
+        Port::Errors => &node.errors,
+    };
+    let arrow = if port == Port::Main { "->" } else { "errors ->" };
+    for &reader in readers {
+        let node = &plan.graph.nodes[reader];
+        let (says, kind) = match &node.config {
+            NodeConfig::Source(config) => (config.explain(), "source"),
+            NodeConfig::Transform(config) => {
+                (config.explain(), if config.is_stateful() { "transform with state, one a lane" } else { "transform" })
+            }
+            NodeConfig::Sink(config) => (config.explain(), "sink"),
+        };
+        let _ =
+            writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
+        branch(plan, reader, Port::Main, depth + 1, out);
+        branch(plan, reader, Port::Errors, depth + 1, out);
+    }
+}
+
+fn sinks_behind<'a>(plan: &'a Plan, from: usize, found: &mut Vec<&'a str>) {
+    for &reader in plan.nodes[from].next.iter().chain(&plan.nodes[from].errors) {
+        let node = &plan.graph.nodes[reader];
+        if matches!(node.config, NodeConfig::Sink(_)) && !found.contains(&node.id.as_str()) {
+            found.push(&node.id);
+        }
+        sinks_behind(plan, reader, found);
+    }
+}

@@ -1,0 +1,105 @@
+//! `weir run`
+
+use std::time::Instant;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use weir::config::Graph;
+use weir::error::{ErrorKind, Result};
+use weir::graph::{Plan, Report, RunOptions, Status};
+use weir::telemetry::Endpoint;
+
+use crate::args::Run;
+use crate::{Exit, logging};
+
+pub(super) fn run(args: &Run) -> Exit {
+    logging::start(args.log_format);
+    let graph = match super::graph_or_exit(super::load(&args.graph)) {
+        Ok(graph) => graph,
+        Err(exit) => return exit,
+    };
+    let started = Instant::now();
+    let name = graph.name.clone();
+    match run_graph(graph, RunOptions { once: args.once }, |_, _| {}) {
+        Ok(report) => {
+            summarise(&name, &report, started);
+            if report.clean { Exit::Ok } else { Exit::Failed }
+        }
+        Err(error) => {
+            tracing::error!(graph = name, %error, "cannot run");
+            if error.kind() == ErrorKind::Config { Exit::BadConfig } else { Exit::Failed }
+        }
+    }
+}
+
+/// Runs the graph until it ends, SIGTERM or SIGINT. A second signal leaves at once. `watch` is given the
+/// running graph, and the means to stop it.
+pub(super) fn run_graph(
+    graph: Graph,
+    options: RunOptions,
+    watch: impl FnOnce(Status, watch::Sender<bool>),
+) -> Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| weir::Error::new(ErrorKind::Internal, "start", "cannot start the runtime").caused_by(error))?;
+    let result = runtime.block_on(async {
+        let endpoint = match graph.telemetry {
+            Some(address) => Some(Endpoint::bind(address).await?),
+            None => None,
+        };
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(stop_on_signals(stop.clone()));
+        let name = graph.name.clone();
+        weir::graph::run(Plan::new(graph), options, stopping, |status| {
+            let address = endpoint.as_ref().and_then(Endpoint::address).map(tracing::field::display);
+            tracing::info!(graph = name, telemetry = address, "running");
+            if let Some(endpoint) = endpoint {
+                tokio::spawn(endpoint.serve(status.clone()));
+            }
+            watch(status, stop);
+        })
+        .await
+    });
+    // Threads of client libraries may still wait for peers that are gone.
+    runtime.shutdown_background();
+    result
+}
+
+async fn stop_on_signals(stop: watch::Sender<bool>) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return tracing::warn!("cannot listen for signals: SIGTERM will not drain");
+    };
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let first = next().await;
+    tracing::info!(signal = first, "stopping: what is in flight is settled first; a second signal leaves at once");
+    stop.send_replace(true);
+    let second = next().await;
+    tracing::warn!(signal = second, "leaving at once");
+    std::process::exit(Exit::Failed as i32);
+}
+
+fn summarise(name: &str, report: &Report, started: Instant) {
+    for (node, books) in &report.books {
+        tracing::info!(
+            node,
+            received = books.received,
+            passed = books.passed,
+            filtered = books.filtered,
+            dead_lettered = books.dead_lettered,
+            failed = books.failed,
+            in_flight = books.in_flight(),
+            "books"
+        );
+    }
+    for why in &report.broken {
+        tracing::error!(why, "broken");
+    }
+    tracing::info!(graph = name, clean = report.clean, seconds = started.elapsed().as_secs_f64(), "ended");
+}

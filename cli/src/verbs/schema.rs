@@ -1,0 +1,8 @@
+//! `weir schema`
+
+use crate::Exit;
+
+pub(super) fn run() -> Exit {
+    println!("{:#}", weir::config::schema());
+    Exit::Ok
+}

@@ -1,0 +1,31 @@
+//! `weir test`
+
+use weir::graph::{Plan, run_tests};
+
+use crate::Exit;
+use crate::args::Graph;
+
+pub(super) fn run(args: &Graph) -> Exit {
+    let graph = match super::graph_or_exit(super::load(args)) {
+        Ok(graph) => graph,
+        Err(exit) => return exit,
+    };
+    let outcomes = match run_tests(&Plan::new(graph)) {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            eprintln!("cannot run the tests: {error}");
+            return Exit::Failed;
+        }
+    };
+    let mut failed = 0;
+    for outcome in &outcomes {
+        let passed = outcome.differences.is_empty();
+        failed += usize::from(!passed);
+        println!("{} {}", if passed { "ok    " } else { "FAILED" }, outcome.name);
+        for difference in &outcome.differences {
+            println!("  {difference}");
+        }
+    }
+    println!("{} passed, {failed} failed", outcomes.len() - failed);
+    if failed == 0 { Exit::Ok } else { Exit::Failed }
+}

@@ -1,0 +1,105 @@
+//! The `console` sink.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::Result;
+use weir::component::{BuildContext, Sink, SinkConfig, async_trait};
+use weir::delivery::{Outcome, RejectedBatch};
+use weir::event::{Batch, Encoding, Rejected};
+
+/// Writes events to standard output or standard error, one a line.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// How events are written. Default: `json`.
+    #[serde(default)]
+    encoding: Encoding,
+    /// Where to. Default: `stdout`.
+    #[serde(default)]
+    target: Target,
+}
+
+/// Which stream of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Standard error, where the logs go, too.
+    Stderr,
+}
+
+weir::register_sink!("console", Console, "{type: console, inputs: [in], encoding: json}");
+
+#[typetag::deserialize(name = "console")]
+#[async_trait]
+impl SinkConfig for Console {
+    fn explain(&self) -> String {
+        "delivered when written to the stream".to_owned()
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
+        let stream: Box<dyn Write + Send> = match self.target {
+            Target::Stdout => Box::new(io::stdout()),
+            Target::Stderr => Box::new(io::stderr()),
+        };
+        Ok(Arc::new(Stream {
+            encoding: self.encoding,
+            context: context.clone(),
+            out: Mutex::new((Vec::new(), stream)),
+        }))
+    }
+}
+
+struct Stream {
+    encoding: Encoding,
+    context: BuildContext,
+    /// Scratch space for a batch, and the stream.
+    out: Mutex<(Vec<u8>, Box<dyn Write + Send>)>,
+}
+
+impl Stream {
+    /// Writes a batch; gives back what could not be encoded.
+    fn put(&self, batch: &Batch) -> io::Result<Vec<Rejected>> {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let (buffer, stream) = &mut *out;
+        buffer.clear();
+        let mut rejected = Vec::new();
+        for event in &batch.events {
+            if let Err(error) = self.encoding.encode_line(&event.body, buffer) {
+                rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });
+            }
+        }
+        stream.write_all(buffer)?;
+        stream.flush()?;
+        Ok(rejected)
+    }
+}
+
+#[async_trait]
+impl Sink for Stream {
+    async fn write(&self, batch: Batch) {
+        let rejected = match self.put(&batch) {
+            Ok(rejected) => rejected,
+            Err(error) => {
+                // The batch's receipt drops with it: failed, and read again should the stream come back.
+                self.context.trouble.set(format!("the stream cannot be written: {error}"));
+                return self.context.books.failed(batch.events.len());
+            }
+        };
+        self.context.trouble.clear();
+        self.context.books.passed(batch.events.len() - rejected.len());
+        let Batch { origin, receipt, .. } = batch;
+        if !rejected.is_empty() {
+            let batch = RejectedBatch { origin, receipt: receipt.clone(), rejected };
+            self.context.rejects.reject(batch).await;
+        }
+        receipt.resolve(Outcome::Delivered);
+    }
+
+    async fn flush(&self) {}
+}

@@ -1,0 +1,99 @@
+//! The `file` sink: options, and the way to its writer.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
+use weir::event::{Batch, Encoding};
+use weir::{Error, ErrorKind, Result};
+
+use crate::source::Compression;
+use crate::writer::{Request, Writer};
+
+/// Batches that wait for the writer.
+const WAITING: usize = 32;
+
+/// Writes events to a file, one a line; an event counts as delivered when it is on the disk.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSink {
+    /// The file.
+    path: PathBuf,
+    /// How events are written. Default: `json`.
+    #[serde(default)]
+    encoding: Encoding,
+    /// How the file is compressed; each group of events is a gzip member or zstd frame. Default: `auto`.
+    #[serde(default)]
+    compression: Compression,
+    /// Write behind what is in the file already. Default: false.
+    #[serde(default)]
+    append: bool,
+    /// Replace a file that this graph did not write. Default: false.
+    #[serde(default)]
+    overwrite: bool,
+}
+
+weir::register_sink!("file", FileSink, "{type: file, inputs: [in], path: out.ndjson, encoding: json}");
+
+#[typetag::deserialize(name = "file")]
+#[async_trait]
+impl SinkConfig for FileSink {
+    fn check(&self, problems: &mut Problems) {
+        if self.append && self.overwrite {
+            let help = "keep one of the two: `append` keeps what is in the file, `overwrite` does not";
+            problems.error("overwrite", "bad_value", "contradicts `append`", help);
+        }
+    }
+
+    fn explain(&self) -> String {
+        "delivered when synced to the disk, many events with one fsync; a replay may repeat lines".to_owned()
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
+        let compression = self.compression.of(&self.path);
+        let writer =
+            Writer::open(&self.path, self.encoding, compression, self.append, self.overwrite, context.clone())?;
+        let (send, requests) = mpsc::channel(WAITING);
+        Ok(Arc::new(FileOut { send, idle: Mutex::new(Some((writer, requests))) }))
+    }
+}
+
+struct FileOut {
+    send: mpsc::Sender<Request>,
+    /// The writer until the first request: building a sink starts nothing.
+    idle: Mutex<Option<(Writer, mpsc::Receiver<Request>)>>,
+}
+
+impl FileOut {
+    async fn ask(&self, request: Request) {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((writer, requests)) = idle {
+            tokio::spawn(writer.run(requests));
+        }
+        // A writer that is gone drops the batch, and with it the receipt: failed.
+        let _gone = self.send.send(request).await;
+    }
+}
+
+#[async_trait]
+impl Sink for FileOut {
+    async fn write(&self, batch: Batch) {
+        self.ask(Request::Write(batch)).await;
+    }
+
+    async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        self.ask(Request::Flush(done)).await;
+        let _gone = flushed.await;
+    }
+
+    async fn complete(&self) -> Result<()> {
+        let (done, completed) = oneshot::channel();
+        self.ask(Request::Complete(done)).await;
+        let gone = || Error::new(ErrorKind::Internal, "complete", "the writer has stopped");
+        completed.await.map_err(|_| gone())?
+    }
+}

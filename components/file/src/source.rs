@@ -1,0 +1,351 @@
+//! The `file` source.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::component::{
+    BuildContext, LaneHandle, Lanes, Origin, Problems, Read, ReadLimit, Source, SourceConfig, async_trait,
+};
+use weir::config::ByteSize;
+use weir::event::{Body, Codec, Decoding, Event, OriginId, OriginKind, Position, Timestamp};
+use weir::{Error, ErrorKind, Result};
+
+use crate::lines::{Line, Lines};
+
+/// How often a position is made durable while reading goes on.
+const STORE_EVERY: Duration = Duration::from_millis(200);
+
+/// Reads files to their end, a line an event.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSource {
+    /// Files to read, in this order; `*` in the last part of a path stands for any characters.
+    #[schemars(length(min = 1))]
+    paths: Vec<PathBuf>,
+    /// What the lines are. Default: `json`.
+    #[serde(default)]
+    decoding: Decoding,
+    /// How the files are compressed. Default: `auto`.
+    #[serde(default)]
+    compression: Compression,
+    /// The longest line; a longer one is cut to it and passed on. Default: `16MiB`.
+    #[serde(default = "default_max_line_size")]
+    max_line_size: ByteSize,
+}
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// By its name: `.gz` is gzip, `.zst` is zstd, anything else is plain.
+    #[default]
+    Auto,
+    /// Plain.
+    None,
+    /// gzip, one member or several.
+    Gzip,
+    /// zstd, one frame or several.
+    Zstd,
+}
+
+fn default_max_line_size() -> ByteSize {
+    ByteSize(16 << 20)
+}
+
+weir::register_source!("file", FileSource, "{type: file, paths: [in.ndjson], decoding: json}");
+
+#[typetag::deserialize(name = "file")]
+#[async_trait]
+impl SourceConfig for FileSource {
+    fn check(&self, problems: &mut Problems) {
+        if self.paths.is_empty() {
+            problems.error("paths", "missing_value", "names no file", "name at least one: `paths: [in.ndjson]`");
+        }
+        for (at, path) in self.paths.iter().enumerate() {
+            let has_star = |path: &Path| path.to_string_lossy().contains('*');
+            if path.parent().is_some_and(has_star) {
+                let help = "use `*` in the last part only, or name the folders";
+                problems.error(&format!("paths.{at}"), "bad_value", "has `*` in the name of a folder", help);
+            }
+        }
+    }
+
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    fn codec(&self) -> Codec {
+        self.decoding.into()
+    }
+
+    fn explain(&self) -> String {
+        "one lane a file; the position is durable, so a run that was cut off goes on where it was".to_owned()
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {
+        let mut files = Vec::new();
+        for path in &self.paths {
+            files.extend(matching(path)?);
+        }
+        let origin = |path: PathBuf| LineFile {
+            id: Arc::new(OriginId {
+                node: context.node.to_string(),
+                log: path.display().to_string(),
+                partition: 0,
+                kind: OriginKind::File,
+            }),
+            compression: self.compression.of(&path),
+            path,
+            codec: self.decoding.into(),
+            longest: usize::try_from(self.max_line_size.0).unwrap_or(usize::MAX),
+            context: context.clone(),
+            lines: None,
+            ahead: None,
+            ended: false,
+            stored: None,
+            committed: None,
+        };
+        Ok(Box::new(Files { origins: files.into_iter().map(origin).collect(), one_by_one: context.once }))
+    }
+}
+
+/// The files a path means, sorted.
+fn matching(path: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error: io::Error| {
+        Error::new(ErrorKind::Io, "find files", "the folder cannot be read; check the path and its rights")
+            .with("path", path.display())
+            .caused_by(error)
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !name.contains('*') {
+        return Ok(vec![path.to_owned()]);
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if fits(&name, &entry.file_name().to_string_lossy()) && entry.path().is_file() {
+            found.push(path.parent().unwrap_or(Path::new("")).join(entry.file_name()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for any characters.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+impl Compression {
+    pub(crate) fn of(self, path: &Path) -> Compression {
+        match (self, path.extension().and_then(|extension| extension.to_str())) {
+            (Compression::Auto, Some("gz")) => Compression::Gzip,
+            (Compression::Auto, Some("zst")) => Compression::Zstd,
+            (Compression::Auto, _) => Compression::None,
+            (other, _) => other,
+        }
+    }
+}
+
+struct Files {
+    origins: Vec<LineFile>,
+    /// `--once`: the order of the output follows from the order of the files.
+    one_by_one: bool,
+}
+
+#[async_trait]
+impl Source for Files {
+    async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
+        let mut open: Vec<LaneHandle> = Vec::new();
+        for origin in self.origins {
+            let mut lane = lanes.open(Box::new(origin)).await?;
+            if self.one_by_one {
+                lane.ended().await?;
+            } else {
+                open.push(lane);
+            }
+            if lanes.is_stopping() {
+                break;
+            }
+        }
+        for mut lane in open {
+            lane.ended().await?;
+        }
+        Ok(())
+    }
+}
+
+/// One file as a log of lines.
+struct LineFile {
+    id: Arc<OriginId>,
+    path: PathBuf,
+    compression: Compression,
+    codec: Codec,
+    longest: usize,
+    context: BuildContext,
+    lines: Option<Lines>,
+    /// A line that did not fit the last read.
+    ahead: Option<Line>,
+    ended: bool,
+    /// When a position was last made durable.
+    stored: Option<Duration>,
+    /// Committed and not yet durable.
+    committed: Option<Position>,
+}
+
+impl LineFile {
+    fn error(&self, what: &str, error: io::Error) -> Error {
+        Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).caused_by(error)
+    }
+
+    /// Opens the file at an offset of its decompressed stream.
+    fn open(&self, offset: u64) -> Result<Lines> {
+        let failed = |error| self.error("it cannot be opened; check the path and its rights", error);
+        let mut file = File::open(&self.path).map_err(failed)?;
+        let mut stream: Box<dyn io::Read + Send> = match self.compression {
+            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file).map_err(failed)?),
+            Compression::Auto | Compression::None => {
+                let length = file.metadata().map_err(failed)?.len();
+                if offset > length {
+                    return Err(self.shrunk(offset));
+                }
+                file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+                return Ok(Lines::new(Box::new(file), offset, self.longest));
+            }
+        };
+        let skipped = io::copy(&mut (&mut stream).take(offset), &mut io::sink()).map_err(failed)?;
+        if skipped < offset {
+            return Err(self.shrunk(offset));
+        }
+        Ok(Lines::new(stream, offset, self.longest))
+    }
+
+    fn shrunk(&self, offset: u64) -> Error {
+        let what = "it is shorter than what was read of it before; restore it, or remove the node's folder in data_dir to read it anew";
+        Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).with("position", offset)
+    }
+
+    fn start(&self) -> Result<u64> {
+        let failed = |error| self.error("the stored position cannot be read", error);
+        let stored = self.context.storage.load(&self.id.log).map_err(failed)?;
+        let number = stored.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        Ok(number.unwrap_or(0))
+    }
+
+    fn store(&mut self) -> Result<()> {
+        if let Some(Position(position)) = self.committed.take() {
+            let stored = self.context.storage.store(&self.id.log, &position.to_le_bytes());
+            stored.map_err(|error| self.error("its position cannot be stored", error))?;
+            self.stored = Some(self.context.clock.uptime());
+        }
+        Ok(())
+    }
+
+    fn read_lines(&mut self, limit: ReadLimit) -> Result<Vec<Event>> {
+        if self.lines.is_none() {
+            self.lines = Some(self.open(self.start()?)?);
+        }
+        let mut events = Vec::with_capacity(limit.events.min(1024));
+        let mut bytes = 0;
+        while events.len() < limit.events {
+            let line = match (self.ahead.take(), &mut self.lines) {
+                (Some(line), _) => Some(line),
+                (None, Some(lines)) => lines.next().map_err(|error| {
+                    let what = "it breaks off or is damaged; what was read so far is kept";
+                    Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).caused_by(error)
+                })?,
+                (None, None) => None,
+            };
+            let Some(line) = line else {
+                self.ended = true;
+                break;
+            };
+            bytes += line.bytes.len();
+            if bytes > limit.bytes && !events.is_empty() {
+                self.ahead = Some(line);
+                break;
+            }
+            events.push(Event::new(Body::Raw(line.bytes, self.codec), Position(line.offset), Timestamp::default()));
+        }
+        Ok(events)
+    }
+}
+
+#[async_trait]
+impl Origin for LineFile {
+    fn id(&self) -> Arc<OriginId> {
+        self.id.clone()
+    }
+
+    async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
+        // Local files answer at once: a thread of their own would cost more than it hides.
+        let events = if self.ended { Vec::new() } else { self.read_lines(limit)? };
+        Ok(if events.is_empty() { Read::End } else { Read::Events(events) })
+    }
+
+    async fn commit(&mut self, position: Position) -> Result<()> {
+        self.committed = Some(position);
+        let now = self.context.clock.uptime();
+        let is_due = self.stored.is_none_or(|stored| now.saturating_sub(stored) >= STORE_EVERY);
+        if is_due { self.store() } else { Ok(()) }
+    }
+
+    async fn seek(&mut self, position: Position) -> Result<()> {
+        self.lines = Some(self.open(position.0)?);
+        self.ahead = None;
+        self.ended = false;
+        Ok(())
+    }
+
+    async fn complete(&mut self) -> Result<()> {
+        self.committed = None;
+        let removed = self.context.storage.remove(&self.id.log);
+        removed.map_err(|error| self.error("its stored position cannot be removed", error))
+    }
+}
+
+/// A lane that was stopped has committed more than was stored last.
+impl Drop for LineFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.store() {
+            tracing::warn!(%error, "the position is not stored: some lines may be read again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_any_characters() {
+        for (pattern, name, expected) in [
+            ("*.gz", "a.gz", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b", "ab", true),
+            ("a*ba", "aba", true),
+            ("*.gz", "a.gzip", false),
+            ("a*", "ba", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

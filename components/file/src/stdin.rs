@@ -1,0 +1,169 @@
+//! The `stdin` source.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use weir::component::{BuildContext, Lanes, Origin, Read, ReadLimit, Source, SourceConfig, async_trait};
+use weir::config::ByteSize;
+use weir::event::{Body, Codec, Decoding, Event, OriginId, OriginKind, Position, Timestamp};
+use weir::{Error, ErrorKind, Result};
+
+use crate::lines::Lines;
+
+/// Lines read ahead of the lane.
+const AHEAD: usize = 64;
+/// Lines handed over at once.
+const GROUP: usize = 256;
+
+/// Reads lines from standard input until its end.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stdin {
+    /// What the lines are. Default: `json`.
+    #[serde(default)]
+    decoding: Decoding,
+    /// The longest line; a longer one is cut to it and passed on. Default: `16MiB`.
+    #[serde(default = "default_max_line_size")]
+    max_line_size: ByteSize,
+}
+
+fn default_max_line_size() -> ByteSize {
+    ByteSize(16 << 20)
+}
+
+weir::register_source!("stdin", Stdin, "{type: stdin, decoding: text}");
+
+#[typetag::deserialize(name = "stdin")]
+#[async_trait]
+impl SourceConfig for Stdin {
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+
+    fn codec(&self) -> Codec {
+        self.decoding.into()
+    }
+
+    fn explain(&self) -> String {
+        "one lane; cannot be read twice: what is not settled at a crash is the sender's to send again".to_owned()
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {
+        let id =
+            OriginId { node: context.node.to_string(), log: "stdin".to_owned(), partition: 0, kind: OriginKind::Other };
+        let longest = usize::try_from(self.max_line_size.0).unwrap_or(usize::MAX);
+        Ok(Box::new(Input { id: Arc::new(id), codec: self.decoding.into(), longest }))
+    }
+}
+
+struct Input {
+    id: Arc<OriginId>,
+    codec: Codec,
+    longest: usize,
+}
+
+#[async_trait]
+impl Source for Input {
+    async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
+        let (send, lines) = mpsc::channel(AHEAD);
+        let longest = self.longest;
+        // A read of standard input cannot be broken off: the thread ends with the input or the process.
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || read_all(longest, &send))
+            .map_err(|error| Error::new(ErrorKind::Internal, "read stdin", "cannot start a thread").caused_by(error))?;
+        let origin = Piped { id: self.id, codec: self.codec, lines, kept: VecDeque::new(), first: 0, next: 0 };
+        lanes.open(Box::new(origin)).await?.ended().await.map(drop)
+    }
+}
+
+type Group = std::io::Result<Vec<Bytes>>;
+
+fn read_all(longest: usize, send: &mpsc::Sender<Group>) {
+    let mut lines = Lines::new(Box::new(std::io::stdin()), 0, longest);
+    loop {
+        let mut group = Vec::new();
+        // One line at a time is what a person types; more come together when they are there.
+        let (ended, failed) = match lines.next() {
+            Ok(Some(line)) => {
+                group.push(line.bytes);
+                while group.len() < GROUP {
+                    match lines.next_buffered() {
+                        Some(line) => group.push(line.bytes),
+                        None => break,
+                    }
+                }
+                (false, None)
+            }
+            Ok(None) => (true, None),
+            Err(error) => (true, Some(error)),
+        };
+        let message = match failed {
+            Some(error) => Err(error),
+            None => Ok(group),
+        };
+        let is_last = ended && message.is_ok();
+        if is_last || send.blocking_send(message).is_err() || ended {
+            return;
+        }
+    }
+}
+
+/// Standard input as a log: lines are kept until they are settled, so that a lane can go back to them.
+struct Piped {
+    id: Arc<OriginId>,
+    codec: Codec,
+    lines: mpsc::Receiver<Group>,
+    /// Lines from number `first` on.
+    kept: VecDeque<Bytes>,
+    first: u64,
+    next: u64,
+}
+
+#[async_trait]
+impl Origin for Piped {
+    fn id(&self) -> Arc<OriginId> {
+        self.id.clone()
+    }
+
+    async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
+        if self.next == self.first + self.kept.len() as u64 {
+            match self.lines.recv().await {
+                Some(Ok(group)) => self.kept.extend(group),
+                Some(Err(error)) => {
+                    return Err(Error::new(ErrorKind::Io, "read stdin", "standard input broke off").caused_by(error));
+                }
+                None => return Ok(Read::End),
+            }
+        }
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        let from = (self.next - self.first) as usize;
+        for line in self.kept.range(from..).take(limit.events) {
+            bytes += line.len();
+            if bytes > limit.bytes && !events.is_empty() {
+                break;
+            }
+            let body = Body::Raw(line.clone(), self.codec);
+            events.push(Event::new(body, Position(self.next), Timestamp::default()));
+            self.next += 1;
+        }
+        Ok(Read::Events(events))
+    }
+
+    async fn commit(&mut self, position: Position) -> Result<()> {
+        let settled = position.0.saturating_sub(self.first).min(self.kept.len() as u64);
+        self.kept.drain(..settled as usize);
+        self.first += settled;
+        Ok(())
+    }
+
+    async fn seek(&mut self, position: Position) -> Result<()> {
+        self.next = position.0.max(self.first);
+        Ok(())
+    }
+}

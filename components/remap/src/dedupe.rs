@@ -1,0 +1,106 @@
+//! The `dedupe` transform.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::Result;
+use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
+use weir::config::Span;
+use weir::event::{Batch, Timestamp, Verdict};
+use weir::script::{Expression, Problem};
+use weir::state::{KeyedState, StateLimits};
+
+use crate::filter::unchecked;
+
+/// Drops events whose key was seen within a span of event time. Remembers in memory, each lane on its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dedupe {
+    /// VRL expression for the key, such as `.metadata.uid`. Events for which it is null pass.
+    key: String,
+    /// How long a key is remembered after its event, in event time. Default: `10m`.
+    #[serde(default = "default_within")]
+    within: Span,
+    /// Keys remembered at most in a lane; the one that would be forgotten first makes room. Default: 1000000.
+    #[serde(default = "default_max_keys")]
+    #[schemars(range(min = 1))]
+    max_keys: usize,
+}
+
+fn default_within() -> Span {
+    Span(Duration::from_secs(600))
+}
+
+fn default_max_keys() -> usize {
+    1_000_000
+}
+
+weir::register_transform!("dedupe", Dedupe, "{type: dedupe, inputs: [in], key: .metadata.uid, within: 10m}");
+
+#[typetag::deserialize(name = "dedupe")]
+impl TransformConfig for Dedupe {
+    fn check(&self, problems: &mut Problems) {
+        let found = match Expression::compile(&self.key) {
+            Ok((_, warnings)) => warnings,
+            Err(found) => found,
+        };
+        Problem::report(found, "key", "invalid_key", problems);
+    }
+
+    fn is_stateful(&self) -> bool {
+        true
+    }
+
+    fn explain(&self) -> String {
+        format!("remembers up to {} keys in memory; a restart forgets them", self.max_keys)
+    }
+
+    fn build(&self, _: &BuildContext) -> Result<Transform> {
+        let (key, _) = Expression::compile(&self.key).map_err(|_| unchecked("key"))?;
+        let within = i64::try_from(self.within.0.as_millis()).unwrap_or(i64::MAX);
+        let seen = KeyedState::new(StateLimits { max_keys: self.max_keys });
+        Ok(Transform::stateful(Seen { key, within, seen }))
+    }
+}
+
+/// The keys a lane has seen. The key is the value as JSON, so that `1` and `"1"` are two.
+struct Seen {
+    key: Expression,
+    within: i64,
+    seen: KeyedState<Vec<u8>, ()>,
+}
+
+impl Stateful for Seen {
+    fn process(&mut self, batch: &mut Batch, output: &mut Output) {
+        let Seen { key, within, seen } = self;
+        let origin = batch.origin.clone();
+        output.rejected = batch.decide(|event| {
+            let value = match key.value(event, &origin) {
+                Ok(value) if value.is_null() => return Verdict::Pass,
+                Ok(value) => value,
+                Err(failure) => return Verdict::Reject { code: failure.code, message: failure.message },
+            };
+            let mut bytes = Vec::new();
+            weir::event::json::write(&value, &mut bytes);
+            let expires = Timestamp(event.time.0.saturating_add(*within));
+            if seen.insert_new(bytes, (), expires) { Verdict::Pass } else { Verdict::Filter }
+        });
+    }
+
+    fn watermark(&mut self, watermark: Timestamp) {
+        self.seen.advance(watermark, |_, ()| {});
+    }
+
+    fn begin(&mut self, epoch: u64) {
+        self.seen.begin(epoch);
+    }
+
+    fn commit(&mut self, epoch: u64) {
+        self.seen.commit(epoch);
+    }
+
+    fn abort(&mut self) {
+        self.seen.abort();
+    }
+}

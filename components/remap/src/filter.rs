@@ -1,0 +1,50 @@
+//! The `filter` transform.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
+use weir::event::{Batch, Verdict};
+use weir::script::{Condition, Problem};
+use weir::{Error, ErrorKind, Result};
+
+/// Keeps the events for which a VRL condition holds; the others count as filtered.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// VRL expression that yields true or false, such as `.level == "error"`.
+    condition: String,
+}
+
+weir::register_transform!("filter", Filter, r#"{type: filter, inputs: [in], condition: '.reason == "BackOff"'}"#);
+
+#[typetag::deserialize(name = "filter")]
+impl TransformConfig for Filter {
+    fn check(&self, problems: &mut Problems) {
+        let found = match Condition::compile(&self.condition) {
+            Ok((_, warnings)) => warnings,
+            Err(found) => found,
+        };
+        Problem::report(found, "condition", "invalid_condition", problems);
+    }
+
+    fn explain(&self) -> String {
+        Condition::compile(&self.condition).map(|(condition, _)| condition.explain()).unwrap_or_default()
+    }
+
+    fn build(&self, _: &BuildContext) -> Result<Transform> {
+        let (mut condition, _) = Condition::compile(&self.condition).map_err(|_| unchecked("condition"))?;
+        Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
+            let origin = batch.origin.clone();
+            output.rejected = batch.decide(|event| match condition.holds(event, &origin) {
+                Ok(true) => Verdict::Pass,
+                Ok(false) => Verdict::Filter,
+                Err(failure) => Verdict::Reject { code: failure.code, message: failure.message },
+            });
+        }))
+    }
+}
+
+/// `build` is only called on configs that passed `check`.
+pub(crate) fn unchecked(option: &'static str) -> Error {
+    Error::new(ErrorKind::Internal, "build", "the option was not checked").with("option", option)
+}

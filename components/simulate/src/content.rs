@@ -1,0 +1,271 @@
+//! What is made up: every event from the seed and its number alone.
+
+use std::io::Write as _;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// What the source makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// Seven in ten are container logs, the others Kubernetes events in both shapes.
+    #[default]
+    LogsAndEvents,
+    /// Kubernetes events only.
+    Events,
+    /// Container logs only.
+    Logs,
+}
+
+/// A reason as the cluster gives it: who says it, of what kind of object, and how bad it is.
+struct Reason {
+    reason: &'static str,
+    component: &'static str,
+    kind: &'static str,
+    level: &'static str,
+    message: &'static str,
+}
+
+const fn reason(
+    reason: &'static str,
+    component: &'static str,
+    kind: &'static str,
+    level: &'static str,
+    message: &'static str,
+) -> Reason {
+    Reason { reason, component, kind, level, message }
+}
+
+/// Frequent ones stand more than once.
+const REASONS: [Reason; 18] = [
+    reason("Scheduled", "default-scheduler", "Pod", "Normal", "Successfully assigned the pod to a node"),
+    reason("Pulled", "kubelet", "Pod", "Normal", "Container image already present on machine"),
+    reason("Created", "kubelet", "Pod", "Normal", "Created container main"),
+    reason("Started", "kubelet", "Pod", "Normal", "Started container main"),
+    reason("Killing", "kubelet", "Pod", "Normal", "Stopping container main"),
+    reason("BackOff", "kubelet", "Pod", "Warning", "Back-off restarting failed container main"),
+    reason("BackOff", "kubelet", "Pod", "Warning", "Back-off pulling image \\\"registry.local/app:7\\\""),
+    reason("Unhealthy", "kubelet", "Pod", "Warning", "Readiness probe failed: HTTP probe failed with statuscode: 503"),
+    reason("FailedScheduling", "default-scheduler", "Pod", "Warning", "0/9 nodes are available: 9 Insufficient memory"),
+    reason("FailedMount", "kubelet", "Pod", "Warning", "Unable to attach or mount volumes: timed out"),
+    reason("ScalingReplicaSet", "deployment-controller", "Deployment", "Normal", "Scaled up replica set to 5"),
+    reason("SuccessfulCreate", "replicaset-controller", "ReplicaSet", "Normal", "Created a pod"),
+    reason("TriggeredScaleUp", "cluster-autoscaler", "Pod", "Normal", "pod triggered scale-up: 3->4 (max: 9)"),
+    reason("ScaledUpGroup", "cluster-autoscaler", "ConfigMap", "Normal", "Scale-up: group size set to 4"),
+    reason("NodeHasInsufficientMemory", "kubelet", "Node", "Warning", "Node status is now: NodeHasInsufficientMemory"),
+    reason("EvictionThresholdMet", "kubelet", "Node", "Warning", "Attempting to reclaim memory"),
+    reason("NodeNotReady", "node-controller", "Node", "Normal", "Node status is now: NodeNotReady"),
+    reason("NodeReady", "kubelet", "Node", "Normal", "Node status is now: NodeReady"),
+];
+
+/// The last ones quote what an event looks like: a filter on text would take them for events.
+const LINES: [(&str, &str); 7] = [
+    ("info", "GET /api/v1/cart 200 12ms"),
+    ("info", "GET /healthz 200 1ms"),
+    ("info", "request finished"),
+    ("debug", "cache miss, fetching from store"),
+    ("warn", "slow query: 1.8s"),
+    ("error", "upstream closed the connection"),
+    (
+        "info",
+        "audit: saw {\\\"kind\\\":\\\"Event\\\",\\\"reason\\\":\\\"BackOff\\\"} in namespace_name openshift-logging",
+    ),
+];
+
+const WORKLOADS: [&str; 8] = ["checkout", "cart", "search", "ledger", "mailer", "gateway", "profile", "catalog"];
+
+/// A counter-based generator (splitmix64, Steele et al. 2014): no state is carried from event to event.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64, number: u64) -> Dice {
+        Dice(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound as u64) as usize
+    }
+}
+
+/// Writes events.
+pub(crate) struct Writer {
+    seed: u64,
+    content: Content,
+}
+
+/// The names in one event.
+struct Subject {
+    namespace: String,
+    workload: &'static str,
+    pod: String,
+    node: usize,
+    uid: (u64, u64),
+    time: String,
+}
+
+impl Writer {
+    pub fn new(seed: u64, content: Content) -> Writer {
+        Writer { seed, content }
+    }
+
+    /// Appends event `number` as one JSON document.
+    pub fn write(&self, number: u64, millis: i64, out: &mut Vec<u8>) {
+        let mut dice = Dice::new(self.seed, number);
+        let share = match self.content {
+            Content::LogsAndEvents => dice.below(100),
+            Content::Events => 70 + dice.below(30),
+            Content::Logs => dice.below(70),
+        };
+        let uid = (dice.roll(), dice.roll());
+        let workload = WORKLOADS[dice.below(WORKLOADS.len())];
+        let subject = Subject {
+            namespace: format!("team-{:02}", dice.below(20)),
+            workload,
+            pod: format!("{workload}-{:09x}-{:05x}", uid.0 >> 28, uid.1 & 0xf_ffff),
+            node: dice.below(24),
+            uid,
+            time: rfc3339(millis),
+        };
+        // Writing to a Vec cannot fail.
+        let _ = match share {
+            0..70 => log(&subject, &mut dice, out),
+            70..85 => router_line(&subject, number, &mut dice, out),
+            _ => collector_record(&subject, number, &mut dice, out),
+        };
+    }
+}
+
+fn rfc3339(millis: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+fn log(subject: &Subject, dice: &mut Dice, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let Subject { namespace, workload, pod, node, time, .. } = subject;
+    // One line in fifty is the one that quotes an event.
+    let at = if dice.below(50) == 0 { LINES.len() - 1 } else { dice.below(LINES.len() - 1) };
+    let (level, message) = LINES[at];
+    write!(
+        out,
+        r#"{{"@timestamp":"{time}","message":"{message}","level":"{level}","hostname":"node-{node:02}","kubernetes":{{"namespace_name":"{namespace}","pod_name":"{pod}","container_name":"{workload}"}}}}"#
+    )
+}
+
+/// What kubernetes calls the event's object: pods have a namespace, nodes have none.
+fn object(subject: &Subject, reason: &Reason) -> (String, String) {
+    match reason.kind {
+        "Node" => (format!("node-{:02}", subject.node), "default".to_owned()),
+        "Pod" => (subject.pod.clone(), subject.namespace.clone()),
+        _ => (subject.workload.to_owned(), subject.namespace.clone()),
+    }
+}
+
+/// The fields of a `v1.Event`; the collector moves `message` out of it.
+fn event_fields(
+    subject: &Subject,
+    reason: &Reason,
+    number: u64,
+    with_message: bool,
+    count: u64,
+    out: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let (name, namespace) = object(subject, reason);
+    let Subject { uid: (high, low), node, time, .. } = subject;
+    let Reason { reason, component, kind, level, message } = reason;
+    write!(
+        out,
+        r#""metadata":{{"name":"{name}.{:016x}","namespace":"{namespace}","uid":"{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}","resourceVersion":"{}","creationTimestamp":"{time}"}},"involvedObject":{{"kind":"{kind}","namespace":"{namespace}","name":"{name}","uid":"{:08x}-0000-4000-8000-{:012x}"}},"reason":"{reason}","#,
+        high ^ low,
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xfff,
+        low >> 52,
+        low & 0xffff_ffff_ffff,
+        100_000 + number,
+        low >> 32,
+        high & 0xffff_ffff_ffff,
+    )?;
+    if with_message {
+        write!(out, r#""message":"{message}","#)?;
+    }
+    let host = if *component == "kubelet" { format!(r#","host":"node-{node:02}""#) } else { String::new() };
+    write!(
+        out,
+        r#""source":{{"component":"{component}"{host}}},"firstTimestamp":"{time}","lastTimestamp":"{time}","count":{count},"type":"{level}","eventTime":null,"reportingComponent":"{component}","reportingInstance":"""#
+    )
+}
+
+/// The eventrouter's own line.
+fn router_line(subject: &Subject, number: u64, dice: &mut Dice, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let reason = &REASONS[dice.below(REASONS.len())];
+    let updated = dice.below(3) == 0;
+    let count = 1 + dice.below(9) as u64;
+    write!(out, r#"{{"verb":"{}","event":{{"#, if updated { "UPDATED" } else { "ADDED" })?;
+    event_fields(subject, reason, number, true, if updated { count + 1 } else { 1 }, out)?;
+    if updated {
+        out.extend_from_slice(br#"},"old_event":{"#);
+        event_fields(subject, reason, number.saturating_sub(1), true, count, out)?;
+    }
+    out.extend_from_slice(b"}}");
+    Ok(())
+}
+
+/// The same as a log collector passes it on.
+fn collector_record(subject: &Subject, number: u64, dice: &mut Dice, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let reason = &REASONS[dice.below(REASONS.len())];
+    let Subject { time, node, .. } = subject;
+    write!(
+        out,
+        r#"{{"@timestamp":"{time}","message":"{}","level":"info","hostname":"node-{node:02}","kubernetes":{{"container_name":"kube-eventrouter","namespace_name":"openshift-logging","pod_name":"eventrouter-5d4f","event":{{"verb":"ADDED","#,
+        reason.message
+    )?;
+    event_fields(subject, reason, number, false, 1, out)?;
+    out.extend_from_slice(b"}}}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn all(content: Content, count: u64) -> Vec<serde_json::Value> {
+        let writer = Writer::new(7, content);
+        let make = |number| {
+            let mut out = Vec::new();
+            writer.write(number, 0, &mut out);
+            serde_json::from_slice(&out).unwrap()
+        };
+        (0..count).map(make).collect()
+    }
+
+    #[test]
+    fn everything_is_json_of_one_of_the_three_shapes() {
+        let made = all(Content::LogsAndEvents, 5000);
+        let router = made.iter().filter(|event| event["event"]["reason"].is_string()).count();
+        let collector = made.iter().filter(|event| event["kubernetes"]["event"]["reason"].is_string()).count();
+        let logs =
+            made.iter().filter(|event| event["level"].is_string() && event["kubernetes"]["event"].is_null()).count();
+        assert_eq!(router + collector + logs, made.len());
+        assert!((650..850).contains(&router) && (650..850).contains(&collector), "{router} {collector}");
+        assert!(
+            made.iter()
+                .any(|event| event["message"].as_str().is_some_and(|text| text.contains("\"reason\":\"BackOff\"")))
+        );
+    }
+
+    #[test]
+    fn an_event_follows_from_seed_and_number_alone() {
+        assert_eq!(all(Content::Events, 10)[7], all(Content::Events, 8)[7]);
+        assert_ne!(all(Content::Events, 2)[0], all(Content::Events, 2)[1]);
+    }
+}

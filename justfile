@@ -1,0 +1,42 @@
+# The tasks of the project. `just` lists them; each is also a plain command you can run without just.
+
+_list:
+    @just --list --unsorted
+
+# run a graph with an optimised build: just run config-examples/hello.yaml
+run *args:
+    cargo run --release --quiet -p weir-cli -- run {{ args }}
+
+# a running example with everything it needs inside the process
+demo *args:
+    scripts/demo {{ args }}
+
+# format, lints, tests without a service, docs, configuration examples
+test:
+    scripts/test embedded
+
+# the tests against a real Kafka, started here or given by KAFKA_BOOTSTRAP_SERVERS
+test-real:
+    scripts/test real
+
+# weir, a bare librdkafka loop and other engines side by side; --records 2000000 --runs 1 for a first look
+bench *args:
+    scripts/setup bench
+    benches/pipelines/run {{ args }}
+
+# the seeded simulation at length: many more schedules than a test run takes, from a seed of your choice
+campaign schedules="100000" seed="0":
+    WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release -p weir --lib simulator -- --nocapture
+
+# the API documentation, with warnings as errors
+docs:
+    RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps --workspace
+
+# rewrite the sources in the project's format
+fmt:
+    cargo fmt --all
+
+# clippy, and shellcheck on every script
+lint:
+    cargo clippy --release --workspace --all-targets -- -D warnings
+    shellcheck -x scripts/* .ci/run tests/services/kafka tests/services/lib.sh benches/pipelines/peers/*/build

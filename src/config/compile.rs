@@ -1,0 +1,325 @@
+//! From a document to a graph: settings, nodes, edges, tests. Every problem is collected.
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Place, SourceText};
+use super::document::{SECTIONS, duplicate_id};
+use super::edges;
+use super::graph::{DeadLettersConfig, Graph, Node, NodeConfig, Test, TestBody};
+use super::hints::{listing, nearest};
+use super::schema_check::SchemaCheck;
+use super::settings::{FeedConfig, Settings, TestConfig};
+use super::tree::{self, Entry, Value};
+use crate::component::{Component, Kind, Problems, components};
+use crate::graph::DEAD_LETTERS;
+
+const KINDS: [Kind; 3] = [Kind::Source, Kind::Transform, Kind::Sink];
+
+/// A node as written.
+pub(crate) struct Draft<'a> {
+    pub kind: Kind,
+    pub entry: &'a Entry,
+    pub component: Option<&'static Component>,
+}
+
+/// The graph, as far as it could be built.
+pub(crate) fn compile(
+    entries: &[Entry],
+    texts: &[SourceText],
+    default_name: &str,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Graph> {
+    let settings = settings(entries, problems);
+    let drafts = drafts(entries, problems);
+    let edges = edges::resolve(&drafts, entries, problems);
+    let mut nodes: Vec<Option<Node>> =
+        drafts.iter().zip(&edges.inputs).map(|(draft, inputs)| build(draft, inputs, texts, problems)).collect();
+    let tests = tests(entries, &drafts, problems);
+    let (settings, order) = (settings?, edges.order?);
+    let place_of = |old: usize| order.iter().position(|other| *other == old).unwrap_or(0);
+    let mut sorted = Vec::with_capacity(nodes.len());
+    for &number in &order {
+        let mut node = nodes[number].take()?;
+        for input in &mut node.inputs {
+            input.node = place_of(input.node);
+        }
+        sorted.push(node);
+    }
+    Some(Graph {
+        name: settings.name.unwrap_or_else(|| default_name.to_owned()),
+        data_dir: settings.data_dir,
+        memory: settings.memory.0,
+        dead_letters: DeadLettersConfig {
+            path: settings.dead_letters.path,
+            max_size: settings.dead_letters.max_size.0,
+        },
+        telemetry: settings.telemetry.map(|telemetry| telemetry.listen),
+        drain: settings.drain.0,
+        nodes: sorted,
+        tests,
+    })
+}
+
+/// Everything at the top that is not a section.
+fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Settings> {
+    let own: Vec<Entry> = entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())).cloned().collect();
+    let home = entries.first().map_or(Place { source: 0, span: 0..0 }, |entry| entry.key_place.clone());
+    let schema = schemars::schema_for!(Settings);
+    // A section's name mistyped is as likely as a setting's: both are allowed names here.
+    let mut known = schema.as_value().clone();
+    if let Some(properties) = known.get_mut("properties").and_then(Json::as_object_mut) {
+        properties.extend(SECTIONS.iter().map(|section| ((*section).to_owned(), Json::Bool(true))));
+    }
+    let mut check =
+        SchemaCheck { root: &known, subject: "the graph".to_owned(), home: home.clone(), problems: Vec::new() };
+    check.entries(&known, &own, "");
+    let found = check.problems;
+    if !found.is_empty() || own.iter().any(|setting| setting.node.is_incomplete()) {
+        problems.extend(found);
+        return None;
+    }
+    let object = own.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect();
+    let settings: Settings = deserialize(Json::Object(object), |path| at(&own, path, &home), problems)?;
+    if let Some(name) = settings.name.as_deref().filter(|name| !is_id(name)) {
+        let place = at(&own, &["name".to_owned()], &home);
+        let problem = Diagnostic::error("bad_name", place, format!("`{name}` cannot be the name of a graph"));
+        problems.push(problem.help("use letters, digits, `-` and `_`, beginning with a letter"));
+    }
+    Some(settings)
+}
+
+fn at(entries: &[Entry], path: &[String], home: &Place) -> Place {
+    let entry = path.first().and_then(|first| entries.iter().find(|entry| entry.key == *first));
+    entry.map_or_else(|| home.clone(), |entry| entry.node.follow(&path[1..]).place.clone())
+}
+
+/// Hands a checked value to serde. An error here is one the schema does not know of, such as an address.
+fn deserialize<'de, T: Deserialize<'de>>(
+    value: Json,
+    place: impl Fn(&[String]) -> Place,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    match serde_path_to_error::deserialize(value) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let path: Vec<String> = error.path().iter().map(ToString::to_string).collect();
+            let message = format!("`{}`: {}", error.path(), error.inner());
+            let help = "see `weir list` and the reference for what the option takes";
+            problems.push(Diagnostic::error("bad_value", place(&path), message).help(help));
+            None
+        }
+    }
+}
+
+pub(crate) fn is_id(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// The nodes as written, in order of sections and lines.
+fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft<'a>> {
+    let all = components();
+    let mut drafts: Vec<Draft<'a>> = Vec::new();
+    for kind in KINDS {
+        let Some(section) = entries.iter().find(|entry| entry.key == kind.section()) else { continue };
+        let Value::Map(nodes) = &section.node.value else {
+            let message = format!("`{}` is a map from ids to nodes, not {}", section.key, section.node.kind());
+            let problem = Diagnostic::error("wrong_type", section.node.place.clone(), message);
+            problems.push(problem.help(format!("write `{}: {{my_id: {{type: ...}}}}`", section.key)));
+            continue;
+        };
+        for entry in nodes {
+            if let Some(other) = drafts.iter().find(|draft| draft.entry.key == entry.key) {
+                problems.push(duplicate_id(entry, &other.entry.key_place));
+                continue;
+            }
+            if !is_id(&entry.key) {
+                let message = format!("`{}` cannot be the id of a node", entry.key);
+                let help = "use letters, digits, `-` and `_`, beginning with a letter";
+                problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
+            }
+            let component = component(kind, entry, &all, problems);
+            drafts.push(Draft { kind, entry, component });
+        }
+    }
+    drafts
+}
+
+fn component(
+    kind: Kind,
+    entry: &Entry,
+    all: &[&'static Component],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<&'static Component> {
+    let names: Vec<&str> =
+        all.iter().filter(|component| component.kind == kind).map(|component| component.name).collect();
+    let Value::Map(_) = entry.node.value else {
+        let message = format!("the node `{}` is a map with a `type`, not {}", entry.key, entry.node.kind());
+        let help = format!("write `{}: {{type: ...}}`; types of {}s: {}", entry.key, kind.name(), listing(&names));
+        problems.push(Diagnostic::error("wrong_type", entry.node.place.clone(), message).help(help));
+        return None;
+    };
+    let Some(written) = entry.node.get("type") else {
+        let message = format!("the {} `{}` has no `type`", kind.name(), entry.key);
+        let help = format!("add `type:` with one of {}", listing(&names));
+        problems.push(Diagnostic::error("missing_field", entry.key_place.clone(), message).help(help));
+        return None;
+    };
+    let name = written.node.as_text().unwrap_or_default();
+    let found = all.iter().find(|component| component.kind == kind && component.name == name).copied();
+    if found.is_none() {
+        let message = format!("there is no {} of type `{name}`", kind.name());
+        let mut problem = Diagnostic::error("unknown_type", written.node.place.clone(), message);
+        let elsewhere = all.iter().find(|component| component.name == name);
+        if let Some(name) = nearest(name, &names) {
+            problem = problem.label(format!("did you mean `{name}`?"));
+        } else if let Some(component) = elsewhere {
+            problem = problem.label(format!(
+                "that is a {}: move it to `{}`",
+                component.kind.name(),
+                component.kind.section()
+            ));
+        }
+        problems.push(problem.help(format!("types of {}s: {}", kind.name(), listing(&names))));
+    }
+    found
+}
+
+/// Checks a node's options and builds its config.
+fn build(
+    draft: &Draft<'_>,
+    inputs: &Option<Vec<super::graph::Input>>,
+    texts: &[SourceText],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Node> {
+    let (entry, component) = (draft.entry, draft.component?);
+    let own: Vec<Entry> =
+        entry.node.entries().iter().filter(|option| option.key != "type" && option.key != "inputs").cloned().collect();
+    let schema = (component.schema)();
+    let subject = format!("node `{}` ({} {})", entry.key, component.name, draft.kind.name());
+    let mut check =
+        SchemaCheck { root: schema.as_value(), subject, home: entry.key_place.clone(), problems: Vec::new() };
+    check.entries(schema.as_value(), &own, "");
+    let subject = check.subject;
+    if !check.problems.is_empty() || own.iter().any(|option| option.node.is_incomplete()) {
+        problems.extend(check.problems);
+        return None;
+    }
+    let mut object = serde_json::Map::new();
+    object.insert("type".to_owned(), component.name.into());
+    object.extend(own.iter().map(|option| (option.key.clone(), option.node.to_json())));
+    let object = Json::Object(object);
+    let place = |path: &[String]| at(&own, path, &entry.key_place);
+    let mut found = Problems::default();
+    let config = match draft.kind {
+        Kind::Source => NodeConfig::Source(deserialize(object, place, problems)?),
+        Kind::Transform => NodeConfig::Transform(deserialize(object, place, problems)?),
+        Kind::Sink => NodeConfig::Sink(deserialize(object, place, problems)?),
+    };
+    match &config {
+        NodeConfig::Source(config) => config.check(&mut found),
+        NodeConfig::Transform(config) => config.check(&mut found),
+        NodeConfig::Sink(config) => config.check(&mut found),
+    }
+    for problem in found.into_vec() {
+        problems.push(with_place(problem, &subject, entry, texts));
+    }
+    let inputs = inputs.clone()?;
+    Some(Node { id: entry.key.clone(), kind: draft.kind, component: component.name.to_owned(), inputs, config })
+}
+
+/// A problem found by `check`, at its place in the file: inside the option's text where it says so.
+fn with_place(problem: crate::component::Problem, subject: &str, entry: &Entry, texts: &[SourceText]) -> Diagnostic {
+    let node = entry.node.follow(&problem.path);
+    let place = match (&problem.span, texts.get(node.place.source)) {
+        (Some(span), Some(text)) => node.place_within(span, text),
+        _ if problem.path.is_empty() => entry.key_place.clone(),
+        _ => node.place.clone(),
+    };
+    let option = problem.path.join(".");
+    let message = if option.is_empty() {
+        format!("{subject}: {}", problem.message)
+    } else {
+        format!("{subject}: `{option}`: {}", problem.message)
+    };
+    Diagnostic {
+        severity: problem.severity,
+        code: problem.code,
+        message,
+        place: Some(place),
+        label: None,
+        help: problem.help,
+        related: Vec::new(),
+    }
+}
+
+fn tests(entries: &[Entry], drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>) -> Vec<Test> {
+    let Some(section) = entries.iter().find(|entry| entry.key == "tests") else { return Vec::new() };
+    let schema = schemars::schema_for!(Vec<TestConfig>);
+    let wrapper = serde_json::json!({ "properties": { "tests": schema.as_value() }, "$defs": schema.get("$defs") });
+    let own = std::slice::from_ref(section);
+    let mut check = SchemaCheck {
+        root: &wrapper,
+        subject: "the graph".to_owned(),
+        home: section.key_place.clone(),
+        problems: Vec::new(),
+    };
+    check.entries(&wrapper, own, "");
+    let found = check.problems;
+    if let Value::List(items) = &section.node.value {
+        for test in items {
+            check_names(test, "feed", Kind::Source, drafts, problems);
+            check_names(test, "expect", Kind::Sink, drafts, problems);
+        }
+    }
+    if !found.is_empty() {
+        problems.extend(found);
+        return Vec::new();
+    }
+    let place = |path: &[String]| section.node.follow(path).place.clone();
+    let Some(configs) = deserialize::<Vec<TestConfig>>(section.node.to_json(), place, problems) else {
+        return Vec::new();
+    };
+    let mut tests = Vec::new();
+    for config in configs {
+        let feed = config.feed.into_iter().map(|(source, feed)| (source, bodies(feed))).collect();
+        let expect = config.expect.into_iter().map(|(sink, expect)| (sink, bodies(expect))).collect();
+        tests.push(Test { name: config.name, feed, expect });
+    }
+    tests
+}
+
+/// The nodes that a test feeds and expects must be there.
+fn check_names(test: &tree::Node, field: &str, kind: Kind, drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>) {
+    let mut names: Vec<&str> =
+        drafts.iter().filter(|draft| draft.kind == kind).map(|draft| draft.entry.key.as_str()).collect();
+    if kind == Kind::Sink {
+        names.push(DEAD_LETTERS);
+    }
+    for entry in test.get(field).map(|field| field.node.entries()).unwrap_or_default() {
+        if names.contains(&entry.key.as_str()) {
+            continue;
+        }
+        let message = format!("the graph has no {} `{}`", kind.name(), entry.key);
+        let mut problem = Diagnostic::error("unknown_node", entry.key_place.clone(), message);
+        if let Some(name) = nearest(&entry.key, &names) {
+            problem = problem.label(format!("did you mean `{name}`?"));
+        }
+        problems.push(problem.help(format!("`{field}` names {}s: {}", kind.name(), listing(&names))));
+    }
+}
+
+fn bodies(feed: FeedConfig) -> Vec<TestBody> {
+    match feed {
+        FeedConfig::Lines(text) => text.lines().map(|line| TestBody::Text(line.to_owned())).collect(),
+        FeedConfig::Bodies(bodies) => bodies
+            .into_iter()
+            .map(|body| match body {
+                Json::String(text) => TestBody::Text(text),
+                other => TestBody::Json(other),
+            })
+            .collect(),
+    }
+}

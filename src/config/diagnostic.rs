@@ -1,0 +1,217 @@
+//! Problems of a graph's files: where, what, and what to do about it; for people and for programs.
+
+use std::fmt::Write;
+use std::ops::Range;
+
+use serde_json::json;
+
+pub use crate::component::Severity;
+
+/// A text that configuration came from: a file, or one `--set`.
+#[derive(Debug, Clone)]
+pub struct SourceText {
+    /// The file's path as given, or `--set`.
+    pub name: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// A stretch of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the text.
+    pub source: usize,
+    /// Bytes of it.
+    pub span: Range<usize>,
+}
+
+/// One problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether the graph is refused for it.
+    pub severity: Severity,
+    /// A stable word for the class of problem.
+    pub code: String,
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// Where; `None` for a file that could not be read at all.
+    pub place: Option<Place>,
+    /// What to write at the caret.
+    pub label: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// Other places that belong to it.
+    pub related: Vec<(Place, String)>,
+}
+
+impl Diagnostic {
+    /// An error at a place.
+    pub fn error(code: &str, place: Place, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            code: code.to_owned(),
+            message: message.into(),
+            place: Some(place),
+            label: None,
+            help: None,
+            related: Vec::new(),
+        }
+    }
+
+    /// A warning at a place.
+    pub fn warning(code: &str, place: Place, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, place, message) }
+    }
+
+    /// What to write at the caret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Another place that belongs to it.
+    #[must_use]
+    pub fn related(mut self, place: Place, text: impl Into<String>) -> Self {
+        self.related.push((place, text.into()));
+        self
+    }
+}
+
+/// A line of a text and a column in it, both from 1; columns count characters.
+struct Spot<'a> {
+    line: usize,
+    column: usize,
+    text: &'a str,
+    /// Byte offset within `text`.
+    at: usize,
+}
+
+impl SourceText {
+    fn spot(&self, offset: usize) -> Spot<'_> {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let start = self.text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline);
+        Spot {
+            line: self.text[..start].matches('\n').count() + 1,
+            column: self.text[start..offset].chars().count() + 1,
+            text: self.text[start..end].trim_end_matches('\r'),
+            at: offset - start,
+        }
+    }
+}
+
+/// Colours of a terminal; all empty where there is none.
+struct Paint {
+    error: &'static str,
+    warning: &'static str,
+    dim: &'static str,
+    off: &'static str,
+}
+
+const COLOURED: Paint = Paint { error: "\x1b[1;31m", warning: "\x1b[1;33m", dim: "\x1b[34m", off: "\x1b[0m" };
+const PLAIN: Paint = Paint { error: "", warning: "", dim: "", off: "" };
+
+/// Characters of a line shown around the caret.
+const WIDTH: usize = 100;
+
+/// Every problem as text for people, with the line and a caret.
+pub fn render(diagnostics: &[Diagnostic], sources: &[SourceText], coloured: bool) -> String {
+    let paint = if coloured { COLOURED } else { PLAIN };
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        render_one(&mut out, diagnostic, sources, &paint);
+        out.push('\n');
+    }
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    if errors > 0 {
+        let _ = writeln!(out, "{errors} error{} found; nothing was started", if errors == 1 { "" } else { "s" });
+    }
+    out
+}
+
+fn render_one(out: &mut String, diagnostic: &Diagnostic, sources: &[SourceText], paint: &Paint) {
+    let Paint { dim, off, .. } = paint;
+    let (word, colour) = match diagnostic.severity {
+        Severity::Error => ("error", paint.error),
+        Severity::Warning => ("warning", paint.warning),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{colour}{word}[{}]{off}: {}", diagnostic.code, diagnostic.message);
+    if let Some(place) = &diagnostic.place {
+        render_place(out, place, diagnostic.label.as_deref(), sources, "-->", paint);
+    }
+    for (place, text) in &diagnostic.related {
+        render_place(out, place, Some(text), sources, ":::", paint);
+    }
+    if let Some(help) = &diagnostic.help {
+        let _ = writeln!(out, "  {dim}={off} help: {help}");
+    }
+}
+
+fn render_place(
+    out: &mut String,
+    place: &Place,
+    label: Option<&str>,
+    sources: &[SourceText],
+    arrow: &str,
+    paint: &Paint,
+) {
+    let Some(source) = sources.get(place.source) else { return };
+    let Paint { dim, off, error, .. } = paint;
+    let Spot { line, column, text, at } = source.spot(place.span.start);
+    let gutter = line.to_string().len();
+    let _ = writeln!(out, "{:gutter$}{dim}{arrow}{off} {}:{line}:{column}", "", source.name);
+    let (shown, before) = window(text, at);
+    let marked = place.span.len().min(text.len().saturating_sub(at));
+    let carets = text.get(at..at + marked).map_or(1, |marked| marked.chars().count()).clamp(1, WIDTH);
+    let _ = writeln!(out, "{:gutter$} {dim}|{off}", "");
+    let _ = writeln!(out, "{dim}{line} |{off} {shown}");
+    let label = label.map(|label| format!(" {label}")).unwrap_or_default();
+    let _ = writeln!(out, "{:gutter$} {dim}|{off} {:before$}{error}{}{label}{off}", "", "", "^".repeat(carets));
+}
+
+/// The part of a line around byte `at`, tabs as blanks, and how many characters stand before it.
+fn window(text: &str, at: usize) -> (String, usize) {
+    let column = text[..at].chars().count();
+    let from = if column > WIDTH - 20 { column - WIDTH / 2 } else { 0 };
+    let blank = |c: char| if c.is_control() { ' ' } else { c };
+    let shown: String = text.chars().skip(from).take(WIDTH).map(blank).collect();
+    let cut = |cut: bool| if cut { "..." } else { "" };
+    let before = column - from + cut(from > 0).len();
+    (format!("{}{shown}{}", cut(from > 0), cut(text.chars().count() > from + WIDTH)), before)
+}
+
+/// Every problem for programs.
+pub fn render_json(diagnostics: &[Diagnostic], sources: &[SourceText]) -> serde_json::Value {
+    let place = |place: &Place| {
+        let source = &sources[place.source];
+        let (start, end) = (source.spot(place.span.start), source.spot(place.span.end));
+        json!({
+            "file": source.name, "line": start.line, "column": start.column,
+            "end_line": end.line, "end_column": end.column,
+        })
+    };
+    let one = |diagnostic: &Diagnostic| {
+        json!({
+            "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
+            "code": diagnostic.code,
+            "message": diagnostic.message,
+            "place": diagnostic.place.as_ref().map(place),
+            "label": diagnostic.label,
+            "help": diagnostic.help,
+            "related": diagnostic.related.iter().map(|(at, text)| json!({ "place": place(at), "text": text })).collect::<Vec<_>>(),
+        })
+    };
+    diagnostics.iter().map(one).collect()
+}

@@ -1,0 +1,90 @@
+//! "Did you mean": the nearest name, also among the names other products use.
+
+/// What other products call an option, and what weir calls it. Never accepted, only recognised.
+const ELSEWHERE: &[(&str, &[&str])] = &[
+    ("brokers", &["bootstrap_servers"]),
+    ("broker", &["bootstrap_servers"]),
+    ("hosts", &["bootstrap_servers", "endpoints"]),
+    ("servers", &["bootstrap_servers"]),
+    ("addresses", &["bootstrap_servers"]),
+    ("seed_brokers", &["bootstrap_servers"]),
+    ("bootstrap.servers", &["bootstrap_servers"]),
+    ("kafka.bootstrap.servers", &["bootstrap_servers"]),
+    ("topic", &["topics"]),
+    ("subscribe", &["topics"]),
+    ("topics", &["topic"]),
+    ("group", &["group_id"]),
+    ("consumer_group", &["group_id"]),
+    ("group.id", &["group_id"]),
+    ("group.instance.id", &["group_instance_id"]),
+    ("auto_offset_reset", &["start"]),
+    ("auto.offset.reset", &["start"]),
+    ("initial_offset", &["start"]),
+    ("startingOffsets", &["start"]),
+    ("start_from_oldest", &["start"]),
+    ("read_from", &["start"]),
+    ("codec", &["decoding", "encoding"]),
+    ("format", &["decoding", "encoding"]),
+    ("encoding", &["decoding"]),
+    ("decoding", &["encoding"]),
+    ("include", &["paths"]),
+    ("path", &["paths"]),
+    ("paths", &["path"]),
+    ("filename", &["path"]),
+    ("compression.type", &["compression"]),
+    ("compression_codec", &["compression"]),
+    ("compression_type", &["compression"]),
+    ("key_field", &["key"]),
+    ("partitioner", &["partition"]),
+    ("linger.ms", &["linger"]),
+    ("session_timeout_ms", &["session_timeout"]),
+    ("session.timeout.ms", &["session_timeout"]),
+    ("from", &["inputs"]),
+    ("input", &["inputs"]),
+    ("where", &["condition"]),
+    ("when", &["condition"]),
+    ("if", &["condition"]),
+    ("query", &["condition"]),
+    ("script", &["source"]),
+    ("mapping", &["source"]),
+    ("program", &["source"]),
+    ("bloblang", &["source"]),
+    ("receivers", &["sources"]),
+    ("inputs", &["sources"]),
+    ("exporters", &["sinks"]),
+    ("output", &["sinks"]),
+    ("outputs", &["sinks"]),
+    ("processors", &["transforms"]),
+    ("pipeline", &["transforms"]),
+    ("filters", &["transforms"]),
+    ("dlq", &["dead_letters"]),
+    ("dead_letter_queue", &["dead_letters"]),
+];
+
+/// The allowed name that was probably meant.
+pub(crate) fn nearest<'a>(written: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    let elsewhere = ELSEWHERE
+        .iter()
+        .filter(|(name, _)| *name == written)
+        .flat_map(|(_, ours)| ours.iter())
+        .find_map(|ours| allowed.iter().find(|allowed| *allowed == ours));
+    if let Some(name) = elsewhere {
+        return Some(name);
+    }
+    let normal = |name: &str| name.to_lowercase().replace(['-', '.', ' '], "_");
+    let written = normal(written);
+    let distance = |name: &str| strsim::damerau_levenshtein(&written, &normal(name));
+    let close = allowed.iter().map(|name| (distance(name), *name)).min()?;
+    let is_close = close.0 <= 2 && close.0 < written.chars().count().max(2);
+    let extends =
+        |name: &&&str| written.len() >= 3 && (normal(name).starts_with(&written) || written.starts_with(&normal(name)));
+    if is_close { Some(close.1) } else { allowed.iter().find(extends).copied() }
+}
+
+/// `a`, `b` and `c`, for messages; long lists are cut.
+pub(crate) fn listing(names: &[&str]) -> String {
+    const SHOWN: usize = 24;
+    let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = if names.len() > SHOWN { ", ..." } else { "" };
+    quoted.join(", ") + more
+}

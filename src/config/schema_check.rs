@@ -1,0 +1,278 @@
+//! Checks a tree against the JSON Schema that schemars makes of a config struct, and finds every problem.
+//!
+//! A validator of its own, because the point is the text and the place of each problem, not a verdict. It
+//! knows what schemars emits for structs, enums, options, lists, maps and weir's own units.
+
+use std::str::FromStr;
+
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Place};
+use super::hints::{listing, nearest};
+use super::tree::{Entry, Node, Value};
+use super::units::{ByteSize, Span};
+
+/// Checks one node's options.
+pub(crate) struct SchemaCheck<'a> {
+    /// The whole schema, for its `$defs`.
+    pub root: &'a Json,
+    /// How messages name the node: "node `k` (kafka source)".
+    pub subject: String,
+    /// Where to report what is missing: the node's id.
+    pub home: Place,
+    pub problems: Vec<Diagnostic>,
+}
+
+impl<'a> SchemaCheck<'a> {
+    /// Checks the entries of a map against an object schema.
+    pub fn entries(&mut self, schema: &'a Json, entries: &[Entry], path: &str) {
+        let schema = self.resolve(schema);
+        let properties = schema.get("properties").and_then(Json::as_object);
+        let names: Vec<&str> = properties.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default();
+        let additional = schema.get("additionalProperties");
+        let mut meant = Vec::new();
+        for entry in entries {
+            let below = join(path, &entry.key);
+            match (properties.and_then(|map| map.get(&entry.key)), additional) {
+                (Some(property), _) => self.node(property, &entry.node, &below),
+                (None, None | Some(Json::Bool(true))) => {}
+                (None, Some(other)) if other.is_object() => self.node(other, &entry.node, &below),
+                (None, Some(_)) => meant.extend(self.unknown(entry, &names, path)),
+            }
+        }
+        for required in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
+            // An option written under another name is one fault, not two.
+            let is_there = entries.iter().any(|entry| entry.key == required) || meant.contains(&required);
+            if !is_there {
+                self.missing(required, properties.and_then(|map| map.get(required)), path);
+            }
+        }
+    }
+
+    /// Reports an option that does not exist; gives the one that was probably meant.
+    fn unknown<'n>(&mut self, entry: &Entry, names: &[&'n str], path: &str) -> Option<&'n str> {
+        let Entry { key, key_place, .. } = entry;
+        let inside = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
+        let message = format!("{} has no option `{key}`{inside}", self.subject);
+        let mut problem = Diagnostic::error("unknown_field", key_place.clone(), message);
+        let nearest = nearest(key, names);
+        if let Some(name) = nearest {
+            problem = problem.label(format!("did you mean `{name}`?"));
+        }
+        let allowed = format!("allowed here: {}", listing(names));
+        let remedy = nearest.map_or("remove it; ".to_owned(), |name| format!("write `{name}`, or remove it; "));
+        self.problems.push(problem.help(remedy + &allowed));
+        nearest
+    }
+
+    fn missing(&mut self, name: &str, property: Option<&'a Json>, path: &str) {
+        let message = format!("{} lacks the option `{}`", self.subject, join(path, name));
+        let what = property.and_then(|property| property.get("description")).and_then(Json::as_str).unwrap_or_default();
+        let what = what.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        let help = format!("add `{name}:`. {what}");
+        self.problems.push(Diagnostic::error("missing_field", self.home.clone(), message).help(help.trim_end()));
+    }
+
+    /// Checks one value.
+    fn node(&mut self, schema: &'a Json, node: &Node, path: &str) {
+        if matches!(&node.value, Value::Text(text) if text.missing) {
+            return;
+        }
+        let schema = self.resolve(schema);
+        if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
+            return self.choice(choices, node, path);
+        }
+        if let Some(allowed) = constants(schema) {
+            return self.one_of(&allowed, node, path);
+        }
+        let types = types(schema);
+        if !types.is_empty() && !types.iter().any(|name| is_type(name, node)) {
+            return self.wrong_type(&types, node, path);
+        }
+        if let (Some(format), Value::Text(text)) = (schema.get("format").and_then(Json::as_str), &node.value) {
+            let verdict = match format {
+                "bytesize" => ByteSize::from_str(&text.text).map(drop),
+                "span" => Span::from_str(&text.text).map(drop),
+                _ => Ok(()),
+            };
+            if let Err(why) = verdict {
+                // A substituted text may be a secret: name the option, not the value.
+                let why =
+                    if text.substituted { "the substituted value has not the right form".to_owned() } else { why };
+                let code = if format == "span" { "bad_duration" } else { "bad_size" };
+                let unit = if format == "span" {
+                    "ms, s, m, h or d, as in \"5s\""
+                } else {
+                    "B, KB, MB, GB, KiB, MiB or GiB, as in \"10MiB\""
+                };
+                let message = format!("{}: `{path}`: {why}", self.subject);
+                let help = format!("write a number and one of the units {unit}");
+                self.problems.push(Diagnostic::error(code, node.place.clone(), message).help(help));
+            }
+        }
+        self.range(schema, node, path);
+        match &node.value {
+            Value::Map(entries) => self.entries(schema, entries, path),
+            Value::List(items) => {
+                if let Some(of) = schema.get("items") {
+                    for (at, item) in items.iter().enumerate() {
+                        self.node(of, item, &format!("{path}.{at}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `Option<T>` and enums with data: takes the alternative that fits, or the one that fits best.
+    fn choice(&mut self, choices: &'a [Json], node: &Node, path: &str) {
+        let resolved: Vec<&'a Json> = choices.iter().map(|choice| self.resolve(choice)).collect();
+        let is_null = |schema: &Json| schema.get("type").and_then(Json::as_str) == Some("null");
+        if matches!(node.value, Value::Null) && resolved.iter().any(|schema| is_null(schema)) {
+            return;
+        }
+        let rest: Vec<&'a Json> = resolved.iter().filter(|schema| !is_null(schema)).copied().collect();
+        let constants: Vec<Option<Vec<&str>>> = rest.iter().map(|schema| constants(schema)).collect();
+        if constants.iter().all(Option::is_some) {
+            let allowed: Vec<&str> = constants.into_iter().flatten().flatten().collect();
+            return self.one_of(&allowed, node, path);
+        }
+        let mut best: Option<Vec<Diagnostic>> = None;
+        for schema in &rest {
+            let mut attempt = SchemaCheck {
+                root: self.root,
+                subject: self.subject.clone(),
+                home: self.home.clone(),
+                problems: Vec::new(),
+            };
+            attempt.node(schema, node, path);
+            let fits_type = types(schema).iter().any(|name| is_type(name, node));
+            let is_better = best.as_ref().is_none_or(|best| fits_type && attempt.problems.len() < best.len());
+            if attempt.problems.is_empty() {
+                return;
+            }
+            if is_better || fits_type {
+                best = Some(attempt.problems);
+            }
+        }
+        self.problems.extend(best.unwrap_or_default());
+    }
+
+    fn one_of(&mut self, allowed: &[&str], node: &Node, path: &str) {
+        let written = node.as_text();
+        if written.is_some_and(|text| allowed.contains(&text)) {
+            return;
+        }
+        let shown = match &node.value {
+            Value::Text(text) if text.substituted => "the substituted value".to_owned(),
+            Value::Text(text) => format!("`{}`", text.text),
+            _ => node.kind().to_owned(),
+        };
+        let message = format!("{}: `{path}` cannot be {shown}", self.subject);
+        let mut problem = Diagnostic::error("bad_value", node.place.clone(), message);
+        if let Some(name) = written.and_then(|text| nearest(text, allowed)) {
+            problem = problem.label(format!("did you mean `{name}`?"));
+        }
+        self.problems.push(problem.help(format!("write one of {}", listing(allowed))));
+    }
+
+    fn wrong_type(&mut self, types: &[&str], node: &Node, path: &str) {
+        let wanted: Vec<&str> = types.iter().filter(|name| **name != "null").map(|name| type_name(name)).collect();
+        let wanted = wanted.join(" or ");
+        let message = format!("{}: `{path}` takes {wanted}, not {}", self.subject, node.kind());
+        let problem = Diagnostic::error("wrong_type", node.place.clone(), message).label(format!("expected {wanted}"));
+        let help = match (types, &node.value) {
+            (types, Value::Int(_) | Value::Float(_) | Value::Bool(_)) if types.contains(&"string") => {
+                "put it in quotes to make it a text".to_owned()
+            }
+            (types, Value::Text(_) | Value::Int(_)) if types.contains(&"array") => {
+                "put it in brackets to make it a list of one: `[...]`".to_owned()
+            }
+            (_, Value::Null) => "give it a value, or remove the option".to_owned(),
+            _ => format!("write {wanted} here"),
+        };
+        self.problems.push(problem.help(help));
+    }
+
+    fn range(&mut self, schema: &Json, node: &Node, path: &str) {
+        let number = match node.value {
+            Value::Int(value) => value as f64,
+            Value::Float(value) => value,
+            _ => return,
+        };
+        let bound = |name| schema.get(name).and_then(Json::as_f64);
+        let (least, most) = (bound("minimum"), bound("maximum"));
+        let is_outside = least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most);
+        if !is_outside {
+            return;
+        }
+        let allowed = match (least, most) {
+            (Some(least), Some(most)) => format!("from {least} to {most}"),
+            (Some(least), None) => format!("at least {least}"),
+            (_, Some(most)) => format!("at most {most}"),
+            (None, None) => return,
+        };
+        let message = format!("{}: `{path}` is out of range", self.subject);
+        self.problems.push(
+            Diagnostic::error("out_of_range", node.place.clone(), message)
+                .label(format!("must be {allowed}"))
+                .help(format!("write a number {allowed}")),
+        );
+    }
+
+    fn resolve(&self, schema: &'a Json) -> &'a Json {
+        let name = schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+        let found = name.and_then(|name| self.root.get("$defs")?.get(name));
+        found.unwrap_or(schema)
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The texts a schema allows, where it is a plain enum.
+fn constants(schema: &Json) -> Option<Vec<&str>> {
+    if let Some(constant) = schema.get("const") {
+        return constant.as_str().map(|text| vec![text]);
+    }
+    if let Some(all) = schema.get("enum").and_then(Json::as_array) {
+        return all.iter().filter(|value| !value.is_null()).map(Json::as_str).collect();
+    }
+    let of = schema.get("oneOf").and_then(Json::as_array)?;
+    let inner: Option<Vec<Vec<&str>>> = of.iter().map(constants).collect();
+    inner.map(|lists| lists.into_iter().flatten().collect())
+}
+
+fn types(schema: &Json) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Json::String(name)) => vec![name],
+        Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_type(name: &str, node: &Node) -> bool {
+    match (name, &node.value) {
+        ("null", Value::Null)
+        | ("boolean", Value::Bool(_))
+        | ("integer", Value::Int(_))
+        | ("number", Value::Int(_) | Value::Float(_))
+        | ("string", Value::Text(_))
+        | ("array", Value::List(_))
+        | ("object", Value::Map(_)) => true,
+        _ => false,
+    }
+}
+
+fn type_name(name: &str) -> &str {
+    match name {
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "string" => "a text",
+        "array" => "a list",
+        "object" => "a map",
+        other => other,
+    }
+}

@@ -1,0 +1,100 @@
+//! What a graph file holds beside its nodes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::units::{ByteSize, Span};
+
+/// Settings of a graph.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Name of the graph, in metrics, logs and the data folder. Default: the file's name without its ending.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Folder for positions, state and dead letters; each graph has its own folder in it. Default: `.weir`.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// Memory that all batches in flight may hold together. Default: `64MiB`.
+    #[serde(default = "default_memory")]
+    pub memory: ByteSize,
+    /// Where events go that a node rejects and nobody listens to.
+    #[serde(default)]
+    pub dead_letters: DeadLetters,
+    /// Metrics, health and readiness over HTTP. Default: none.
+    #[serde(default)]
+    pub telemetry: Option<Telemetry>,
+    /// How long a stop may take to settle what is in flight. Default: `30s`.
+    #[serde(default = "default_drain")]
+    pub drain: Span,
+}
+
+/// Where events go that a node rejects and nobody listens to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadLetters {
+    /// Folder of the dead letters. Default: `dead-letters` in the graph's data folder.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Bytes kept at most; when they are full the lanes stop at the next dead letter. Default: `1GiB`.
+    #[serde(default = "default_max_size")]
+    pub max_size: ByteSize,
+}
+
+/// Metrics, health and readiness over HTTP.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Telemetry {
+    /// Address to listen on, such as `127.0.0.1:9598`; serves `/metrics`, `/health` and `/ready`.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+}
+
+/// One of the graph's own tests.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TestConfig {
+    /// What the test shows.
+    pub name: String,
+    /// Events fed to each source.
+    pub feed: BTreeMap<String, FeedConfig>,
+    /// Events expected at each sink, in order; `dead_letters` names those that were rejected.
+    pub expect: BTreeMap<String, FeedConfig>,
+}
+
+/// Events of a test: a list of bodies, or one text with a body a line.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum FeedConfig {
+    /// One body a line.
+    Lines(String),
+    /// A text is a body as it is; a map or list is a JSON body.
+    Bodies(Vec<serde_json::Value>),
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        DeadLetters { path: None, max_size: default_max_size() }
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    ".weir".into()
+}
+
+fn default_memory() -> ByteSize {
+    ByteSize(64 << 20)
+}
+
+fn default_drain() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+fn default_max_size() -> ByteSize {
+    ByteSize(1 << 30)
+}

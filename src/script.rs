@@ -1,0 +1,370 @@
+//! VRL on events: conditions, scripts and templates.
+//!
+//! Source text comes in and is compiled once, with every problem and its place; then events come in by reference.
+//! A raw JSON event is not taken apart for a script that names the fields it wants: `plan` finds them in the
+//! syntax tree, [`json::scan`](crate::event::json::scan) finds them in the bytes, and what the script
+//! changed is put back between the bytes it did not. What a script sees and what it leaves is the same as if VRL
+//! had run over the whole parsed event; the tests hold it to that for every function there is.
+//!
+//! Nothing here does I/O: functions that would are not available. A program never keeps anything from one event
+//! to the next.
+
+mod functions;
+mod lens;
+mod native;
+mod plan;
+mod template;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use vrl::compiler::state::RuntimeState;
+use vrl::compiler::{CompileConfig, Context, ExpressionError, Program, Target, TimeZone};
+use vrl::diagnostic::{Diagnostic, DiagnosticList};
+use vrl::value::Value;
+
+use crate::component::{Problems, Severity};
+use crate::event::{Body, Codec, Event, OriginId};
+pub use functions::set_deterministic;
+use lens::{Changes, Lens, ReadView, WriteView};
+use native::Native;
+use plan::Plan;
+pub use template::Template;
+
+/// A compiled program with its warnings, or what is wrong with its source.
+pub type Compiled<T> = Result<(T, Vec<Problem>), Vec<Problem>>;
+
+/// Something to tell the author of a script, and where in its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Bytes of the source.
+    pub span: Range<usize>,
+    /// Whether it stops the script from being used.
+    pub severity: Severity,
+    /// A stable code: `E...` are VRL's own, described in its documentation.
+    pub code: String,
+    /// The text for people.
+    pub message: String,
+    /// What else helps: hints, examples.
+    pub notes: Vec<String>,
+}
+
+impl Problem {
+    /// Reports these problems as those of the option at `path`.
+    pub fn report(all: Vec<Problem>, path: &str, code: &str, problems: &mut Problems) {
+        for problem in all {
+            let help = if problem.notes.is_empty() {
+                "see the VRL reference for what an expression can say".to_owned()
+            } else {
+                problem.notes.join("; ")
+            };
+            problems.push(crate::component::Problem {
+                path: path.split('.').map(str::to_owned).collect(),
+                severity: problem.severity,
+                code: code.to_owned(),
+                message: problem.message,
+                help: Some(help),
+                span: Some(problem.span),
+            });
+        }
+    }
+
+    fn error(code: &str, span: Range<usize>, message: impl Into<String>) -> Problem {
+        Problem { span, severity: Severity::Error, code: code.to_owned(), message: message.into(), notes: Vec::new() }
+    }
+
+    fn from_vrl(diagnostic: Diagnostic) -> Problem {
+        let severity = if diagnostic.is_problem() { Severity::Error } else { Severity::Warning };
+        let mut message = diagnostic.message;
+        let mut span = 0..0;
+        let mut notes = Vec::new();
+        for (number, label) in diagnostic.labels.iter().enumerate() {
+            if number == 0 {
+                span = label.span.range();
+                if !label.message.is_empty() && label.message != message {
+                    message = format!("{message}: {}", label.message);
+                }
+            } else if !label.message.is_empty() {
+                notes.push(label.message.clone());
+            }
+        }
+        // Links to VRL's own pages say less than the text does, and lead away from the file.
+        let says_something = |note: &String| !note.trim().is_empty() && !note.starts_with("see ");
+        notes.extend(diagnostic.notes.iter().map(|note| note.to_string().replace("\n", " ")).filter(says_something));
+        Problem { span, severity, code: format!("E{:03}", diagnostic.code), message, notes }
+    }
+
+    fn moved(mut self, by: usize) -> Problem {
+        self.span = self.span.start + by..self.span.end + by;
+        self
+    }
+}
+
+/// Why a program could not handle an event. The event is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// `invalid_json`, `vrl_error` or `template_error`.
+    pub code: &'static str,
+    /// The text for people.
+    pub message: String,
+}
+
+impl Failure {
+    /// Longest text shown, in bytes.
+    const SHOWN: usize = 200;
+
+    fn new(code: &'static str, mut message: String) -> Failure {
+        if message.len() > Self::SHOWN {
+            message.truncate(message.floor_char_boundary(Self::SHOWN));
+            message.push_str("...");
+        }
+        Failure { code, message }
+    }
+
+    fn vrl(error: &ExpressionError) -> Failure {
+        Failure::new("vrl_error", error.to_string())
+    }
+}
+
+/// What becomes of an event behind a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on.
+    Keep,
+    /// The script said `abort`: the event ends here, as intended, and counts as filtered.
+    Drop,
+}
+
+/// A compiled program with what it needs at run time.
+#[derive(Debug)]
+struct Engine {
+    program: Program,
+    state: RuntimeState,
+    timezone: TimeZone,
+    /// Tells random numbers of different programs on one event apart.
+    salt: u64,
+}
+
+impl Clone for Engine {
+    /// The same program with nothing remembered.
+    fn clone(&self) -> Engine {
+        let state = RuntimeState::default();
+        Engine { program: self.program.clone(), state, timezone: self.timezone, salt: self.salt }
+    }
+}
+
+/// How a run of a program ended.
+enum Ended {
+    With(Value),
+    Aborted,
+}
+
+impl Engine {
+    fn run(&mut self, target: &mut dyn Target) -> Result<Ended, Failure> {
+        if !self.state.is_empty() {
+            self.state.clear();
+        }
+        // Not `Runtime::resolve`, which first asks for the whole event.
+        let mut context = Context::new(target, &mut self.state, &self.timezone);
+        match self.program.resolve(&mut context) {
+            Ok(value) | Err(ExpressionError::Return { value, .. }) => Ok(Ended::With(value)),
+            Err(ExpressionError::Abort { .. }) => Ok(Ended::Aborted),
+            Err(error) => Err(Failure::vrl(&error)),
+        }
+    }
+}
+
+/// Whether a program may change the event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+struct Built {
+    engine: Engine,
+    plan: Plan,
+    native: Option<Native>,
+    warnings: Vec<Problem>,
+}
+
+fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
+    let tree = vrl::parser::parse(source).map_err(|error| {
+        DiagnosticList::from(vec![Box::new(error) as Box<dyn vrl::diagnostic::DiagnosticMessage>])
+            .into_iter()
+            .map(Problem::from_vrl)
+            .collect::<Vec<_>>()
+    })?;
+    let shape = native::recognise(&tree, source);
+    let (plan, mut problems) = plan::plan(tree, access);
+
+    let config = CompileConfig::default();
+    let external = vrl::compiler::state::ExternalEnv::default();
+    let compiled = vrl::compiler::compile_with_external(source, functions::available(), &external, config);
+    match compiled {
+        Ok(compiled) if problems.is_empty() => {
+            let timezone = TimeZone::parse("UTC").unwrap_or_default();
+            let salt = functions::hash([source.as_bytes()]);
+            let native = shape.and_then(|shape| shape.bind(&plan));
+            let warnings = compiled.warnings.into_iter().map(Problem::from_vrl).collect();
+            let engine = Engine { program: compiled.program, state: RuntimeState::default(), timezone, salt };
+            Ok(Built { engine, plan, native, warnings })
+        }
+        Ok(_) => Err(problems),
+        Err(diagnostics) => {
+            for problem in diagnostics.into_iter().map(Problem::from_vrl) {
+                // VRL calls a function undefined that we have already said is not available.
+                let said = |ours: &Problem| ours.code == plan::UNAVAILABLE && ours.span.start == problem.span.start;
+                if !problems.iter().any(said) {
+                    problems.push(problem);
+                }
+            }
+            Err(problems)
+        }
+    }
+}
+
+/// A VRL expression that yields a boolean, such as `.level == "error"`.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    engine: Engine,
+    lens: Lens,
+    native: Option<Native>,
+}
+
+impl Condition {
+    /// Compiles a condition; on success with the warnings. It must yield a boolean and change nothing.
+    pub fn compile(source: &str) -> Compiled<Condition> {
+        let Built { engine, plan, native, warnings } = compile(source, Access::Read)?;
+        let result = engine.program.final_type_info().result;
+        let kind = result.kind().clone().union(result.returns().clone());
+        if !kind.is_boolean() {
+            let text = format!("a condition must yield a boolean, and this yields {kind}");
+            return Err(vec![Problem::error("condition_type", 0..source.len(), text)]);
+        }
+        Ok((Condition { engine, lens: Lens::new(plan), native }, warnings))
+    }
+
+    /// Whether the condition holds for an event. A condition that says `abort` does not hold.
+    pub fn holds(&mut self, event: &Event, origin: &OriginId) -> Result<bool, Failure> {
+        if let (Some(native), Body::Raw(doc, Codec::Json)) = (&self.native, &event.body) {
+            let found = self.lens.scan(doc)?;
+            return Ok(native.holds(doc, found));
+        }
+        let _now = self.lens.enter(event, origin, self.engine.salt);
+        let metadata = self.lens.metadata(event, origin);
+        let value = self.lens.look(event)?;
+        match self.engine.run(&mut ReadView { value, metadata: &metadata })? {
+            Ended::With(Value::Boolean(holds)) => Ok(holds),
+            Ended::With(value) => {
+                Err(Failure::new("vrl_error", format!("the condition gave {} and not a boolean", value.kind_str())))
+            }
+            Ended::Aborted => Ok(false),
+        }
+    }
+
+    /// What it takes out of an event, for `weir explain`.
+    pub fn explain(&self) -> String {
+        self.lens.plan().explain()
+    }
+}
+
+/// A VRL expression that yields any value and changes nothing.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    engine: Engine,
+    lens: Lens,
+}
+
+impl Expression {
+    /// Compiles an expression such as `.metadata.uid`.
+    pub fn compile(source: &str) -> Compiled<Expression> {
+        let Built { engine, plan, warnings, .. } = compile(source, Access::Read)?;
+        Ok((Expression { engine, lens: Lens::new(plan) }, warnings))
+    }
+
+    /// Its value for an event. An expression that says `abort` has none, and gives null.
+    pub fn value(&mut self, event: &Event, origin: &OriginId) -> Result<Value, Failure> {
+        let _now = self.lens.enter(event, origin, self.engine.salt);
+        let metadata = self.lens.metadata(event, origin);
+        let value = self.lens.look(event)?;
+        match self.engine.run(&mut ReadView { value, metadata: &metadata })? {
+            Ended::With(value) => Ok(value),
+            Ended::Aborted => Ok(Value::Null),
+        }
+    }
+}
+
+/// A VRL program that changes events.
+#[derive(Debug, Clone)]
+pub struct Script {
+    engine: Engine,
+    lens: Lens,
+}
+
+impl Script {
+    /// Compiles a script; on success with the warnings.
+    pub fn compile(source: &str) -> Compiled<Script> {
+        let Built { engine, plan, warnings, .. } = compile(source, Access::Write)?;
+        Ok((Script { engine, lens: Lens::new(plan) }, warnings))
+    }
+
+    /// Runs over one event. On a failure, and when the script says `abort`, the event is as it was.
+    ///
+    /// A raw JSON event of which only named top-level fields changed stays raw, with all else byte for byte; a
+    /// script that looks at the whole event, or leaves what JSON cannot hold (a timestamp), makes it parsed.
+    /// An event that is nothing but `null` afterwards is a tombstone.
+    pub fn run(&mut self, event: &mut Event, origin: &OriginId) -> Result<Flow, Failure> {
+        let _now = self.lens.enter(event, origin, self.engine.salt);
+        let metadata = self.lens.metadata(event, origin);
+
+        if let Body::Parsed(value) = &mut event.body {
+            let mut changes = Changes::begin(value, self.lens.plan());
+            let mut view = WriteView { value: changes.value(), metadata: &metadata, written: false };
+            let ended = self.engine.run(&mut view)?;
+            return match ended {
+                Ended::With(_) => {
+                    changes.keep();
+                    Ok(Flow::Keep)
+                }
+                Ended::Aborted => Ok(Flow::Drop),
+            };
+        }
+
+        if let Body::Raw(doc, Codec::Json) = &event.body
+            && !self.lens.plan().whole
+            && let Some(object) = self.lens.load(doc)?
+        {
+            let mut view = WriteView { value: object, metadata: &metadata, written: false };
+            let ended = self.engine.run(&mut view)?;
+            let written = view.written;
+            if matches!(ended, Ended::Aborted) {
+                return Ok(Flow::Drop);
+            }
+            if written && let Some(body) = self.lens.put_back(doc)? {
+                event.body = body;
+            }
+            return Ok(Flow::Keep);
+        }
+
+        let mut value = self.lens.look(event)?.clone();
+        let mut view = WriteView { value: &mut value, metadata: &metadata, written: false };
+        let ended = self.engine.run(&mut view)?;
+        let written = view.written;
+        if matches!(ended, Ended::Aborted) {
+            return Ok(Flow::Drop);
+        }
+        if written && !self.lens.looks_like(&value) {
+            event.body = Body::Parsed(value);
+        }
+        Ok(Flow::Keep)
+    }
+
+    /// What it takes out of an event and puts back, for `weir explain`.
+    pub fn explain(&self) -> String {
+        self.lens.plan().explain()
+    }
+}

@@ -1,0 +1,228 @@
+//! The functions a script can call.
+//!
+//! VRL's standard library without what asks the system or the network. In a deterministic run the clock is the
+//! event's time and random numbers follow from the event's id, so that the same input gives the same output.
+//! (Known rest: `parse_syslog`, `parse_klog` and `parse_linux_authorization` guess a missing year from the wall clock.)
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use vrl::compiler::function::{ArgumentList, Compiled, Example, FunctionCompileContext, Parameter};
+use vrl::compiler::state::TypeState;
+use vrl::compiler::{Context, Expression, Function, FunctionExpression, Resolved, TypeDef};
+use vrl::prelude::NotNan;
+use vrl::value::Value;
+
+use super::plan::{BY_CHANCE, LEFT_OUT};
+use crate::event::{Event, OriginId};
+
+static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
+
+/// Whether `now` and the random functions follow from the event, in this process. Set before events flow.
+pub fn set_deterministic(deterministic: bool) {
+    DETERMINISTIC.store(deterministic, Ordering::Relaxed);
+}
+
+thread_local! {
+    /// The event a program runs over on this thread, when the run is deterministic.
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy)]
+struct Current {
+    /// Milliseconds since the epoch.
+    time: i64,
+    /// State of the generator.
+    random: u64,
+}
+
+/// While it lives, the clock and random numbers are the event's.
+#[derive(Debug)]
+pub(super) struct Now(());
+
+impl Now {
+    /// `None` when the run is not deterministic.
+    pub(super) fn of(event: &Event, origin: &OriginId, salt: u64) -> Option<Now> {
+        if !DETERMINISTIC.load(Ordering::Relaxed) {
+            return None;
+        }
+        let random = hash([
+            salt.to_le_bytes().as_slice(),
+            origin.node.as_bytes(),
+            origin.log.as_bytes(),
+            &origin.partition.to_le_bytes(),
+            &event.position.0.to_le_bytes(),
+            &event.ordinal.0.to_le_bytes(),
+        ]);
+        CURRENT.set(Some(Current { time: event.time.0, random }));
+        Some(Now(()))
+    }
+}
+
+impl Drop for Now {
+    fn drop(&mut self) {
+        CURRENT.set(None);
+    }
+}
+
+/// FNV-1a: the same in every build, for it decides what a deterministic run writes.
+pub(super) fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for part in parts {
+        // The length keeps "ab", "c" and "a", "bc" apart.
+        for byte in (part.len() as u64).to_le_bytes().iter().chain(part) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+/// The functions there are.
+pub(super) fn available() -> &'static [Box<dyn Function>] {
+    static FUNCTIONS: LazyLock<Vec<Box<dyn Function>>> = LazyLock::new(|| {
+        let all = vrl::stdlib::all().into_iter();
+        all.filter(|function| !LEFT_OUT.contains(&function.identifier()))
+            .map(|inner| match BY_CHANCE.iter().position(|name| *name == inner.identifier()) {
+                Some(_) => Box::new(FromEvent { inner }) as Box<dyn Function>,
+                None => inner,
+            })
+            .collect()
+    });
+    &FUNCTIONS
+}
+
+/// A function of the library that asks the event instead, when there is one.
+struct FromEvent {
+    inner: Box<dyn Function>,
+}
+
+impl fmt::Debug for FromEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Function for FromEvent {
+    fn identifier(&self) -> &'static str {
+        self.inner.identifier()
+    }
+
+    fn summary(&self) -> &'static str {
+        self.inner.summary()
+    }
+
+    fn usage(&self) -> &'static str {
+        self.inner.usage()
+    }
+
+    fn category(&self) -> &'static str {
+        self.inner.category()
+    }
+
+    fn return_kind(&self) -> u16 {
+        self.inner.return_kind()
+    }
+
+    fn pure(&self) -> bool {
+        self.inner.pure()
+    }
+
+    fn examples(&self) -> &'static [Example] {
+        self.inner.examples()
+    }
+
+    fn parameters(&self) -> &'static [Parameter] {
+        self.inner.parameters()
+    }
+
+    fn compile(&self, state: &TypeState, ctx: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
+        let values = self.inner.parameters().iter().map(|parameter| arguments.optional(parameter.keyword)).collect();
+        let name = self.inner.identifier();
+        let inner = self.inner.compile(state, ctx, arguments)?;
+        Ok(FromEventCall { name, inner, arguments: values }.as_expr())
+    }
+}
+
+#[derive(Debug, Clone)]
+struct FromEventCall {
+    name: &'static str,
+    inner: Box<dyn Expression>,
+    arguments: Vec<Option<Box<dyn Expression>>>,
+}
+
+impl FromEventCall {
+    fn argument(&self, number: usize, context: &mut Context) -> Result<Option<Value>, vrl::compiler::ExpressionError> {
+        self.arguments.get(number).and_then(Option::as_ref).map(|expr| expr.resolve(context)).transpose()
+    }
+}
+
+impl FunctionExpression for FromEventCall {
+    fn resolve(&self, context: &mut Context) -> Resolved {
+        let Some(current) = CURRENT.get() else { return self.inner.resolve(context) };
+        let now = || chrono::DateTime::from_timestamp_millis(current.time).unwrap_or_default();
+        match self.name {
+            "now" => Ok(Value::Timestamp(now())),
+            "random_bool" => Ok(Value::Boolean(random() >> 63 == 1)),
+            "random_int" => match (self.argument(0, context)?, self.argument(1, context)?) {
+                (Some(Value::Integer(min)), Some(Value::Integer(max))) if min < max => {
+                    let width = max.abs_diff(min);
+                    Ok(Value::Integer(min.wrapping_add_unsigned(random() % width)))
+                }
+                _ => Err("max must be greater than min".into()),
+            },
+            "random_float" => match (self.argument(0, context)?, self.argument(1, context)?) {
+                (Some(Value::Float(min)), Some(Value::Float(max))) if min < max => {
+                    let (min, max) = (min.into_inner(), max.into_inner());
+                    let number = min + (max - min) * unit();
+                    NotNan::new(number).map(Value::Float).map_err(|_| "the range is too wide".into())
+                }
+                _ => Err("max must be greater than min".into()),
+            },
+            "random_bytes" => match self.argument(0, context)? {
+                Some(Value::Integer(length @ 0..=65_536)) => {
+                    let bytes: Vec<u8> = (0..length).map(|_| (random() >> 56) as u8).collect();
+                    Ok(Value::Bytes(bytes.into()))
+                }
+                _ => Err("length must be from 0 to 65536".into()),
+            },
+            "uuid_v4" => Ok(uuid(4, u128::from(random()) << 64 | u128::from(random()))),
+            "uuid_v7" => {
+                let time = match self.argument(0, context)? {
+                    Some(Value::Timestamp(time)) => time,
+                    _ => now(),
+                };
+                let millis = time.timestamp_millis() as u128 & 0xffff_ffff_ffff;
+                Ok(uuid(7, millis << 80 | u128::from(random() & 0xffff) << 64 | u128::from(random())))
+            }
+            _ => self.inner.resolve(context),
+        }
+    }
+
+    fn type_def(&self, state: &TypeState) -> TypeDef {
+        self.inner.type_info(state).result
+    }
+}
+
+/// The next number of the event's sequence (splitmix64).
+fn random() -> u64 {
+    let Some(mut current) = CURRENT.get() else { return 0 };
+    current.random = current.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    CURRENT.set(Some(current));
+    let mut number = current.random;
+    number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
+}
+
+/// From 0 up to, not including, 1.
+fn unit() -> f64 {
+    (random() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+fn uuid(version: u128, bits: u128) -> Value {
+    let bits = bits & !(0xf << 76) & !(0b11 << 62) | version << 76 | 0b10 << 62;
+    let hex = format!("{bits:032x}");
+    Value::from(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}

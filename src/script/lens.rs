@@ -1,0 +1,334 @@
+//! How a program sees an event: only as much of it as its plan asks for.
+
+use bytes::Bytes;
+use vrl::compiler::{SecretTarget, Target};
+use vrl::path::{OwnedTargetPath, PathPrefix};
+use vrl::value::{KeyString, ObjectMap, Value};
+
+use super::Failure;
+use super::functions::Now;
+use super::plan::Plan;
+use crate::event::json::{self, Edit, Fields, Found, JsonError};
+use crate::event::{Body, Codec, Event, OriginId, OriginKind};
+
+/// What a program needs between the event and VRL. It keeps its memory from event to event; nothing a program saw of
+/// one event shows in the next.
+#[derive(Debug)]
+pub(super) struct Lens {
+    plan: Plan,
+    fields: Fields,
+    keys: Vec<KeyString>,
+    found: Found,
+    /// The planned fields of a JSON event; its keys stay from event to event.
+    object: Value,
+    /// An event that had to be taken apart as a whole.
+    parsed: Value,
+}
+
+impl Clone for Lens {
+    /// The same plan with nothing remembered.
+    fn clone(&self) -> Lens {
+        Lens::new(self.plan.clone())
+    }
+}
+
+fn invalid_json(error: JsonError) -> Failure {
+    Failure::new("invalid_json", error.to_string())
+}
+
+impl Lens {
+    pub(super) fn new(plan: Plan) -> Lens {
+        let fields = Fields::new(if plan.whole { &[][..] } else { &plan.fields[..] }.iter().cloned());
+        let keys = fields.names().iter().map(|name| KeyString::from(name.as_str())).collect();
+        let object = Value::Object(ObjectMap::new());
+        Lens { plan, fields, keys, found: Found::default(), object, parsed: Value::Null }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Makes the clock and the random numbers those of the event, where the run is deterministic.
+    pub(super) fn enter(&self, event: &Event, origin: &OriginId, salt: u64) -> Option<Now> {
+        if self.plan.chance { Now::of(event, origin, salt) } else { None }
+    }
+
+    /// Checks a JSON document and finds the planned fields.
+    pub(super) fn scan(&mut self, doc: &Bytes) -> Result<&Found, Failure> {
+        json::scan(doc, &self.fields, &mut self.found).map_err(invalid_json)?;
+        Ok(&self.found)
+    }
+
+    /// An object of the planned fields alone; `None` when the document is not an object.
+    pub(super) fn load(&mut self, doc: &Bytes) -> Result<Option<&mut Value>, Failure> {
+        json::scan(doc, &self.fields, &mut self.found).map_err(invalid_json)?;
+        if !self.found.is_object() {
+            return Ok(None);
+        }
+        if !self.object.is_object() {
+            self.object = Value::Object(ObjectMap::new());
+        }
+        let Value::Object(map) = &mut self.object else { return Ok(None) };
+        for (number, key) in self.keys.iter().enumerate() {
+            match self.found.get(number) {
+                Some(range) => {
+                    let value = json::parse_range(doc, range).map_err(invalid_json)?;
+                    match map.get_mut(key) {
+                        Some(slot) => *slot = value,
+                        None => {
+                            map.insert(key.clone(), value);
+                        }
+                    }
+                }
+                None => {
+                    map.remove(key);
+                }
+            }
+        }
+        Ok(Some(&mut self.object))
+    }
+
+    /// The event as the program sees it.
+    pub(super) fn look<'a>(&'a mut self, event: &'a Event) -> Result<&'a Value, Failure> {
+        match &event.body {
+            Body::Parsed(value) => Ok(value),
+            Body::Raw(doc, Codec::Json) => {
+                if !self.plan.whole && self.load(doc)?.is_some() {
+                    return Ok(&self.object);
+                }
+                self.parsed = json::parse(doc).map_err(invalid_json)?;
+                Ok(&self.parsed)
+            }
+            Body::Raw(bytes, Codec::Text | Codec::Raw) => {
+                let message = (KeyString::from("message"), Value::Bytes(bytes.clone()));
+                self.parsed = Value::Object(ObjectMap::from([message]));
+                Ok(&self.parsed)
+            }
+        }
+    }
+
+    /// Whether a value equals the event last taken apart as a whole.
+    pub(super) fn looks_like(&self, value: &Value) -> bool {
+        self.parsed == *value
+    }
+
+    /// The body after a program has changed the object of [`load`](Self::load); `None` when all is as it was.
+    pub(super) fn put_back(&self, doc: &Bytes) -> Result<Option<Body>, Failure> {
+        let Value::Object(map) = &self.object else { return Ok(None) };
+        let mut edits = Vec::new();
+        let mut stays_json = true;
+        for number in self.plan.writes.iter().copied() {
+            let now = self.keys.get(number).and_then(|key| map.get(key));
+            let before = self.found.get(number).map(|range| json::parse_range(doc, range)).transpose();
+            let before = before.map_err(invalid_json)?;
+            match now {
+                Some(value) if before.as_ref() != Some(value) => {
+                    stays_json &= json::same_after_json(value);
+                    edits.push(Edit::Set(number, value));
+                }
+                None if before.is_some() => edits.push(Edit::Remove(number)),
+                _ => {}
+            }
+        }
+        if edits.is_empty() {
+            return Ok(None);
+        }
+        if stays_json {
+            let doc = json::splice(doc, &self.fields, &self.found, &edits);
+            return Ok(Some(Body::Raw(Bytes::from(doc), Codec::Json)));
+        }
+        // A timestamp would be text for the next node if it went through JSON.
+        let mut whole = json::parse_range(doc, 0..doc.len()).map_err(invalid_json)?;
+        if let Value::Object(whole) = &mut whole {
+            for edit in edits {
+                match edit {
+                    Edit::Set(number, value) => whole.insert(self.keys[number].clone(), value.clone()),
+                    Edit::Remove(number) => whole.remove(&self.keys[number]),
+                };
+            }
+        }
+        Ok(Some(Body::Parsed(whole)))
+    }
+
+    /// What `%` is for an event, when the program asks for it.
+    pub(super) fn metadata(&self, event: &Event, origin: &OriginId) -> Value {
+        if !self.plan.metadata {
+            return Value::Null;
+        }
+        let mut metadata = ObjectMap::new();
+        let position = Value::Integer(event.position.0.min(i64::MAX as u64) as i64);
+        match origin.kind {
+            OriginKind::Kafka => {
+                let optional = |bytes: Option<&Bytes>| bytes.map_or(Value::Null, |bytes| Value::Bytes(bytes.clone()));
+                let headers = event.headers().iter();
+                let headers = headers.map(|(name, value)| (name.as_str().into(), optional(value.as_ref()))).collect();
+                let time = chrono::DateTime::from_timestamp_millis(event.time.0);
+                metadata.insert(
+                    "kafka".into(),
+                    object([
+                        ("topic", Value::from(origin.log.as_str())),
+                        ("partition", Value::Integer(origin.partition.into())),
+                        ("offset", position),
+                        ("key", optional(event.key())),
+                        ("headers", Value::Object(headers)),
+                        ("timestamp", time.map_or(Value::Null, Value::Timestamp)),
+                    ]),
+                );
+            }
+            OriginKind::File => {
+                let file = object([("path", Value::from(origin.log.as_str())), ("offset", position)]);
+                metadata.insert("file".into(), file);
+            }
+            OriginKind::Other => {}
+        }
+        if let Some(reason) = event.meta.as_ref().and_then(|meta| meta.error.as_ref()) {
+            let error = [("node", reason.node.as_str()), ("code", reason.code), ("message", reason.message.as_str())];
+            metadata.insert("error".into(), object(error.map(|(name, text)| (name, Value::from(text)))));
+        }
+        Value::Object(metadata)
+    }
+}
+
+fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Object(members.into_iter().map(|(name, value)| (KeyString::from(name), value)).collect())
+}
+
+/// A parsed event that a program changes in place; what it was comes back unless the changes are kept. That holds
+/// for a panic as well.
+pub(super) struct Changes<'a> {
+    value: &'a mut Value,
+    before: Before,
+}
+
+enum Before {
+    Whole(Value),
+    Fields(Vec<(KeyString, Option<Value>)>),
+    Kept,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn begin(value: &'a mut Value, plan: &Plan) -> Changes<'a> {
+        let before = match &*value {
+            Value::Object(map) if !plan.whole => {
+                let names = plan.writes.iter().map(|number| KeyString::from(plan.fields[*number].as_str()));
+                Before::Fields(names.map(|name| (name.clone(), map.get(&name).cloned())).collect())
+            }
+            whole => Before::Whole(whole.clone()),
+        };
+        Changes { value, before }
+    }
+
+    pub(super) fn value(&mut self) -> &mut Value {
+        self.value
+    }
+
+    pub(super) fn keep(mut self) {
+        self.before = Before::Kept;
+    }
+}
+
+impl Drop for Changes<'_> {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.before, Before::Kept) {
+            Before::Whole(value) => *self.value = value,
+            Before::Fields(fields) => {
+                let Value::Object(map) = &mut *self.value else { return };
+                for (name, value) in fields {
+                    match value {
+                        Some(value) => map.insert(name, value),
+                        None => map.remove(&name),
+                    };
+                }
+            }
+            Before::Kept => {}
+        }
+    }
+}
+
+/// An event for a program that only reads.
+#[derive(Debug)]
+pub(super) struct ReadView<'a> {
+    pub(super) value: &'a Value,
+    pub(super) metadata: &'a Value,
+}
+
+/// An event for a program that may change it.
+#[derive(Debug)]
+pub(super) struct WriteView<'a> {
+    pub(super) value: &'a mut Value,
+    pub(super) metadata: &'a Value,
+    /// Whether the program has set or removed anything.
+    pub(super) written: bool,
+}
+
+const READ_ONLY: &str = "this part of the event is read-only";
+
+impl Target for ReadView<'_> {
+    fn target_insert(&mut self, _: &OwnedTargetPath, _: Value) -> Result<(), String> {
+        Err(READ_ONLY.to_owned())
+    }
+
+    fn target_get(&self, path: &OwnedTargetPath) -> Result<Option<&Value>, String> {
+        Ok(match path.prefix {
+            PathPrefix::Event => self.value.get(&path.path),
+            PathPrefix::Metadata => self.metadata.get(&path.path),
+        })
+    }
+
+    fn target_get_mut(&mut self, _: &OwnedTargetPath) -> Result<Option<&mut Value>, String> {
+        Err(READ_ONLY.to_owned())
+    }
+
+    fn target_remove(&mut self, _: &OwnedTargetPath, _: bool) -> Result<Option<Value>, String> {
+        Err(READ_ONLY.to_owned())
+    }
+}
+
+impl Target for WriteView<'_> {
+    fn target_insert(&mut self, path: &OwnedTargetPath, value: Value) -> Result<(), String> {
+        if path.prefix == PathPrefix::Metadata {
+            return Err(READ_ONLY.to_owned());
+        }
+        self.written = true;
+        self.value.insert(&path.path, value);
+        Ok(())
+    }
+
+    fn target_get(&self, path: &OwnedTargetPath) -> Result<Option<&Value>, String> {
+        Ok(match path.prefix {
+            PathPrefix::Event => self.value.get(&path.path),
+            PathPrefix::Metadata => self.metadata.get(&path.path),
+        })
+    }
+
+    fn target_get_mut(&mut self, path: &OwnedTargetPath) -> Result<Option<&mut Value>, String> {
+        if path.prefix == PathPrefix::Metadata {
+            return Err(READ_ONLY.to_owned());
+        }
+        self.written = true;
+        Ok(self.value.get_mut(&path.path))
+    }
+
+    fn target_remove(&mut self, path: &OwnedTargetPath, compact: bool) -> Result<Option<Value>, String> {
+        if path.prefix == PathPrefix::Metadata {
+            return Err(READ_ONLY.to_owned());
+        }
+        self.written = true;
+        Ok(self.value.remove(&path.path, compact))
+    }
+}
+
+/// Weir keeps no secrets on events.
+macro_rules! no_secrets {
+    ($($view:ty),*) => {$(
+        impl SecretTarget for $view {
+            fn get_secret(&self, _: &str) -> Option<&str> {
+                None
+            }
+            fn insert_secret(&mut self, _: &str, _: &str) {}
+            fn remove_secret(&mut self, _: &str) {}
+        }
+    )*};
+}
+
+no_secrets!(ReadView<'_>, WriteView<'_>);

@@ -1,0 +1,170 @@
+//! Texts with VRL inside: `{{ .service }}-%Y.%m.%d`.
+
+use chrono::format::{Item, StrftimeItems};
+use vrl::value::Value;
+
+use super::lens::{Lens, ReadView};
+use super::plan::Plan;
+use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions};
+use crate::event::{Event, OriginId};
+
+/// A text made for each event: VRL expressions in `{{ }}` and, outside of them, strftime specifiers for the event's
+/// time in UTC. `%%` is a percent sign.
+#[derive(Debug, Clone)]
+pub struct Template {
+    pieces: Vec<Piece>,
+    lens: Lens,
+    /// Tells its random numbers from those of other programs on the same event.
+    salt: u64,
+    /// The text, when every event gives the same.
+    constant: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Text(String),
+    /// A strftime format.
+    Time(String),
+    Expression {
+        engine: Box<Engine>,
+        source: String,
+    },
+}
+
+impl Template {
+    /// Compiles a template; on success with the warnings.
+    pub fn compile(source: &str) -> Compiled<Template> {
+        let mut pieces = Vec::new();
+        let mut plan = Plan::default();
+        let (mut warnings, mut problems) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        while let Some(open) = source[at..].find("{{").map(|open| at + open) {
+            text_piece(source, at, open, &mut pieces, &mut problems);
+            let Some(close) = end_of_expression(source, open + 2) else {
+                let text = "{{ has no }} behind it";
+                problems.push(Problem::error("template", open..source.len(), text));
+                at = source.len();
+                break;
+            };
+            let inner = &source[open + 2..close];
+            match compile(inner, Access::Read) {
+                Ok(Built { engine, plan: part, warnings: more, .. }) => {
+                    plan.join(part);
+                    warnings.extend(more.into_iter().map(|problem| problem.moved(open + 2)));
+                    let source = inner.trim().to_owned();
+                    pieces.push(Piece::Expression { engine: Box::new(engine), source });
+                }
+                Err(more) => problems.extend(more.into_iter().map(|problem| problem.moved(open + 2))),
+            }
+            at = close + 2;
+        }
+        text_piece(source, at, source.len(), &mut pieces, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let constant = match &pieces[..] {
+            [] => Some(String::new()),
+            [Piece::Text(text)] => Some(text.clone()),
+            _ => None,
+        };
+        let salt = functions::hash([source.as_bytes()]);
+        Ok((Template { pieces, lens: Lens::new(plan), salt, constant }, warnings))
+    }
+
+    /// The text, when it is the same for every event.
+    pub fn is_constant(&self) -> Option<&str> {
+        self.constant.as_deref()
+    }
+
+    /// The text for one event. An expression that gives null, an object or an array is a failure that names it.
+    pub fn render(&mut self, event: &Event, origin: &OriginId) -> Result<String, Failure> {
+        if let Some(text) = &self.constant {
+            return Ok(text.clone());
+        }
+        let mut out = String::new();
+        let _now = self.lens.enter(event, origin, self.salt);
+        let metadata = self.lens.metadata(event, origin);
+        let expressions = self.pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. }));
+        let value = if expressions { self.lens.look(event)? } else { &Value::Null };
+        for piece in &mut self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Time(format) => {
+                    let Some(time) = chrono::DateTime::from_timestamp_millis(event.time.0) else {
+                        return Err(Failure::new("template_error", "the event's time is out of range".to_owned()));
+                    };
+                    out.push_str(&time.format(format).to_string());
+                }
+                Piece::Expression { engine, source } => {
+                    match engine.run(&mut ReadView { value, metadata: &metadata })? {
+                        Ended::With(value) => append(&mut out, &value, source)?,
+                        Ended::Aborted => {
+                            let text = format!("template expression {source} aborted");
+                            return Err(Failure::new("template_error", text));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn append(out: &mut String, value: &Value, source: &str) -> Result<(), Failure> {
+    let text = match value {
+        Value::Bytes(_) | Value::String(_) => match value.as_bytes().map(|bytes| std::str::from_utf8(bytes)) {
+            Some(Ok(text)) => text.into(),
+            _ => {
+                let text = format!("template expression {source} gave bytes that are not utf-8");
+                return Err(Failure::new("template_error", text));
+            }
+        },
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Timestamp(_) => value.to_string_lossy(),
+        Value::Null | Value::Object(_) | Value::Array(_) | Value::Regex(_) => {
+            let text = format!("template expression {source} gave {}", value.kind_str());
+            return Err(Failure::new("template_error", text));
+        }
+    };
+    out.push_str(&text);
+    Ok(())
+}
+
+/// Where the expression that begins at `start` has its `}}`: the first one that leaves valid VRL, for an expression
+/// may hold braces of its own.
+fn end_of_expression(source: &str, start: usize) -> Option<usize> {
+    let mut first = None;
+    let mut from = start;
+    while let Some(close) = source[from..].find("}}").map(|close| from + close) {
+        first = first.or(Some(close));
+        let inner = &source[start..close];
+        if !inner.trim().is_empty() && vrl::parser::parse(inner).is_ok() {
+            return Some(close);
+        }
+        from = close + 1;
+    }
+    first
+}
+
+fn text_piece(source: &str, start: usize, end: usize, pieces: &mut Vec<Piece>, problems: &mut Vec<Problem>) {
+    let text = &source[start..end];
+    if text.is_empty() {
+        return;
+    }
+    let items: Vec<Item<'_>> = StrftimeItems::new(text).collect();
+    if items.contains(&Item::Error) {
+        let message = format!("{text:?} has a % that is no strftime specifier; write %% for a percent sign");
+        problems.push(Problem::error("template", start..end, message));
+        return;
+    }
+    let literal: Option<String> = items
+        .iter()
+        .map(|item| match item {
+            Item::Literal(text) | Item::Space(text) => Some(*text),
+            _ => None,
+        })
+        .collect();
+    pieces.push(match literal {
+        Some(text) => Piece::Text(text),
+        None => Piece::Time(text.to_owned()),
+    });
+}
