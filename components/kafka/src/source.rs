@@ -52,7 +52,7 @@ pub struct KafkaSource {
     sasl: Option<Sasl>,
     /// Name of this client in the brokers' logs and quotas. Default: `weir`.
     client_id: Option<String>,
-    /// Fetched records that may wait in memory, in bytes for each partition. Default: 512KiB.
+    /// Fetched records that may wait in memory, in bytes for each partition. Default: 1MiB.
     #[serde(default = "default_fetch_buffer")]
     fetch_buffer: ByteSize,
     /// Largest record, in bytes, that must fit an answer of a broker. Default: 8MiB.
@@ -111,7 +111,7 @@ fn default_session_timeout() -> Span {
 }
 
 fn default_fetch_buffer() -> ByteSize {
-    ByteSize(512 << 10)
+    ByteSize(1 << 20)
 }
 
 fn default_max_record_size() -> ByteSize {
