@@ -1,5 +1,6 @@
 //! Source and sink against librdkafka's mock cluster: no service is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, reason = "time here is the broker's, not a lane's")]
 
 mod kit;
 
