@@ -164,10 +164,10 @@ async fn check_restart(config: &dyn SourceConfig, context: &BuildContext, first:
         .await
         .each_lane(async |origin| {
             let all = read_all(origin, LARGE).await;
-            if let Some(middle) = all.get(all.len() / 2) {
-                if let Err(error) = origin.commit(middle.position).await {
-                    panic!("a commit of a healthy source failed: {error}");
-                }
+            if let Some(middle) = all.get(all.len() / 2)
+                && let Err(error) = origin.commit(middle.position).await
+            {
+                panic!("a commit of a healthy source failed: {error}");
             }
         })
         .await;
@@ -265,7 +265,7 @@ pub async fn sink(config: &dyn SinkConfig, good: &[Body], poison: Option<Body>) 
 /// - without state, the same input gives the same output.
 pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<Body>) {
     let (context, _rejected) = BuildContext::detached("conformance");
-    let mut run = |bodies: &[Body]| {
+    let run = |bodies: &[Body]| {
         let mut transform = match config.build(&context) {
             Ok(transform) => transform,
             Err(error) => panic!("a transform that passed its check must build: {error}"),
