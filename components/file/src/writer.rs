@@ -82,7 +82,9 @@ impl Writer {
         let exists = path.try_exists().map_err(failed)? && path.metadata().map_err(failed)?.len() > 0;
         let is_compressed = !matches!(compression, Compression::Auto | Compression::None);
         let (length, is_resumed, exact) = match note.filter(|note| note.path == path) {
-            Some(Note { completed: true, .. }) if append => (path.metadata().map_or(0, |meta| meta.len()), false, false),
+            Some(Note { completed: true, .. }) if append => {
+                (path.metadata().map_or(0, |meta| meta.len()), false, false)
+            }
             Some(Note { completed: true, .. }) => (0, false, false),
             Some(note) => (note.length, true, note.exact),
             None if !exists || overwrite => (0, false, false),
@@ -301,9 +303,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// Waits on the graph's clock from a thread outside the runtime; false when the runtime is gone.
 fn sleep(context: &BuildContext, span: Duration, runtime: &Handle) -> bool {
     let (done, slept) = oneshot::channel();
-    let pause = context.clock.sleep(span);
+    let clock = context.clock.clone();
     runtime.spawn(async move {
-        pause.await;
+        clock.sleep(span).await;
         let _nobody_waits = done.send(());
     });
     slept.blocking_recv().is_ok()
