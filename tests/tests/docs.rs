@@ -51,7 +51,7 @@ fn every_graph_in_the_documentation_is_valid() {
             std::fs::write(&file, graph).unwrap();
             let env = |_: &str| Some("value".to_owned());
             let loaded = config::load(&LoadRequest { paths: std::slice::from_ref(&file), set: &[], env: &env });
-            if !loaded.diagnostics.is_empty() {
+            if loaded.graph.is_none() {
                 wrong.push(format!("{}:{line}\n{}", page.display(), config::render_text(&loaded, false)));
             }
         }
