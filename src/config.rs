@@ -11,11 +11,16 @@ mod edges;
 mod graph;
 mod hints;
 mod load;
+mod rename;
+mod scalar;
 mod schema;
 mod schema_check;
+mod secrets;
 mod settings;
 mod substitute;
 mod tree;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use diagnostic::{Diagnostic, Place, Severity, SourceText};
