@@ -18,9 +18,9 @@ mod schema_check;
 mod secrets;
 mod settings;
 mod substitute;
-mod tree;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod units;
 
 pub use diagnostic::{Diagnostic, Place, Severity, SourceText};

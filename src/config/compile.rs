@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Place, SourceText};
 use super::document::{SECTIONS, duplicate_id};
 use super::edges;
 use super::graph::{DeadLettersConfig, Graph, Node, NodeConfig, Test, TestBody};
-use super::hints::{listing, nearest};
+use super::hints::{listing, nearest, shown};
 use super::schema_check::{SchemaCheck, keep_texts};
 use super::secrets::Secrets;
 use super::settings::{FeedConfig, Settings, TestConfig};
@@ -80,6 +80,14 @@ fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Setting
         SchemaCheck { root: &known, subject: "the graph".to_owned(), home: home.clone(), problems: Vec::new() };
     check.entries(&known, &own, "");
     let found = check.problems;
+    let name = own.iter().find(|entry| entry.key == "name");
+    if let Some((entry, name)) = name.and_then(|entry| Some((entry, entry.node.as_text()?)))
+        && !is_id(name)
+    {
+        let message = Secrets::of(&entry.node, true).hide(format!("`{}` cannot be the name of a graph", shown(name)));
+        let problem = Diagnostic::error("bad_name", entry.node.place.clone(), message);
+        problems.push(problem.help("use letters, digits, `-` and `_`, beginning with a letter"));
+    }
     if !found.is_empty() || !own.iter().all(|entry| entry.node.is_complete()) {
         problems.extend(found);
         return None;
@@ -88,12 +96,6 @@ fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Setting
     let secrets = own.iter().fold(Secrets::default(), |all, entry| all.and(Secrets::of(&entry.node, true)));
     let settings: Settings =
         deserialize(Json::Object(object), "the graph", &secrets, |path| at(&own, path, &home), problems)?;
-    if let Some(name) = settings.name.as_deref().filter(|name| !is_id(name)) {
-        let place = at(&own, &["name".to_owned()], &home);
-        let message = secrets.hide(format!("`{name}` cannot be the name of a graph"));
-        let problem = Diagnostic::error("bad_name", place, message);
-        problems.push(problem.help("use letters, digits, `-` and `_`, beginning with a letter"));
-    }
     Some(settings)
 }
 
@@ -165,7 +167,8 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
             if entry.key == DEAD_LETTERS {
-                let message = format!("`{DEAD_LETTERS}` cannot be the id of a node: in tests it means the rejected events");
+                let message =
+                    format!("`{DEAD_LETTERS}` cannot be the id of a node: in tests it means the rejected events");
                 let help = format!("give the node another id, such as `{DEAD_LETTERS}_{}`", kind.name());
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
@@ -204,7 +207,8 @@ fn component(
         return None;
     }
     let Some(name) = written.node.as_text() else {
-        let message = format!("the `type` of `{}` is the name of a {}, not {}", entry.key, kind.name(), written.node.kind());
+        let message =
+            format!("the `type` of `{}` is the name of a {}, not {}", entry.key, kind.name(), written.node.kind());
         let problem = Diagnostic::error("wrong_type", written.node.place.clone(), message);
         problems.push(problem.allowed(&names).help(format!("write one of {}", listing(&names))));
         return None;
@@ -212,24 +216,32 @@ fn component(
     let found = all.iter().find(|component| component.kind == kind && component.name == name).copied();
     if found.is_none() {
         let secrets = Secrets::of(&written.node, false);
-        let message = secrets.hide(format!("there is no {} of type `{name}`", kind.name()));
+        let message = secrets.hide(format!("there is no {} of type `{}`", kind.name(), shown(name)));
         let mut problem = Diagnostic::error("unknown_type", written.node.place.clone(), message).allowed(&names);
         let elsewhere = all.iter().find(|component| component.name == name);
         if written.node.written.is_some() {
             problem = problem.label("from outside the file");
+        } else if let Some(component) = elsewhere {
+            let (kind, section) = (component.kind.name(), component.kind.section());
+            problem = problem.label(format!("that is a {kind}: move it to `{section}`"));
         } else if let Some(name) = nearest(name, &names) {
             problem = problem.label(format!("did you mean `{name}`?"));
-        } else if let Some(component) = elsewhere {
-            problem = problem.label(format!(
-                "that is a {}: move it to `{}`",
-                component.kind.name(),
-                component.kind.section()
-            ));
         }
         let one_of = if names.is_empty() { "this binary has none".to_owned() } else { listing(&names) };
         problems.push(problem.help(format!("types of {}s: {one_of}", kind.name())));
     }
     found
+}
+
+/// With the options that every node of a kind has: allowed, and checked elsewhere.
+fn with_common(mut schema: Json, kind: Kind) -> Json {
+    let common: &[&str] = if kind == Kind::Source { &["type"] } else { &["type", "inputs"] };
+    let names = common.iter().map(|name| ((*name).to_owned(), Json::Bool(true)));
+    if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
+        let own = std::mem::take(properties);
+        properties.extend(names.chain(own));
+    }
+    schema
 }
 
 /// Checks a node's options and builds its config.
@@ -242,12 +254,11 @@ fn build(
     let (entry, component) = (draft.entry, draft.component?);
     let mut own: Vec<Entry> =
         entry.node.entries().iter().filter(|option| option.key != "type" && option.key != "inputs").cloned().collect();
-    let schema = (component.schema)();
+    let schema = with_common((component.schema)().to_value(), draft.kind);
     let subject = format!("node `{}` ({} {})", entry.key, component.name, draft.kind.name());
-    keep_option_texts(schema.as_value(), &mut own);
-    let mut check =
-        SchemaCheck { root: schema.as_value(), subject, home: entry.key_place.clone(), problems: Vec::new() };
-    check.entries(schema.as_value(), &own, "");
+    keep_option_texts(&schema, &mut own);
+    let mut check = SchemaCheck { root: &schema, subject, home: entry.key_place.clone(), problems: Vec::new() };
+    check.entries(&schema, &own, "");
     let subject = check.subject;
     if !check.problems.is_empty() || !own.iter().all(|option| option.node.is_complete()) {
         problems.extend(check.problems);
@@ -305,15 +316,17 @@ fn with_place(problem: crate::component::Problem, subject: &str, entry: &Entry, 
     }
 }
 
-fn tests(
-    entries: &[Entry],
-    drafts: &[Draft<'_>],
-    is_partial: bool,
-    problems: &mut Vec<Diagnostic>,
-) -> Vec<Test> {
+fn tests(entries: &[Entry], drafts: &[Draft<'_>], is_partial: bool, problems: &mut Vec<Diagnostic>) -> Vec<Test> {
     let is_section = |entry: &&Entry| entry.key == "tests" && !matches!(entry.node.value, Value::Null);
     let Some(section) = entries.iter().find(is_section) else { return Vec::new() };
     let schema = schemars::schema_for!(Vec<TestConfig>);
+    // With a file missing, what the tests name may be in that.
+    if let (Value::List(items), false) = (&section.node.value, is_partial) {
+        for item in items {
+            check_names(item, "feed", Kind::Source, drafts, problems);
+            check_names(item, "expect", Kind::Sink, drafts, problems);
+        }
+    }
     let wrapper = serde_json::json!({ "properties": { "tests": schema.as_value() }, "$defs": schema.get("$defs") });
     let own = std::slice::from_ref(section);
     let mut check = SchemaCheck {
@@ -333,12 +346,7 @@ fn tests(
     let configs = deserialize::<Vec<TestConfig>>(section.node.to_json(), "the tests", &secrets, place, problems);
     let Some(configs) = configs else { return Vec::new() };
     let mut tests = Vec::new();
-    for (at, config) in configs.into_iter().enumerate() {
-        // With a file missing, what the tests name may be in that.
-        if let (Value::List(items), false) = (&section.node.value, is_partial) {
-            check_names(&items[at], "feed", Kind::Source, drafts, problems);
-            check_names(&items[at], "expect", Kind::Sink, drafts, problems);
-        }
+    for config in configs {
         let feed = config.feed.into_iter().map(|(source, feed)| (source, bodies(feed))).collect();
         let expect = config.expect.into_iter().map(|(sink, expect)| (sink, bodies(expect))).collect();
         tests.push(Test { name: config.name, feed, expect });

@@ -109,7 +109,9 @@ struct Texts<'a>(Vec<(&'a SourceText, Vec<usize>)>);
 
 impl<'a> Texts<'a> {
     fn new(sources: &'a [SourceText]) -> Texts<'a> {
-        let starts = |text: &str| std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
+        let starts = |text: &str| {
+            std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect()
+        };
         Texts(sources.iter().map(|source| (source, starts(&source.text))).collect())
     }
 
@@ -120,13 +122,9 @@ impl<'a> Texts<'a> {
         let line = starts.partition_point(|start| *start <= offset);
         let start = starts[line - 1];
         let end = starts.get(line).map_or(text.len(), |next| next - 1);
+        let shown = text[start..end.max(offset)].trim_end_matches('\r');
         let before = text[start..offset].trim_start_matches('\u{feff}');
-        Some(Spot {
-            line,
-            column: before.chars().count() + 1,
-            text: text[start..end.max(offset)].trim_end_matches('\r'),
-            at: offset - start,
-        })
+        Some(Spot { line, column: before.chars().count() + 1, text: shown, at: (offset - start).min(shown.len()) })
     }
 }
 
@@ -179,14 +177,7 @@ fn render_one(out: &mut String, diagnostic: &Diagnostic, texts: &Texts<'_>, pain
     }
 }
 
-fn render_place(
-    out: &mut String,
-    place: &Place,
-    label: Option<&str>,
-    texts: &Texts<'_>,
-    arrow: &str,
-    paint: &Paint,
-) {
+fn render_place(out: &mut String, place: &Place, label: Option<&str>, texts: &Texts<'_>, arrow: &str, paint: &Paint) {
     let Some(Spot { line, column, text, at }) = texts.spot(place.source, place.span.start) else { return };
     let (source, _) = texts.0[place.source];
     let Paint { dim, off, error, .. } = paint;

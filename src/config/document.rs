@@ -43,7 +43,8 @@ impl Document {
                     document.unreadable(path, Unreadable::plain("the folder has no YAML files".to_owned(), help));
                 }
                 Ok(files) if files.len() > FILES => {
-                    let message = format!("the folder has {} YAML files, more than the {FILES} of a graph", files.len());
+                    let message =
+                        format!("the folder has {} YAML files, more than the {FILES} of a graph", files.len());
                     document.unreadable(path, Unreadable::plain(message, "give a folder that holds only the graph"));
                 }
                 Ok(files) => files.iter().for_each(|file| document.add_file(file)),
@@ -80,6 +81,7 @@ impl Document {
         let Value::Map(entries) = root.value else {
             let problem =
                 Diagnostic::error("wrong_type", root.place.clone(), format!("a graph is a map, not {}", root.kind()));
+            self.is_partial = true;
             return self.problems.push(problem.help("begin with `sources:` at the first column"));
         };
         for entry in entries {

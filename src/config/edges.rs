@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::compile::Draft;
 use super::diagnostic::{Diagnostic, Place};
 use super::graph::{Input, Port};
-use super::hints::{listing, nearest};
+use super::hints::{listing, nearest, shown};
 use super::secrets::Secrets;
 use super::tree::{Entry, Node, Value};
 use crate::component::Kind;
@@ -39,9 +39,9 @@ pub(crate) fn resolve(
     }
     for kind in [Kind::Source, Kind::Sink] {
         // A section that is no map has been reported already.
-        let is_wrong = entries.iter().any(|entry| {
-            entry.key == kind.section() && !matches!(entry.node.value, Value::Map(_) | Value::Null)
-        });
+        let is_wrong = entries
+            .iter()
+            .any(|entry| entry.key == kind.section() && !matches!(entry.node.value, Value::Map(_) | Value::Null));
         if !is_partial && !is_wrong && !drafts.iter().any(|draft| draft.kind == kind) {
             let home = entries.first().map_or(Place { source: 0, span: 0..0 }, |entry| entry.key_place.clone());
             let message = format!("the graph has no {}", kind.name());
@@ -136,7 +136,8 @@ fn inputs_of(number: usize, all: &All<'_, '_>, problems: &mut Vec<Diagnostic>) -
             Ok(input) if found.iter().any(|(other, _)| *other == input) => {
                 let problem =
                     Diagnostic::warning("duplicate_input", item.place.clone(), "the same input is there twice");
-                problems.push(problem.help("remove one of the two: an event comes once, however often its node is named"));
+                problems
+                    .push(problem.help("remove one of the two: an event comes once, however often its node is named"));
             }
             Ok(input) => found.push((input, item.place.clone())),
             Err(problem) => {
@@ -171,7 +172,7 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
             return Err(None);
         }
         let secrets = Secrets::of(item, false);
-        let message = secrets.hide(format!("there is no node `{id}`"));
+        let message = secrets.hide(format!("there is no node `{}`", shown(id)));
         let mut problem = Diagnostic::error("unknown_input", place, message).allowed(&candidates);
         let guess = nearest(id, &candidates).filter(|_| item.written.is_none());
         if let Some(name) = guess {
@@ -204,10 +205,9 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
                     vec![id.to_owned(), format!("{id}.errors")],
                     format!("ports are `{id}` (what passed) and `{id}.errors` (what was rejected)"),
                 ),
-                Kind::Sink => (
-                    vec![format!("{id}.errors")],
-                    format!("a sink has one port: `{id}.errors` (what was rejected)"),
-                ),
+                Kind::Sink => {
+                    (vec![format!("{id}.errors")], format!("a sink has one port: `{id}.errors` (what was rejected)"))
+                }
             };
             refuse(problem.allowed(&ports).help(help))
         }

@@ -5,7 +5,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::document::SECTIONS;
-use super::hints::{listing, nearest};
+use super::hints::{listing, nearest, shown};
 use super::tree::{Entry, Value};
 use crate::component::{Component, Kind, components};
 
@@ -50,7 +50,8 @@ fn node_options(
         all.iter().find(|component| component.kind == kind && component.name == name)
     };
     if !has(options, "type") {
-        let is_type = |option: &&mut Entry| option.node.as_text().is_some() && nearest(&option.key, &["type"]).is_some();
+        let is_type =
+            |option: &&mut Entry| option.node.as_text().is_some() && nearest(&option.key, &["type"]).is_some();
         if let Some(option) = options.iter_mut().find(is_type) {
             problems.push(unknown(&format!("node `{id}`"), option, Some("type"), &["type"]));
             option.key = "type".to_owned();
@@ -60,10 +61,10 @@ fn node_options(
         return;
     }
     let own = component(options).map(|component| names(component)).unwrap_or_default();
-    let mut allowed = vec!["inputs"];
+    let mut allowed = vec!["type", "inputs"];
     allowed.extend(own.iter().map(String::as_str));
     let is_inputs = |option: &&mut Entry| {
-        !allowed.contains(&option.key.as_str()) && option.key != "type" && nearest(&option.key, &allowed) == Some("inputs")
+        !allowed.contains(&option.key.as_str()) && nearest(&option.key, &allowed) == Some("inputs")
     };
     if let Some(option) = options.iter_mut().find(is_inputs) {
         problems.push(unknown(&format!("node `{id}` ({})", kind.name()), option, Some("inputs"), &allowed));
@@ -80,7 +81,7 @@ fn names(component: &Component) -> Vec<String> {
 
 /// The problem of an option that does not exist; `meant` is the one that does.
 pub(crate) fn unknown(subject: &str, entry: &Entry, meant: Option<&str>, allowed: &[&str]) -> Diagnostic {
-    let message = format!("{subject} has no option `{}`", entry.key);
+    let message = format!("{subject} has no option `{}`", shown(&entry.key));
     let problem = Diagnostic::error("unknown_field", entry.key_place.clone(), message).allowed(allowed);
     let listed = match allowed {
         [] => "no option is allowed here".to_owned(),

@@ -17,10 +17,12 @@ pub fn schema() -> Json {
             .filter(|component| component.kind == kind)
             .map(|component| node(component, &mut defs))
             .collect();
-        sections
-            .insert(kind.section().to_owned(), json!({ "type": ["object", "null"], "additionalProperties": { "oneOf": nodes } }));
+        sections.insert(
+            kind.section().to_owned(),
+            json!({ "type": ["object", "null"], "additionalProperties": { "oneOf": nodes } }),
+        );
     }
-    sections.insert("tests".to_owned(), tests);
+    sections.insert("tests".to_owned(), json!({ "anyOf": [tests, { "type": "null" }] }));
     if let Some(properties) = root.get_mut("properties").and_then(Json::as_object_mut) {
         properties.extend(sections);
     }
@@ -103,7 +105,10 @@ fn takes_text(schema: &Map<String, Json>) -> bool {
     let is_other = |name: &str| matches!(name, "integer" | "number" | "boolean");
     // `type: {...}` is an option of that name, not a type.
     let is_enum = schema.get("enum").is_some_and(Json::is_array)
-        || schema.get("oneOf").and_then(Json::as_array).is_some_and(|all| all.iter().all(|one| one.get("const").is_some()));
+        || schema
+            .get("oneOf")
+            .and_then(Json::as_array)
+            .is_some_and(|all| all.iter().all(|one| one.get("const").is_some()));
     match schema.get("type") {
         _ if is_enum => false,
         Some(Json::String(name)) => !is_other(name),

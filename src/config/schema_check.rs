@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, Place};
-use super::hints::{listing, nearest};
+use super::hints::{listing, nearest, shown};
 use super::rename;
 use super::tree::{Entry, Node, Value};
 use super::units::{ByteSize, Span};
@@ -101,9 +101,12 @@ impl<'a> SchemaCheck<'a> {
             Value::Map(entries) => self.entries(schema, entries, path),
             Value::List(items) => {
                 if let Some(of) = schema.get("items") {
+                    let home = self.home.clone();
                     for (at, item) in items.iter().enumerate() {
+                        self.home = item.place.clone();
                         self.node(of, item, &format!("{path}.{at}"));
                     }
+                    self.home = home;
                 }
             }
             _ => {}
@@ -121,7 +124,8 @@ impl<'a> SchemaCheck<'a> {
         };
         let Err(why) = verdict else { return };
         // A substituted text may be a secret: name the option, not the value.
-        let why = if node.written.is_some() { "the value put in for it has not the right form".to_owned() } else { why };
+        let why =
+            if node.written.is_some() { "the value put in for it has not the right form".to_owned() } else { why };
         let (code, help) = match format {
             "span" => ("bad_duration", "write a number and one of the units ms, s, m, h or d, as in \"5s\""),
             "address" => ("bad_address", "write an IP address, not a name, and a port, as in \"0.0.0.0:9598\""),
@@ -166,9 +170,16 @@ impl<'a> SchemaCheck<'a> {
             let allowed: Vec<&str> = constants.into_iter().flatten().flatten().collect();
             return self.one_of(&allowed, node, path);
         }
-        // An enum that says by a field what it is.
-        if let Some(schema) = rest.iter().find(|schema| self.is_tagged_as(schema, node)) {
-            return self.node(schema, node, path);
+        if let Some(tag) = rest.first().and_then(|first| self.tags(first).next()) {
+            let own = |schema: &&'a Json| self.tags(schema).find(|(name, _)| *name == tag.0).map(|(_, value)| value);
+            let values: Vec<&str> = rest.iter().filter_map(own).collect();
+            if values.len() == rest.len() && matches!(node.value, Value::Map(_)) {
+                return self.tagged(tag.0, &values, &rest, node, path);
+            }
+        }
+        let all: Vec<&str> = rest.iter().flat_map(|schema| types(schema)).collect();
+        if !all.is_empty() && !all.iter().any(|name| is_type(name, node)) {
+            return self.wrong_type(&Json::Null, &all, node, path);
         }
         let mut best: Option<Vec<Diagnostic>> = None;
         for schema in &rest {
@@ -191,13 +202,29 @@ impl<'a> SchemaCheck<'a> {
         self.problems.extend(best.unwrap_or_default());
     }
 
-    /// Whether a field with one possible value has it.
-    fn is_tagged_as(&self, schema: &'a Json, node: &Node) -> bool {
+    /// An enum that says by a field what it is.
+    fn tagged(&mut self, tag: &str, values: &[&str], schemas: &[&'a Json], node: &Node, path: &str) {
+        let Some(written) = node.get(tag) else {
+            let message = format!("{} lacks the option `{}`", self.subject, join(path, tag));
+            let help = format!("add `{tag}:` with one of {}", listing(values));
+            let problem = Diagnostic::error("missing_field", self.home.clone(), message);
+            return self.problems.push(problem.allowed(values).help(help));
+        };
+        let chosen = values.iter().position(|value| written.node.as_text() == Some(value));
+        match chosen {
+            Some(number) => self.node(schemas[number], node, path),
+            None => self.one_of(values, &written.node, &join(path, tag)),
+        }
+    }
+
+    /// The fields of an object schema that have one possible value.
+    fn tags(&self, schema: &'a Json) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let root = self.root;
         let properties = schema.get("properties").and_then(Json::as_object);
-        properties.into_iter().flatten().any(|(name, property)| {
-            let tag = self.resolve(property).get("const").and_then(Json::as_str);
-            tag.is_some() && node.get(name).and_then(|entry| entry.node.as_text()) == tag
-        })
+        properties
+            .into_iter()
+            .flatten()
+            .filter_map(move |(name, property)| Some((name.as_str(), resolve(root, property).get("const")?.as_str()?)))
     }
 
     fn one_of(&mut self, allowed: &[&str], node: &Node, path: &str) {
@@ -207,7 +234,7 @@ impl<'a> SchemaCheck<'a> {
         }
         let shown = match &node.value {
             Value::Text(_) if node.written.is_some() => "the value put in for it".to_owned(),
-            Value::Text(text) => format!("`{text}`"),
+            Value::Text(text) => format!("`{}`", shown(text)),
             _ => node.kind().to_owned(),
         };
         let message = format!("{}: `{path}` cannot be {shown}", self.subject);
@@ -221,23 +248,37 @@ impl<'a> SchemaCheck<'a> {
     }
 
     fn wrong_type(&mut self, schema: &Json, types: &[&str], node: &Node, path: &str) {
+        let format = schema.get("format").and_then(Json::as_str);
         let wanted: Vec<&str> = types.iter().filter(|name| **name != "null").map(|name| type_name(name)).collect();
-        let wanted = wanted.join(" or ");
+        let wanted = match format {
+            Some("span") => "a span of time".to_owned(),
+            Some("bytesize") => "a size".to_owned(),
+            _ => wanted.join(" or "),
+        };
         let message = format!("{}: `{path}` takes {wanted}, not {}", self.subject, node.kind());
         let problem = Diagnostic::error("wrong_type", node.place.clone(), message).label(format!("expected {wanted}"));
-        let is_span = schema.get("format").and_then(Json::as_str) == Some("span");
-        let help = match (types, &node.value) {
-            (_, Value::Int(_)) if is_span => "give it a unit: ms, s, m, h or d, as in \"5s\"".to_owned(),
-            (types, Value::Int(_) | Value::Float(_) | Value::Bool(_)) if types.contains(&"string") => {
+        let takes = |name: &str| types.contains(&name);
+        let help = match &node.value {
+            Value::Null => "give it a value, or remove the option".to_owned(),
+            Value::Int(_) if format == Some("span") => "give it a unit: ms, s, m, h or d, as in \"5s\"".to_owned(),
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) if takes("string") && format.is_none() => {
                 "put it in quotes to make it a text".to_owned()
             }
-            (_, Value::Text(text)) if types.contains(&"boolean") && is_old_boolean(text) => {
+            Value::Text(text) if node.written.is_none() && would_fit(text, types) => {
+                format!("remove the quotes: `{text}`")
+            }
+            Value::Text(_) if node.written.is_some() && !takes("array") => format!(
+                "the variable must hold {wanted}, and `${{...}}` must be the whole value, without quotes and on a line of its own"
+            ),
+            Value::Text(text) if takes("boolean") && is_old_boolean(text) => {
                 "write `true` or `false`: other words for them are texts in YAML 1.2".to_owned()
             }
-            (types, Value::Text(_) | Value::Int(_)) if types.contains(&"array") => {
+            Value::Text(text) if takes("array") && node.written.is_none() && !text.contains('\n') => {
+                format!("put it in brackets to make it a list of one: `[{}]`", shown(text))
+            }
+            Value::Text(_) | Value::Int(_) if takes("array") => {
                 "put it in brackets to make it a list of one: `[...]`".to_owned()
             }
-            (_, Value::Null) => "give it a value, or remove the option".to_owned(),
             _ => format!("write {wanted} here"),
         };
         self.problems.push(problem.help(help));
@@ -276,6 +317,17 @@ impl<'a> SchemaCheck<'a> {
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Whether a text would be of one of the types without its quotes.
+fn would_fit(text: &str, types: &[&str]) -> bool {
+    match text {
+        "true" | "false" => types.contains(&"boolean"),
+        _ => {
+            (types.contains(&"integer") && text.parse::<i64>().is_ok())
+                || (types.contains(&"number") && text.parse::<f64>().is_ok_and(f64::is_finite))
+        }
+    }
 }
 
 /// What the words for truth values of YAML 1.1 are to those who still write them.

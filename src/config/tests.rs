@@ -36,10 +36,8 @@ fn folder() -> PathBuf {
 fn goldens() -> Vec<(String, PathBuf)> {
     let paths = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let is_graph = |path: &PathBuf| path.is_dir() || path.extension().is_some_and(|extension| extension == "yaml");
-    let mut all: Vec<(String, PathBuf)> = paths
-        .filter(is_graph)
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path))
-        .collect();
+    let mut all: Vec<(String, PathBuf)> =
+        paths.filter(is_graph).map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path)).collect();
     all.sort();
     all
 }

@@ -159,8 +159,7 @@ impl Node {
     /// Where bytes `within` of this text stand in its file. What cannot be told apart, such as an alias, is
     /// the whole value.
     pub fn place_within(&self, within: &Range<usize>, source: &SourceText) -> Place {
-        self.exact(within, source)
-            .map_or_else(|| self.place.clone(), |span| Place { source: self.place.source, span })
+        self.exact(within, source).map_or_else(|| self.place.clone(), |span| Place { source: self.place.source, span })
     }
 
     fn exact(&self, within: &Range<usize>, source: &SourceText) -> Option<Range<usize>> {
@@ -172,11 +171,15 @@ impl Node {
         let origins = scalar::origins(raw, value)?;
         let start = within.start.min(value.len());
         let end = within.end.clamp(start, value.len());
-        // Up to behind the last byte meant, not up to the next one, which may stand on another line.
-        let stop = if end == start { origins[start] + 1 } else { (origins[end - 1] + 1).max(origins[start] + 1) };
-        let stop = if origins[end] > stop && !raw[stop..origins[end]].contains('\n') { origins[end] } else { stop };
+        let first = raw.floor_char_boundary(origins[start]);
+        // Up to behind the last character meant, not up to the next one, which may stand on another line.
+        let last = if end > start { origins[end - 1] } else { origins[start] };
+        let behind = raw.ceil_char_boundary(last.max(first) + 1);
+        // An escape is more than its first character.
+        let next = origins[end].max(behind);
+        let stop = if raw.get(behind..next).is_some_and(|gap| !gap.contains('\n')) { next } else { behind };
         let base = self.place.span.start;
-        Some(base + origins[start]..base + stop.min(raw.len().max(origins[start] + 1)))
+        Some(base + first..base + stop)
     }
 }
 
@@ -247,7 +250,7 @@ fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagn
             | E::AliasReplayLimitExceeded { .. }
             | E::AliasExpansionLimitExceeded { .. }
             | E::AliasReplayStackDepthExceeded { .. }
-    ) || message.contains("recursion limit");
+    ) || message.contains("limit exceeded");
     if is_limit {
         let what = if message.contains("alias") {
             "its aliases, written out, make too much of it".to_owned()
