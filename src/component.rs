@@ -5,6 +5,7 @@
 //! `check` is pure and reports every problem; `build` makes clients but spawns nothing; `run` owns the
 //! loop. The graph owns everything else: lanes, receipts, books, retry of a failed batch, shutdown.
 
+pub mod conformance;
 mod context;
 mod problems;
 mod registry;
@@ -16,8 +17,10 @@ pub use context::{BuildContext, Trouble};
 pub use problems::{Problem, Problems, Severity};
 pub use registry::{Component, Kind, components};
 pub use sink::{Sink, SinkConfig};
+pub use source::{
+    DetachedEnd, DetachedLane, DetachedLanes, LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig,
+};
 pub(crate) use source::{LaneEnd, OpenLane};
-pub use source::{LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig};
 pub use transform::{Output, Stateful, Transform, TransformConfig};
 
 /// Makes a `Result<Box<dyn ...>>`-returning trait method async; re-exported for component crates.

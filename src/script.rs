@@ -90,7 +90,9 @@ impl Problem {
                 notes.push(label.message.clone());
             }
         }
-        notes.extend(diagnostic.notes.iter().map(ToString::to_string).filter(|note| !note.trim().is_empty()));
+        // Links to VRL's own pages say less than the text does, and lead away from the file.
+        let says_something = |note: &String| !note.trim().is_empty() && !note.starts_with("see ");
+        notes.extend(diagnostic.notes.iter().map(|note| note.to_string().replace("\n", " ")).filter(says_something));
         Problem { span, severity, code: format!("E{:03}", diagnostic.code), message, notes }
     }
 

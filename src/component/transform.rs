@@ -33,10 +33,13 @@ pub struct Output {
     pub rejected: Vec<Rejected>,
 }
 
+/// What a transform without memory does to a batch.
+pub type Process = Box<dyn FnMut(&mut Batch, &mut Output) + Send>;
+
 /// A transform at work, for one lane.
 pub enum Transform {
     /// Decides on each batch from nothing but the batch.
-    Stateless(Box<dyn FnMut(&mut Batch, &mut Output) + Send>),
+    Stateless(Process),
     /// Remembers.
     Stateful(Box<dyn Stateful>),
 }

@@ -407,16 +407,16 @@ fn types(schema: &Json) -> Vec<&str> {
 }
 
 fn is_type(name: &str, node: &Node) -> bool {
-    match (name, &node.value) {
+    matches!(
+        (name, &node.value),
         ("null", Value::Null)
-        | ("boolean", Value::Bool(_))
-        | ("integer", Value::Int(_))
-        | ("number", Value::Int(_) | Value::Float(_))
-        | ("string", Value::Text(_))
-        | ("array", Value::List(_))
-        | ("object", Value::Map(_)) => true,
-        _ => false,
-    }
+            | ("boolean", Value::Bool(_))
+            | ("integer", Value::Int(_))
+            | ("number", Value::Int(_) | Value::Float(_))
+            | ("string", Value::Text(_))
+            | ("array", Value::List(_))
+            | ("object", Value::Map(_))
+    )
 }
 
 fn type_name(name: &str) -> &str {

@@ -68,7 +68,10 @@ pub(crate) struct Driver {
     pub shared: Arc<Shared>,
     stop: Stop,
     outgoing: Vec<Outgoing>,
+    /// What is read next.
     next: Position,
+    /// Events that were read, failed, and wait to be read again: a lane that ends now is not clean.
+    to_read_again: Option<Position>,
     failures: u32,
 }
 
@@ -81,7 +84,7 @@ enum ReadingOver {
 
 impl Driver {
     pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop) -> Driver {
-        Driver { lane, origin, shared, stop, outgoing: Vec::new(), next: Position(0), failures: 0 }
+        Driver { lane, origin, shared, stop, outgoing: Vec::new(), next: Position(0), to_read_again: None, failures: 0 }
     }
 
     /// Runs the lane to its end.
@@ -99,10 +102,11 @@ impl Driver {
                 },
             }
         };
-        if end == LaneEnd::Clean && self.shared.once {
-            if let Err(error) = self.origin.complete().await {
-                return LaneEnd::Broken(error.to_string());
-            }
+        if end == LaneEnd::Clean
+            && self.shared.once
+            && let Err(error) = self.origin.complete().await
+        {
+            return LaneEnd::Broken(error.to_string());
         }
         tracing::debug!(lane = &*name, ?end, "lane ended");
         end
@@ -162,6 +166,7 @@ impl Driver {
             match step {
                 Step::Commit(position) => {
                     self.failures = 0;
+                    self.to_read_again = self.to_read_again.filter(|until| position < *until);
                     if let Err(error) = self.origin.commit(position).await {
                         // Committing later, or not at all, costs duplicates after a restart and nothing else.
                         tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
@@ -169,6 +174,7 @@ impl Driver {
                 }
                 Step::Rewind(position) => {
                     tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
+                    self.to_read_again = self.to_read_again.max(Some(self.next));
                     self.pause().await;
                     self.origin.seek(position).await.map_err(|error| error.to_string())?;
                     self.next = position;
@@ -228,7 +234,7 @@ impl Driver {
                 }
             }
             if self.lane.open_batches() == 0 {
-                return LaneEnd::Clean;
+                return if self.to_read_again.is_none() { LaneEnd::Clean } else { LaneEnd::Unsettled };
             }
             tokio::select! {
                 () = settlements.changed() => {}
@@ -239,7 +245,8 @@ impl Driver {
 
     /// Asks every sink to send out what it holds back; does not wait for it.
     fn flush_sinks(&self) {
-        for sink in self.shared.sinks.iter().flatten().cloned() {
+        for sink in self.shared.sinks.iter().flatten() {
+            let sink = sink.clone();
             tokio::spawn(async move { sink.flush().await });
         }
     }

@@ -82,6 +82,7 @@ async fn stop_on_signals(stop: watch::Sender<bool>) {
     stop.send_replace(true);
     let second = next().await;
     tracing::warn!(signal = second, "leaving at once");
+    #[expect(clippy::disallowed_methods, reason = "leaving without the drain is what was asked for")]
     std::process::exit(Exit::Failed as i32);
 }
 

@@ -41,3 +41,31 @@ impl Sink for Nowhere {
 
     async fn flush(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use weir::delivery::{Receipt, Settled, Settlements};
+    use weir::event::{Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everything_is_delivered_at_once() {
+        let (context, _rejected) = BuildContext::detached("none");
+        let sink = Blackhole {}.build(&context).await.unwrap();
+        let settlements = Arc::new(Settlements::default());
+        let body = Body::Raw(Bytes::from_static(b"not json"), Codec::Json);
+        let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
+        let batch = Batch {
+            origin: Arc::new(origin),
+            receipt: Receipt::new(3, settlements.clone(), None),
+            watermark: Timestamp::MIN,
+            events: vec![Event::new(body, Position(0), Timestamp(0)); 5],
+        };
+        sink.write(batch).await;
+        assert_eq!(settlements.take(), [Settled { batch: 3, outcome: Outcome::Delivered }]);
+        assert_eq!(context.books.totals().passed, 5);
+    }
+}

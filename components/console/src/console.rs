@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::task::block_in_place;
 use weir::Result;
 use weir::component::{BuildContext, Sink, SinkConfig, async_trait};
 use weir::delivery::{Outcome, RejectedBatch};
@@ -14,10 +15,10 @@ use weir::event::{Batch, Encoding, Rejected};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
-    /// How events are written. Default: `json`.
+    /// How events are written, one a line: `json`, `text` or `raw`. Default: `json`.
     #[serde(default)]
     encoding: Encoding,
-    /// Where to. Default: `stdout`.
+    /// Where to: `stdout` or `stderr`. Default: `stdout`.
     #[serde(default)]
     target: Target,
 }
@@ -33,13 +34,22 @@ pub enum Target {
     Stderr,
 }
 
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Target::Stdout => "stdout",
+            Target::Stderr => "stderr",
+        }
+    }
+}
+
 weir::register_sink!("console", Console, "{type: console, inputs: [in], encoding: json}");
 
 #[typetag::deserialize(name = "console")]
 #[async_trait]
 impl SinkConfig for Console {
     fn explain(&self) -> String {
-        "delivered when written to the stream".to_owned()
+        format!("delivered when written to {}; a replay may repeat lines", self.target.name())
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
@@ -47,22 +57,23 @@ impl SinkConfig for Console {
             Target::Stdout => Box::new(io::stdout()),
             Target::Stderr => Box::new(io::stderr()),
         };
-        Ok(Arc::new(Stream {
-            encoding: self.encoding,
-            context: context.clone(),
-            out: Mutex::new((Vec::new(), stream)),
-        }))
+        Ok(Arc::new(Stream::new(self.encoding, self.target, context, stream)))
     }
 }
 
 struct Stream {
     encoding: Encoding,
+    target: Target,
     context: BuildContext,
     /// Scratch space for a batch, and the stream.
     out: Mutex<(Vec<u8>, Box<dyn Write + Send>)>,
 }
 
 impl Stream {
+    fn new(encoding: Encoding, target: Target, context: &BuildContext, stream: Box<dyn Write + Send>) -> Stream {
+        Stream { encoding, target, context: context.clone(), out: Mutex::new((Vec::new(), stream)) }
+    }
+
     /// Writes a batch; gives back what could not be encoded.
     fn put(&self, batch: &Batch) -> io::Result<Vec<Rejected>> {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,11 +94,16 @@ impl Stream {
 #[async_trait]
 impl Sink for Stream {
     async fn write(&self, batch: Batch) {
-        let rejected = match self.put(&batch) {
+        // Who reads the other end may be slow.
+        let rejected = match block_in_place(|| self.put(&batch)) {
             Ok(rejected) => rejected,
             Err(error) => {
                 // The batch's receipt drops with it: failed, and read again should the stream come back.
-                self.context.trouble.set(format!("the stream cannot be written: {error}"));
+                let target = self.target.name();
+                self.context.trouble.set(match error.kind() {
+                    io::ErrorKind::BrokenPipe => format!("{target} is closed"),
+                    _ => format!("{target} cannot be written: {error}"),
+                });
                 return self.context.books.failed(batch.events.len());
             }
         };
@@ -103,3 +119,6 @@ impl Sink for Stream {
 
     async fn flush(&self) {}
 }
+
+#[cfg(test)]
+mod tests;

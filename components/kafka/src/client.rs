@@ -245,7 +245,8 @@ pub(crate) fn note_error(troubles: &Troubles, logs: &Logs, error: &KafkaError, r
         Code::AllBrokersDown => {
             let last = logs.last_failure();
             let why = if last.is_empty() { reason } else { &last };
-            troubles.set(Subject::Connection, format!("no broker can be reached: {why}"));
+            // That a broker refuses us says more.
+            troubles.set_if_none(Subject::Connection, format!("no broker can be reached: {why}"));
         }
         Code::Authentication | Code::SaslAuthenticationFailed => {
             troubles.set(Subject::Connection, format!("a broker refuses us: {reason}"));

@@ -220,7 +220,7 @@ impl Listener {
                 }
             }
             if let Some((_, why)) = producer.client().fatal_error() {
-                self.replace(&why);
+                self.replace(&producer, &why);
             }
             self.send_again();
             self.look_again();
@@ -228,7 +228,7 @@ impl Listener {
         // What is still in flight is purged with the clients, and so fails: it is read again.
     }
 
-    fn replace(&mut self, why: &str) {
+    fn replace(&mut self, dead: &KafkaProducer, why: &str) {
         self.common.reports.troubles.set(Subject::Client, format!("the producer has failed and is replaced: {why}"));
         match create(&self.config, &self.common.reports, false) {
             Ok(fresh) => {
@@ -237,8 +237,8 @@ impl Listener {
             }
             Err(error) => self.common.reports.logs.write(RDKafkaLogLevel::Error, "CREATE", &error.to_string()),
         }
-        // Whatever killed it shall not make us spin.
-        std::thread::sleep(AGAIN);
+        // Whatever killed it shall not make us spin; meanwhile the dead one reports what it held.
+        dead.poll(AGAIN);
     }
 
     fn send_again(&mut self) {

@@ -6,6 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 use weir::event::{Event, OriginId};
+use weir::script::Expression;
 
 use crate::delivery::SinkClient;
 use crate::encode::{Encoding, encode};
@@ -20,8 +21,8 @@ pub(crate) enum Placement {
     Key,
     /// The number of the partition the event came from.
     Source,
-    /// The number this text gives.
-    Number(Text),
+    /// The number this gives.
+    Number(Box<Expression>),
 }
 
 /// Makes records; clone one for every concurrent user, for its scratch space.
@@ -86,11 +87,11 @@ impl Recorder {
         match &mut self.placement {
             Placement::Key => Ok(None),
             Placement::Source => Ok(Some(origin.partition)),
-            Placement::Number(text) => {
-                let number = text.render(event, origin).map_err(template_failed)?;
-                match number.trim().parse() {
-                    Ok(number) if number >= 0 => Ok(Some(number)),
-                    _ => Err(Refusal::Reject("unknown_partition", format!("{number:?} is no partition number"))),
+            Placement::Number(expression) => {
+                let value = expression.value(event, origin).map_err(|why| template_failed(why.message))?;
+                match value.as_integer().and_then(|number| i32::try_from(number).ok()) {
+                    Some(number) if number >= 0 => Ok(Some(number)),
+                    _ => Err(Refusal::Reject("unknown_partition", format!("{value} is no partition number"))),
                 }
             }
         }

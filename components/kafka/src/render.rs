@@ -2,36 +2,54 @@
 
 use std::borrow::Cow;
 
-use weir::component::{Problem, Severity};
+use weir::component::Problems;
 use weir::event::{Event, OriginId};
+use weir::script::{Compiled, Problem, Template};
 
 /// An option's text, prepared. Clone one for every concurrent user.
 #[derive(Debug, Clone)]
-pub(crate) struct Text(String);
+pub(crate) enum Text {
+    Constant(String),
+    Template(Box<Template>),
+}
 
 impl Text {
-    /// Prepares `source`; every problem in it is returned.
-    pub fn compile(source: &str) -> Result<Text, Vec<Problem>> {
-        if !source.contains("{{") {
-            return Ok(Text(source.to_owned()));
-        }
-        Err(vec![Problem {
-            path: Vec::new(),
-            severity: Severity::Error,
-            code: "unsupported_template".to_owned(),
-            message: "templates are not supported yet".to_owned(),
-            help: None,
-            span: None,
-        }])
+    /// Prepares the text of the option at `path`; what is wrong with it goes to `problems`.
+    pub fn compile(source: &str, path: &str, problems: &mut Problems) -> Option<Text> {
+        let template = compiled(Template::compile(source), path, "invalid_template", problems)?;
+        Some(match template.is_constant() {
+            Some(text) => Text::Constant(text.to_owned()),
+            None => Text::Template(Box::new(template)),
+        })
     }
 
     /// The text, if it is the same for all events.
     pub fn constant(&self) -> Option<&str> {
-        Some(&self.0)
+        match self {
+            Text::Constant(text) => Some(text),
+            Text::Template(_) => None,
+        }
     }
 
     /// The text for one event, or why there is none.
-    pub fn render(&mut self, _event: &Event, _origin: &OriginId) -> Result<Cow<'_, str>, String> {
-        Ok(Cow::Borrowed(&self.0))
+    pub fn render(&mut self, event: &Event, origin: &OriginId) -> Result<Cow<'_, str>, String> {
+        match self {
+            Text::Constant(text) => Ok(Cow::Borrowed(text)),
+            Text::Template(template) => template.render(event, origin).map(Cow::Owned).map_err(|why| why.message),
+        }
+    }
+}
+
+/// What was compiled, with its warnings or errors reported as those of the option at `path`.
+pub(crate) fn compiled<T>(result: Compiled<T>, path: &str, code: &str, problems: &mut Problems) -> Option<T> {
+    match result {
+        Ok((program, warnings)) => {
+            Problem::report(warnings, path, code, problems);
+            Some(program)
+        }
+        Err(errors) => {
+            Problem::report(errors, path, code, problems);
+            None
+        }
     }
 }

@@ -8,18 +8,19 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{BuildContext, Problem, Problems, Sink, SinkConfig, async_trait};
+use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
 use weir::error::{Error, ErrorKind, Result};
 use weir::event::Batch;
+use weir::script::Expression;
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::delivery::{AGAIN, Common, Listener};
 use crate::encode::Encoding;
 use crate::flights::{Flight, Flights, Row};
 use crate::record::{Placement, Recorder, Refusal};
-use crate::render::Text;
+use crate::render::{Text, compiled};
 use crate::troubles::Troubles;
 
 /// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
@@ -49,7 +50,7 @@ pub struct KafkaSink {
     /// Time a record may wait for others to share its request. Default: 20ms.
     #[serde(default = "default_linger")]
     linger: Span,
-    /// Memory that events on their way to the brokers may hold, in bytes. Default: 32MiB.
+    /// Memory that events on their way to the brokers may hold, in bytes. Default: 16MiB.
     #[serde(default = "default_buffer")]
     buffer: ByteSize,
     /// Largest record, in bytes; larger ones are rejected as `message_too_large`. Default: 1000000, as the brokers'.
@@ -104,7 +105,7 @@ fn default_linger() -> Span {
 }
 
 fn default_buffer() -> ByteSize {
-    ByteSize(32 << 20)
+    ByteSize(16 << 20)
 }
 
 fn default_max_message_size() -> ByteSize {
@@ -171,24 +172,20 @@ impl KafkaSink {
 
     /// Prepares the texts; every problem goes to `problems`.
     fn recorder(&self, problems: &mut Problems) -> Option<Recorder> {
-        let mut compile = |path: &[&str], source: &str| match Text::compile(source) {
-            Ok(text) => Some(text),
-            Err(found) => {
-                for problem in found {
-                    problems.push(Problem { path: path.iter().map(|&step| step.to_owned()).collect(), ..problem });
-                }
-                None
-            }
-        };
-        let topic = compile(&["topic"], &self.topic);
-        let key = self.key.as_ref().map(|key| compile(&["key"], key));
+        let topic = Text::compile(&self.topic, "topic", problems);
+        let key = self.key.as_ref().map(|key| Text::compile(key, "key", problems));
         let placement = match self.partition.as_str() {
             "key" => Some(Placement::Key),
             "source" => Some(Placement::Source),
-            expression => compile(&["partition"], &format!("{{{{ {expression} }}}}")).map(Placement::Number),
+            expression => {
+                let compiled = compiled(Expression::compile(expression), "partition", "invalid_expression", problems);
+                compiled.map(|expression| Placement::Number(Box::new(expression)))
+            }
         };
         let headers = self.headers.as_ref().map(|headers| {
-            let header = |(name, text): (&String, &String)| Some((name.clone(), compile(&["headers", name], text)?));
+            let header = |(name, text): (&String, &String)| {
+                Some((name.clone(), Text::compile(text, &format!("headers.{name}"), problems)?))
+            };
             headers.iter().map(header).collect::<Option<Vec<_>>>()
         });
         Some(Recorder {
@@ -332,4 +329,8 @@ impl Drop for Writing {
     }
 }
 
-weir::register_sink!("kafka", KafkaSink, "type: kafka\nbootstrap_servers: localhost:9092\ntopic: events\n");
+weir::register_sink!(
+    "kafka",
+    KafkaSink,
+    r#"{type: kafka, inputs: [in], bootstrap_servers: "localhost:9092", topic: events}"#
+);

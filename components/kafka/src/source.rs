@@ -223,19 +223,19 @@ impl SourceConfig for KafkaSource {
         self.client().check(&self.client_config(), problems);
     }
 
-    fn is_deterministic(&self) -> bool {
-        false
+    fn codec(&self) -> Codec {
+        match self.decoding {
+            Decoding::Json => Codec::Json,
+            Decoding::Text => Codec::Text,
+            Decoding::Raw => Codec::Raw,
+        }
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {
         let options = Options {
             node: context.node.to_string(),
             topics: self.topics.clone(),
-            codec: match self.decoding {
-                Decoding::Json => Codec::Json,
-                Decoding::Text => Codec::Text,
-                Decoding::Raw => Codec::Raw,
-            },
+            codec: self.codec(),
             at_end: self.stop == Stop::AtEnd,
             drain_timeout: self.drain_timeout.0,
         };

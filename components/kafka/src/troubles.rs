@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use weir::component::Trouble;
 
@@ -41,7 +41,19 @@ impl Troubles {
 
     /// Enters a trouble. Says it in the log when it is news.
     pub fn set(&self, subject: Subject, text: String) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enter(open, subject, text);
+    }
+
+    /// Enters a trouble unless another is known about the same.
+    pub fn set_if_none(&self, subject: Subject, text: String) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !open.contains_key(&subject) {
+            self.enter(open, subject, text);
+        }
+    }
+
+    fn enter(&self, mut open: MutexGuard<'_, BTreeMap<Subject, String>>, subject: Subject, text: String) {
         if open.get(&subject) == Some(&text) {
             return;
         }

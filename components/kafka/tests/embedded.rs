@@ -1,5 +1,6 @@
 //! Source and sink against librdkafka's mock cluster: no service is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods, reason = "time here is the broker's, not a lane's")]
 
 mod kit;
 
@@ -210,6 +211,28 @@ async fn a_partition_that_is_not_there_is_a_reason_to_reject() {
     let outcomes: Vec<_> = sink.settled(2).await.iter().map(|settled| settled.outcome).collect();
     assert_eq!(outcomes, [Outcome::Delivered, Outcome::DeadLettered]);
     assert_eq!(content(&servers, "t").await[0].origin.partition, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topic_key_partition_and_headers_may_depend_on_the_event() {
+    let (_cluster, servers) = cluster(&[("t-a", 3), ("t-b", 3)]);
+    let options = json!({ "key": "{{ .k }}", "partition": ".p", "headers": { "from": "{{ .t }}!" } });
+    let mut sink = SinkAtWork::start(&servers, "t-{{ .t }}", options).await;
+    let events = vec![
+        event(0, r#"{"t":"a","k":"x","p":2}"#),
+        event(1, r#"{"t":"b","k":"y","p":0}"#),
+        event(2, r#"{"t":"a","k":"z","p":-1}"#),
+    ];
+    sink.write(0, events).await;
+    let rejected = sink.next_rejected().await;
+    assert_eq!((rejected.rejected[0].event.position, rejected.rejected[0].code), (Position(2), "unknown_partition"));
+    rejected.receipt.resolve(Outcome::DeadLettered);
+    sink.settled(1).await;
+    let seen = content(&servers, "t-a").await;
+    assert_eq!((seen.len(), seen[0].origin.partition), (1, 2));
+    assert_eq!(seen[0].event.key().unwrap(), "x");
+    assert_eq!(seen[0].event.headers(), [("from".to_owned(), Some("a!".into()))]);
+    assert_eq!(content(&servers, "t-b").await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The `generate` source.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,20 +18,20 @@ use crate::content::{Content, Writer};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Generate {
-    /// What the content follows from. Default: 42.
+    /// What the content follows from: the same seed makes the same events. A number without unit. Default: 42.
     #[serde(default = "default_seed")]
     seed: u64,
-    /// Events a second. Default: as many as are taken.
+    /// How fast events are made, in events a second. Default: as many as are taken.
     #[serde(default)]
     #[schemars(range(min = 1, max = 10_000_000))]
-    rate: Option<u32>,
-    /// Events in all. Default: no end.
+    rate: Option<NonZeroU32>,
+    /// How many are made in all, in events; then the source ends. Default: no end.
     #[serde(default)]
     count: Option<u64>,
-    /// What is made. Default: `logs_and_events`.
+    /// What is made: `logs_and_events`, `events` or `logs`. Default: `logs_and_events`.
     #[serde(default)]
-    content: Content,
-    /// Time of the first event, RFC 3339. Default: `2026-01-01T00:00:00Z`.
+    kind: Content,
+    /// Time of the first event, RFC 3339; each one after it is 10 ms later. Default: `2026-01-01T00:00:00Z`.
     #[serde(default)]
     start_time: Option<String>,
 }
@@ -43,6 +44,8 @@ fn default_seed() -> u64 {
 const START_MILLIS: i64 = 1_767_225_600_000;
 /// Event time from one event to the next.
 const STEP_MILLIS: i64 = 10;
+/// The shortest wait; high rates make several events a tick.
+const TICK: Duration = Duration::from_millis(1);
 
 weir::register_source!("generate", Generate, "{type: generate, seed: 7, rate: 100, count: 1000}");
 
@@ -89,11 +92,11 @@ impl SourceConfig for Generate {
                 partition: 0,
                 kind: OriginKind::Other,
             }),
-            writer: Writer::new(self.seed, self.content),
+            writer: Writer::new(self.seed, self.kind),
             start: self.start()?,
             next: 0,
             count: self.count.unwrap_or(u64::MAX),
-            pace: self.rate.map(|rate| Pace { rate: u64::from(rate), clock: context.clock.clone(), began: None }),
+            pace: self.rate.map(|rate| Pace::new(rate, context.clock.clone())),
         };
         Ok(Box::new(One(origin)))
     }
@@ -120,27 +123,35 @@ struct Generated {
 
 /// Lets so many events a second go, the first at once.
 struct Pace {
-    rate: u64,
+    /// Events a second.
+    rate: u128,
     clock: Arc<dyn Clock>,
-    /// When which event went.
+    /// When which event went first.
     began: Option<(Duration, u64)>,
 }
 
+const NANOS: u128 = 1_000_000_000;
+
 impl Pace {
-    /// Waits until event number `next` may go; says how many may go by now.
+    fn new(rate: NonZeroU32, clock: Arc<dyn Clock>) -> Pace {
+        Pace { rate: rate.get().into(), clock, began: None }
+    }
+
+    /// Waits until event number `next` may go; says how many may go by now. Nothing is lost when it is dropped.
     async fn wait(&mut self, next: u64) -> u64 {
-        // A seek goes back: what was paced already goes at once.
         let (began, first) = *self.began.get_or_insert((self.clock.uptime(), next));
         loop {
-            let elapsed = self.clock.uptime().saturating_sub(began);
-            let due = first
-                + 1
-                + u64::try_from(elapsed.as_nanos() * u128::from(self.rate) / 1_000_000_000).unwrap_or(u64::MAX - 1);
-            if due > next {
-                return due - next;
+            let elapsed = self.clock.uptime().saturating_sub(began).as_nanos();
+            let due = u128::from(first) + 1 + elapsed * self.rate / NANOS;
+            // After a seek back `next` is below `first`: what was paced already goes at once.
+            match due.checked_sub(next.into()) {
+                Some(ready @ 1..) => return u64::try_from(ready).unwrap_or(u64::MAX),
+                _ => {
+                    let moment = (u128::from(next - first) * NANOS).div_ceil(self.rate);
+                    let wait = u64::try_from(moment.saturating_sub(elapsed)).unwrap_or(u64::MAX);
+                    self.clock.sleep(Duration::from_nanos(wait).max(TICK)).await;
+                }
             }
-            let wait = Duration::from_nanos((next - first) * 1_000_000_000 / self.rate).saturating_sub(elapsed);
-            self.clock.sleep(wait.max(Duration::from_millis(1))).await;
         }
     }
 }
@@ -203,3 +214,6 @@ impl Generated {
         self.start.saturating_add(i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(STEP_MILLIS))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,8 +123,7 @@ impl Member {
     /// Waits until it ends by itself.
     pub async fn end(self) -> Vec<Seen> {
         self.result().await.unwrap();
-        let seen = self.seen.lock().unwrap().clone();
-        seen
+        std::mem::take(&mut *self.seen.lock().unwrap())
     }
 
     pub async fn result(&self) -> weir::Result<()> {

@@ -1,0 +1,476 @@
+//! The conformance kit: what every component must do, as tests for its author to call.
+//!
+//! Each function panics with the rule that was broken. A component passes when they all return:
+//!
+//! ```no_run
+//! # use weir::component::{SourceConfig, conformance};
+//! # async fn test(config: Box<dyn SourceConfig>) {
+//! conformance::source(&*config, 100).await;
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::source::{LaneEnd, OpenLane};
+use super::{
+    BuildContext, Lanes, Origin, Output, Read, ReadLimit, SinkConfig, Source, SourceConfig, Transform, TransformConfig,
+};
+use crate::delivery::{Outcome, Receipt, Settlements};
+use crate::error::Result;
+use crate::event::{Batch, Body, Event, OriginId, OriginKind, Position, Timestamp};
+
+/// Nothing a component does in a test takes longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(rule: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {DEADLINE:?}: {rule}"),
+    }
+}
+
+/// A source at work, with the test in place of the graph.
+struct Running {
+    opened: mpsc::Receiver<OpenLane>,
+    stopping: watch::Sender<bool>,
+    run: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    async fn start(config: &dyn SourceConfig, context: &BuildContext) -> Running {
+        let source: Box<dyn Source> = match config.build(context).await {
+            Ok(source) => source,
+            Err(error) => panic!("a source must build without reaching its peer: {error}"),
+        };
+        let (open, opened) = mpsc::channel(64);
+        let (stopping, stopping_seen) = watch::channel(false);
+        let run = tokio::spawn(source.run(Lanes { open, stopping: stopping_seen }));
+        Running { opened, stopping, run }
+    }
+
+    /// Works through every lane the source opens, until it returns.
+    async fn each_lane(mut self, mut work: impl AsyncFnMut(&mut dyn Origin)) {
+        while let Some(OpenLane { mut origin, ended, .. }) = in_time("a bounded source ends", self.opened.recv()).await
+        {
+            work(&mut *origin).await;
+            drop(origin);
+            // The source may not care for the end.
+            let _ = ended.send(Some(LaneEnd::Clean));
+        }
+        self.end().await;
+    }
+
+    async fn end(self) {
+        // Only fails when the source is gone, which is what is wanted.
+        let _ = self.stopping.send(true);
+        match in_time("a source returns soon after it was asked to stop", self.run).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => panic!("a source that was only stopped returned an error: {error}"),
+            Err(panic) => panic!("the source panicked: {panic}"),
+        }
+    }
+}
+
+/// Reads an origin to its end, checking what every read must keep to.
+async fn read_all(origin: &mut dyn Origin, limit: ReadLimit) -> Vec<Event> {
+    let mut all: Vec<Event> = Vec::new();
+    loop {
+        let read = match in_time("a read returns", origin.read(limit)).await {
+            Ok(read) => read,
+            Err(error) => panic!("a read of a healthy source failed: {error}"),
+        };
+        let Read::Events(events) = read else { return all };
+        assert!(!events.is_empty(), "a read returns at least one event");
+        assert!(events.len() <= limit.events, "a read keeps to its limit of {} events: {}", limit.events, events.len());
+        let bytes: usize = events.iter().map(|event| event.body.size()).sum();
+        assert!(
+            bytes <= limit.bytes || events.len() == 1,
+            "a read keeps to its limit of {} bytes: {bytes}",
+            limit.bytes
+        );
+        all.extend(events);
+    }
+}
+
+fn bodies(events: &[Event]) -> Vec<(Position, String)> {
+    events.iter().map(|event| (event.position, format!("{:?}", event.body))).collect()
+}
+
+const SMALL: ReadLimit = ReadLimit { events: 7, bytes: 64 << 10 };
+const LARGE: ReadLimit = ReadLimit { events: 1000, bytes: 16 << 20 };
+
+/// Checks a bounded source that yields exactly `events` events in all.
+///
+/// - it opens its lanes, reads to the end, and returns;
+/// - positions rise within an origin, and reads keep to their limits;
+/// - a read that is dropped while waiting loses nothing;
+/// - after a seek the very same events come again;
+/// - after a restart nothing above the committed position is missing;
+/// - after a run that was completed, the next begins anew.
+pub async fn source(config: &dyn SourceConfig, events: usize) {
+    let (context, _rejected) = BuildContext::detached("conformance");
+    let mut first = BTreeMap::new();
+    Running::start(config, &context)
+        .await
+        .each_lane(async |origin| {
+            let id = origin.id();
+            let all = read_all(origin, SMALL).await;
+            let rising = all.is_sorted_by(|a, b| (a.position, a.ordinal) < (b.position, b.ordinal));
+            assert!(rising, "positions of {id:?} rise");
+            check_seek(origin, &all).await;
+            first.insert(format!("{id:?}"), all);
+        })
+        .await;
+    let count: usize = first.values().map(Vec::len).sum();
+    assert_eq!(count, events, "every event is read once");
+    check_restart(config, &context, &first).await;
+}
+
+/// Going back to the middle gives the same events from there on, also when a read was dropped meanwhile.
+async fn check_seek(origin: &mut dyn Origin, all: &[Event]) {
+    let Some(middle) = all.get(all.len() / 2) else { return };
+    if let Err(error) = origin.seek(middle.position).await {
+        panic!("a source can go back to what is not committed: {error}");
+    }
+    {
+        let mut read = origin.read(LARGE);
+        let dropped: Option<Result<Read>> = poll_fn(|context| {
+            Poll::Ready(match read.as_mut().poll(context) {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => None,
+            })
+        })
+        .await;
+        drop(read);
+        // One that was ready at once has been taken, not dropped: go back again.
+        if dropped.is_some() {
+            let _ = origin.seek(middle.position).await;
+        }
+    }
+    let again = read_all(origin, LARGE).await;
+    assert_eq!(bodies(&again), bodies(&all[all.len() / 2..]), "after a seek the same events come again");
+}
+
+async fn check_restart(config: &dyn SourceConfig, context: &BuildContext, first: &BTreeMap<String, Vec<Event>>) {
+    // A run that commits half of every lane and dies.
+    Running::start(config, context)
+        .await
+        .each_lane(async |origin| {
+            let all = read_all(origin, LARGE).await;
+            if let Some(middle) = all.get(all.len() / 2)
+                && let Err(error) = origin.commit(middle.position).await
+            {
+                panic!("a commit of a healthy source failed: {error}");
+            }
+        })
+        .await;
+    Running::start(config, context)
+        .await
+        .each_lane(async |origin| {
+            let id = format!("{:?}", origin.id());
+            let all = read_all(origin, LARGE).await;
+            let expected = &first[&id];
+            let rest = &expected[expected.len() / 2..];
+            assert!(all.len() >= rest.len(), "after a restart nothing above the committed position of {id} is missing");
+            let tail = &all[all.len() - rest.len()..];
+            assert_eq!(bodies(tail), bodies(rest), "after a restart the same events come");
+            if let Err(error) = origin.complete().await {
+                panic!("a completed run cannot be noted: {error}");
+            }
+        })
+        .await;
+    let mut again = 0;
+    Running::start(config, context).await.each_lane(async |origin| again += read_all(origin, LARGE).await.len()).await;
+    assert_eq!(again, first.values().map(Vec::len).sum::<usize>(), "after a completed run the next begins anew");
+}
+
+fn origin() -> Arc<OriginId> {
+    Arc::new(OriginId { node: "in".to_owned(), log: "test".to_owned(), partition: 0, kind: OriginKind::Other })
+}
+
+fn batch(bodies: &[Body], first: u64, receipt: Receipt) -> Batch {
+    let event = |(at, body): (usize, &Body)| Event::new(body.clone(), Position(first + at as u64), Timestamp(1));
+    Batch { origin: origin(), receipt, watermark: Timestamp(1), events: bodies.iter().enumerate().map(event).collect() }
+}
+
+/// Checks a sink with bodies it can deliver, and one that it must reject, if there is such a thing.
+///
+/// - many batches at once are each settled exactly once, as delivered, and counted;
+/// - `flush` returns only when everything taken is settled;
+/// - what it rejects goes to the `errors` port with its share of the receipt; its neighbours are delivered.
+pub async fn sink(config: &dyn SinkConfig, good: &[Body], poison: Option<Body>) {
+    let (context, mut rejected) = BuildContext::detached("conformance");
+    let sink = match config.build(&context).await {
+        Ok(sink) => sink,
+        Err(error) => panic!("a sink must build without reaching its peer: {error}"),
+    };
+    let settlements = Arc::new(Settlements::default());
+    const BATCHES: u64 = 200;
+    let writes = (0..BATCHES).map(|number| {
+        let receipt = Receipt::new(number, settlements.clone(), None);
+        let (sink, batch) = (sink.clone(), batch(good, number * good.len() as u64, receipt));
+        tokio::spawn(async move { sink.write(batch).await })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        if let Err(panic) = in_time("a sink takes batches", write).await {
+            panic!("the sink panicked: {panic}");
+        }
+    }
+    in_time("a flush returns", sink.flush()).await;
+    let mut settled = settlements.take();
+    settled.sort_by_key(|settled| settled.batch);
+    let numbers: Vec<u64> = settled.iter().map(|settled| settled.batch).collect();
+    assert_eq!(numbers, (0..BATCHES).collect::<Vec<_>>(), "after a flush every batch is settled, once");
+    let delivered = settled.iter().all(|settled| settled.outcome == Outcome::Delivered);
+    assert!(delivered, "a healthy sink delivers: {settled:?}");
+    let passed = BATCHES * good.len() as u64;
+    assert_eq!(context.books.totals().passed, passed, "delivered events are counted as passed");
+
+    let Some(poison) = poison else { return };
+    let mut bodies = good.to_vec();
+    bodies.insert(good.len() / 2, poison);
+    sink.write(batch(&bodies, 0, Receipt::new(BATCHES, settlements.clone(), None))).await;
+    let flush = tokio::spawn({
+        let sink = sink.clone();
+        async move { sink.flush().await }
+    });
+    let Some(port) = in_time("a rejected event reaches the errors port", rejected.recv()).await else {
+        panic!("the errors port was closed");
+    };
+    assert_eq!(port.rejected.len(), 1, "only the event that cannot be delivered is rejected");
+    assert_eq!(port.rejected[0].event.position, Position(good.len() as u64 / 2), "the right one is rejected");
+    let early = settlements.take();
+    assert!(early.is_empty(), "a batch is not settled while a rejected event of it is on its way: {early:?}");
+    port.receipt.resolve(Outcome::DeadLettered);
+    if in_time("a flush returns", flush).await.is_err() {
+        panic!("the sink panicked in a flush");
+    }
+    let ended = settlements.take();
+    let outcome = ended.first().map(|settled| settled.outcome);
+    assert_eq!(outcome, Some(Outcome::DeadLettered), "rejected is never delivered");
+    assert_eq!(context.books.totals().passed, passed + good.len() as u64, "the neighbours are delivered");
+}
+
+/// Checks a transform with bodies, and one it must reject, if there is such a thing.
+///
+/// - events keep their order, and none comes from nowhere;
+/// - a poison event is rejected as it was and costs its neighbours nothing;
+/// - without state, the same input gives the same output.
+pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<Body>) {
+    let (context, _rejected) = BuildContext::detached("conformance");
+    let run = |bodies: &[Body]| {
+        let mut transform = match config.build(&context) {
+            Ok(transform) => transform,
+            Err(error) => panic!("a transform that passed its check must build: {error}"),
+        };
+        let mut batch = batch(bodies, 0, Receipt::detached());
+        let mut output = Output::default();
+        match &mut transform {
+            Transform::Stateless(process) => process(&mut batch, &mut output),
+            Transform::Stateful(transform) => {
+                transform.begin(0);
+                transform.process(&mut batch, &mut output);
+                transform.watermark(batch.watermark);
+            }
+        }
+        let events = std::mem::take(&mut batch.events);
+        batch.receipt.resolve(Outcome::Filtered);
+        (events, output.rejected)
+    };
+    let (plain, rejected) = run(bodies);
+    assert!(rejected.is_empty(), "events it can handle are not rejected: {rejected:?}");
+    assert!(plain.len() <= bodies.len(), "no event comes from nowhere");
+    assert!(plain.is_sorted_by_key(|event| event.position), "events keep their order");
+    if !config.is_stateful() {
+        assert_eq!(self::bodies(&run(bodies).0), self::bodies(&plain), "the same input gives the same output");
+    }
+    let Some(poison) = poison else { return };
+    let at = bodies.len() / 2;
+    let mut poisoned = bodies.to_vec();
+    poisoned.insert(at, poison.clone());
+    let (events, rejected) = run(&poisoned);
+    assert_eq!(rejected.len(), 1, "the poison event alone is rejected: {rejected:?}");
+    assert_eq!(rejected[0].event.position, Position(at as u64), "the right event is rejected");
+    assert_eq!(format!("{:?}", rejected[0].event.body), format!("{poison:?}"), "it is rejected as it was");
+    let texts = |events: &[Event]| events.iter().map(|event| format!("{:?}", event.body)).collect::<Vec<_>>();
+    assert_eq!(texts(&events), texts(&plain), "its neighbours pass as without it");
+}
+
+#[cfg(test)]
+mod tests {
+    //! The kit can fail: each of these components breaks one rule.
+    #![allow(clippy::unwrap_used)]
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::component::Sink;
+    use crate::event::{Codec, Verdict};
+
+    fn good() -> Vec<Body> {
+        (0..10).map(|n| Body::Raw(n.to_string().into(), Codec::Json)).collect()
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        Reorders,
+        LosesAtSeek,
+        IgnoresLimit,
+    }
+
+    #[derive(Debug)]
+    struct Numbers(Fault);
+
+    struct Log {
+        fault: Fault,
+        next: u64,
+    }
+
+    #[typetag::deserialize(name = "conformance_numbers")]
+    #[async_trait]
+    impl SourceConfig for Numbers {
+        async fn build(&self, _: &BuildContext) -> Result<Box<dyn Source>> {
+            Ok(Box::new(Log { fault: self.0, next: 0 }))
+        }
+    }
+
+    impl<'de> serde::Deserialize<'de> for Numbers {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> std::result::Result<Self, D::Error> {
+            Ok(Numbers(Fault::None))
+        }
+    }
+
+    #[async_trait]
+    impl Source for Log {
+        async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
+            lanes.open(self).await?.ended().await.map(drop)
+        }
+    }
+
+    #[async_trait]
+    impl Origin for Log {
+        fn id(&self) -> Arc<OriginId> {
+            origin()
+        }
+        async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
+            let most = if self.fault == Fault::IgnoresLimit { 50 } else { limit.events as u64 };
+            let end = (self.next + most).min(50);
+            let event = |n: u64| {
+                let n = if self.fault == Fault::Reorders { n ^ 1 } else { n };
+                Event::new(Body::Raw(n.to_string().into(), Codec::Json), Position(n), Timestamp(0))
+            };
+            let events: Vec<Event> = (self.next..end).map(event).collect();
+            self.next = end;
+            Ok(if events.is_empty() { Read::End } else { Read::Events(events) })
+        }
+        async fn commit(&mut self, _: Position) -> Result<()> {
+            Ok(())
+        }
+        async fn seek(&mut self, position: Position) -> Result<()> {
+            self.next = position.0 + u64::from(self.fault == Fault::LosesAtSeek);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_right_source_passes() {
+        source(&Numbers(Fault::None), 50).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "positions")]
+    async fn a_source_that_reorders_fails() {
+        source(&Numbers(Fault::Reorders), 50).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "after a seek the same events come again")]
+    async fn a_source_that_loses_at_a_seek_fails() {
+        source(&Numbers(Fault::LosesAtSeek), 50).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a read keeps to its limit")]
+    async fn a_source_that_ignores_limits_fails() {
+        source(&Numbers(Fault::IgnoresLimit), 50).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "every event is read once")]
+    async fn a_source_that_ends_early_fails() {
+        source(&Numbers(Fault::None), 51).await;
+    }
+
+    /// Forgets one batch.
+    #[derive(Debug, serde::Deserialize)]
+    struct Careless;
+
+    struct CarelessSink(BuildContext);
+
+    #[typetag::deserialize(name = "conformance_careless")]
+    #[async_trait]
+    impl SinkConfig for Careless {
+        async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
+            Ok(Arc::new(CarelessSink(context.clone())))
+        }
+    }
+
+    #[async_trait]
+    impl Sink for CarelessSink {
+        async fn write(&self, batch: Batch) {
+            if batch.events.iter().any(|event| event.position.0 == 70) {
+                return;
+            }
+            self.0.books.passed(batch.events.len());
+            batch.receipt.resolve(Outcome::Delivered);
+        }
+        async fn flush(&self) {}
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a healthy sink delivers")]
+    async fn a_sink_that_forgets_a_batch_fails() {
+        sink(&Careless, &good(), None).await;
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Reverses;
+
+    #[typetag::deserialize(name = "conformance_reverses")]
+    impl TransformConfig for Reverses {
+        fn build(&self, _: &BuildContext) -> Result<Transform> {
+            Ok(Transform::stateless(|batch, _| batch.events.reverse()))
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "events keep their order")]
+    fn a_transform_that_reverses_fails() {
+        transform(&Reverses, &good(), None);
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Swallows;
+
+    #[typetag::deserialize(name = "conformance_swallows")]
+    impl TransformConfig for Swallows {
+        fn build(&self, _: &BuildContext) -> Result<Transform> {
+            Ok(Transform::stateless(|batch, _| {
+                batch.decide(|event| if event.body.size() > 1 { Verdict::Filter } else { Verdict::Pass });
+            }))
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "the poison event alone is rejected")]
+    fn a_transform_that_swallows_poison_fails() {
+        transform(&Swallows, &good(), Some(Body::Raw("{{{".into(), Codec::Json)));
+    }
+}
