@@ -11,10 +11,15 @@ mod edges;
 mod graph;
 mod hints;
 mod load;
+mod rename;
+mod scalar;
 mod schema;
 mod schema_check;
+mod secrets;
 mod settings;
 mod substitute;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod units;
 

@@ -1,5 +1,7 @@
 //! From a document to a graph: settings, nodes, edges, tests. Every problem is collected.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -7,8 +9,9 @@ use super::diagnostic::{Diagnostic, Place, SourceText};
 use super::document::{SECTIONS, duplicate_id};
 use super::edges;
 use super::graph::{DeadLettersConfig, Graph, Node, NodeConfig, Test, TestBody};
-use super::hints::{listing, nearest};
-use super::schema_check::SchemaCheck;
+use super::hints::{listing, nearest, shown};
+use super::schema_check::{SchemaCheck, keep_texts};
+use super::secrets::Secrets;
 use super::settings::{FeedConfig, Settings, TestConfig};
 use super::tree::{self, Entry, Value};
 use crate::component::{Component, Kind, Problems, components};
@@ -23,19 +26,20 @@ pub(crate) struct Draft<'a> {
     pub component: Option<&'static Component>,
 }
 
-/// The graph, as far as it could be built.
+/// The graph, as far as it could be built. With `is_partial`, a file is missing.
 pub(crate) fn compile(
     entries: &[Entry],
     texts: &[SourceText],
     default_name: &str,
+    is_partial: bool,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Graph> {
     let settings = settings(entries, problems);
     let drafts = drafts(entries, problems);
-    let edges = edges::resolve(&drafts, entries, problems);
+    let edges = edges::resolve(&drafts, entries, is_partial, problems);
     let mut nodes: Vec<Option<Node>> =
         drafts.iter().zip(&edges.inputs).map(|(draft, inputs)| build(draft, inputs, texts, problems)).collect();
-    let tests = tests(entries, &drafts, problems);
+    let tests = tests(entries, &drafts, is_partial, problems);
     let (settings, order) = (settings?, edges.order?);
     let place_of = |old: usize| order.iter().position(|other| *other == old).unwrap_or(0);
     let mut sorted = Vec::with_capacity(nodes.len());
@@ -63,7 +67,7 @@ pub(crate) fn compile(
 
 /// Everything at the top that is not a section.
 fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Settings> {
-    let own: Vec<Entry> = entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())).cloned().collect();
+    let mut own: Vec<Entry> = entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())).cloned().collect();
     let home = entries.first().map_or(Place { source: 0, span: 0..0 }, |entry| entry.key_place.clone());
     let schema = schemars::schema_for!(Settings);
     // A section's name mistyped is as likely as a setting's: both are allowed names here.
@@ -71,21 +75,27 @@ fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Setting
     if let Some(properties) = known.get_mut("properties").and_then(Json::as_object_mut) {
         properties.extend(SECTIONS.iter().map(|section| ((*section).to_owned(), Json::Bool(true))));
     }
+    keep_option_texts(&known, &mut own);
     let mut check =
         SchemaCheck { root: &known, subject: "the graph".to_owned(), home: home.clone(), problems: Vec::new() };
     check.entries(&known, &own, "");
     let found = check.problems;
-    if !found.is_empty() || own.iter().any(|setting| setting.node.is_incomplete()) {
+    let name = own.iter().find(|entry| entry.key == "name");
+    if let Some((entry, name)) = name.and_then(|entry| Some((entry, entry.node.as_text()?)))
+        && !is_id(name)
+    {
+        let message = Secrets::of(&entry.node, true).hide(format!("`{}` cannot be the name of a graph", shown(name)));
+        let problem = Diagnostic::error("bad_name", entry.node.place.clone(), message);
+        problems.push(problem.help("use letters, digits, `-` and `_`, beginning with a letter"));
+    }
+    if !found.is_empty() || !own.iter().all(|entry| entry.node.is_complete()) {
         problems.extend(found);
         return None;
     }
     let object = own.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect();
-    let settings: Settings = deserialize(Json::Object(object), |path| at(&own, path, &home), problems)?;
-    if let Some(name) = settings.name.as_deref().filter(|name| !is_id(name)) {
-        let place = at(&own, &["name".to_owned()], &home);
-        let problem = Diagnostic::error("bad_name", place, format!("`{name}` cannot be the name of a graph"));
-        problems.push(problem.help("use letters, digits, `-` and `_`, beginning with a letter"));
-    }
+    let secrets = own.iter().fold(Secrets::default(), |all, entry| all.and(Secrets::of(&entry.node, true)));
+    let settings: Settings =
+        deserialize(Json::Object(object), "the graph", &secrets, |path| at(&own, path, &home), problems)?;
     Some(settings)
 }
 
@@ -94,9 +104,20 @@ fn at(entries: &[Entry], path: &[String], home: &Place) -> Place {
     entry.map_or_else(|| home.clone(), |entry| entry.node.follow(&path[1..]).place.clone())
 }
 
-/// Hands a checked value to serde. An error here is one the schema does not know of, such as an address.
+/// See [`keep_texts`].
+fn keep_option_texts(schema: &Json, options: &mut [Entry]) {
+    for option in options {
+        if let Some(property) = schema.get("properties").and_then(|properties| properties.get(&option.key)) {
+            keep_texts(schema, property, &mut option.node);
+        }
+    }
+}
+
+/// Hands a checked value to serde. An error here is one that the schema does not know of.
 fn deserialize<'de, T: Deserialize<'de>>(
     value: Json,
+    subject: &str,
+    secrets: &Secrets,
     place: impl Fn(&[String]) -> Place,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<T> {
@@ -104,8 +125,8 @@ fn deserialize<'de, T: Deserialize<'de>>(
         Ok(value) => Some(value),
         Err(error) => {
             let path: Vec<String> = error.path().iter().map(ToString::to_string).collect();
-            let message = format!("`{}`: {}", error.path(), error.inner());
-            let help = "see `weir list` and the reference for what the option takes";
+            let message = secrets.hide(format!("{subject}: `{}`: {}", error.path(), error.inner()));
+            let help = "write what the option's description in `weir schema` says; if you did, its schema is wrong: please report it as a bug of weir";
             problems.push(Diagnostic::error("bad_value", place(&path), message).help(help));
             None
         }
@@ -122,8 +143,12 @@ pub(crate) fn is_id(name: &str) -> bool {
 fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft<'a>> {
     let all = components();
     let mut drafts: Vec<Draft<'a>> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
     for kind in KINDS {
         let Some(section) = entries.iter().find(|entry| entry.key == kind.section()) else { continue };
+        if matches!(section.node.value, Value::Null) {
+            continue;
+        }
         let Value::Map(nodes) = &section.node.value else {
             let message = format!("`{}` is a map from ids to nodes, not {}", section.key, section.node.kind());
             let problem = Diagnostic::error("wrong_type", section.node.place.clone(), message);
@@ -131,13 +156,20 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
             continue;
         };
         for entry in nodes {
-            if let Some(other) = drafts.iter().find(|draft| draft.entry.key == entry.key) {
-                problems.push(duplicate_id(entry, &other.entry.key_place));
+            if let Some(&other) = numbers.get(entry.key.as_str()) {
+                problems.push(duplicate_id(entry, &drafts[other].entry.key_place));
                 continue;
             }
+            numbers.insert(&entry.key, drafts.len());
             if !is_id(&entry.key) {
                 let message = format!("`{}` cannot be the id of a node", entry.key);
                 let help = "use letters, digits, `-` and `_`, beginning with a letter";
+                problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
+            }
+            if entry.key == DEAD_LETTERS {
+                let message =
+                    format!("`{DEAD_LETTERS}` cannot be the id of a node: in tests it means the rejected events");
+                let help = format!("give the node another id, such as `{DEAD_LETTERS}_{}`", kind.name());
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
             let component = component(kind, entry, &all, problems);
@@ -155,6 +187,9 @@ fn component(
 ) -> Option<&'static Component> {
     let names: Vec<&str> =
         all.iter().filter(|component| component.kind == kind).map(|component| component.name).collect();
+    if matches!(entry.node.value, Value::Unknown) {
+        return None;
+    }
     let Value::Map(_) = entry.node.value else {
         let message = format!("the node `{}` is a map with a `type`, not {}", entry.key, entry.node.kind());
         let help = format!("write `{}: {{type: ...}}`; types of {}s: {}", entry.key, kind.name(), listing(&names));
@@ -164,27 +199,49 @@ fn component(
     let Some(written) = entry.node.get("type") else {
         let message = format!("the {} `{}` has no `type`", kind.name(), entry.key);
         let help = format!("add `type:` with one of {}", listing(&names));
-        problems.push(Diagnostic::error("missing_field", entry.key_place.clone(), message).help(help));
+        let problem = Diagnostic::error("missing_field", entry.key_place.clone(), message);
+        problems.push(problem.allowed(&names).help(help));
         return None;
     };
-    let name = written.node.as_text().unwrap_or_default();
+    if matches!(written.node.value, Value::Unknown) {
+        return None;
+    }
+    let Some(name) = written.node.as_text() else {
+        let message =
+            format!("the `type` of `{}` is the name of a {}, not {}", entry.key, kind.name(), written.node.kind());
+        let problem = Diagnostic::error("wrong_type", written.node.place.clone(), message);
+        problems.push(problem.allowed(&names).help(format!("write one of {}", listing(&names))));
+        return None;
+    };
     let found = all.iter().find(|component| component.kind == kind && component.name == name).copied();
     if found.is_none() {
-        let message = format!("there is no {} of type `{name}`", kind.name());
-        let mut problem = Diagnostic::error("unknown_type", written.node.place.clone(), message);
+        let secrets = Secrets::of(&written.node, false);
+        let message = secrets.hide(format!("there is no {} of type `{}`", kind.name(), shown(name)));
+        let mut problem = Diagnostic::error("unknown_type", written.node.place.clone(), message).allowed(&names);
         let elsewhere = all.iter().find(|component| component.name == name);
-        if let Some(name) = nearest(name, &names) {
-            problem = problem.label(format!("did you mean `{name}`?"));
+        if written.node.written.is_some() {
+            problem = problem.label("from outside the file");
         } else if let Some(component) = elsewhere {
-            problem = problem.label(format!(
-                "that is a {}: move it to `{}`",
-                component.kind.name(),
-                component.kind.section()
-            ));
+            let (kind, section) = (component.kind.name(), component.kind.section());
+            problem = problem.label(format!("that is a {kind}: move it to `{section}`"));
+        } else if let Some(name) = nearest(name, &names) {
+            problem = problem.label(format!("did you mean `{name}`?"));
         }
-        problems.push(problem.help(format!("types of {}s: {}", kind.name(), listing(&names))));
+        let one_of = if names.is_empty() { "this binary has none".to_owned() } else { listing(&names) };
+        problems.push(problem.help(format!("types of {}s: {one_of}", kind.name())));
     }
     found
+}
+
+/// With the options that every node of a kind has: allowed, and checked elsewhere.
+fn with_common(mut schema: Json, kind: Kind) -> Json {
+    let common: &[&str] = if kind == Kind::Source { &["type"] } else { &["type", "inputs"] };
+    let names = common.iter().map(|name| ((*name).to_owned(), Json::Bool(true)));
+    if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
+        let own = std::mem::take(properties);
+        properties.extend(names.chain(own));
+    }
+    schema
 }
 
 /// Checks a node's options and builds its config.
@@ -195,15 +252,15 @@ fn build(
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Node> {
     let (entry, component) = (draft.entry, draft.component?);
-    let own: Vec<Entry> =
+    let mut own: Vec<Entry> =
         entry.node.entries().iter().filter(|option| option.key != "type" && option.key != "inputs").cloned().collect();
-    let schema = (component.schema)();
+    let schema = with_common((component.schema)().to_value(), draft.kind);
     let subject = format!("node `{}` ({} {})", entry.key, component.name, draft.kind.name());
-    let mut check =
-        SchemaCheck { root: schema.as_value(), subject, home: entry.key_place.clone(), problems: Vec::new() };
-    check.entries(schema.as_value(), &own, "");
+    keep_option_texts(&schema, &mut own);
+    let mut check = SchemaCheck { root: &schema, subject, home: entry.key_place.clone(), problems: Vec::new() };
+    check.entries(&schema, &own, "");
     let subject = check.subject;
-    if !check.problems.is_empty() || own.iter().any(|option| option.node.is_incomplete()) {
+    if !check.problems.is_empty() || !own.iter().all(|option| option.node.is_complete()) {
         problems.extend(check.problems);
         return None;
     }
@@ -212,11 +269,12 @@ fn build(
     object.extend(own.iter().map(|option| (option.key.clone(), option.node.to_json())));
     let object = Json::Object(object);
     let place = |path: &[String]| at(&own, path, &entry.key_place);
+    let secrets = Secrets::of(&entry.node, true);
     let mut found = Problems::default();
     let config = match draft.kind {
-        Kind::Source => NodeConfig::Source(deserialize(object, place, problems)?),
-        Kind::Transform => NodeConfig::Transform(deserialize(object, place, problems)?),
-        Kind::Sink => NodeConfig::Sink(deserialize(object, place, problems)?),
+        Kind::Source => NodeConfig::Source(deserialize(object, &subject, &secrets, place, problems)?),
+        Kind::Transform => NodeConfig::Transform(deserialize(object, &subject, &secrets, place, problems)?),
+        Kind::Sink => NodeConfig::Sink(deserialize(object, &subject, &secrets, place, problems)?),
     };
     match &config {
         NodeConfig::Source(config) => config.check(&mut found),
@@ -244,20 +302,31 @@ fn with_place(problem: crate::component::Problem, subject: &str, entry: &Entry, 
     } else {
         format!("{subject}: `{option}`: {}", problem.message)
     };
+    // What is said of an option may quote parts of it; the rest of the node is quoted whole if at all.
+    let secrets = Secrets::of(node, true).and(Secrets::of(&entry.node, problem.path.is_empty()));
     Diagnostic {
         severity: problem.severity,
         code: problem.code,
-        message,
+        message: secrets.hide(message),
         place: Some(place),
         label: None,
-        help: problem.help,
+        help: problem.help.map(|help| secrets.hide(help)),
+        allowed: Vec::new(),
         related: Vec::new(),
     }
 }
 
-fn tests(entries: &[Entry], drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>) -> Vec<Test> {
-    let Some(section) = entries.iter().find(|entry| entry.key == "tests") else { return Vec::new() };
+fn tests(entries: &[Entry], drafts: &[Draft<'_>], is_partial: bool, problems: &mut Vec<Diagnostic>) -> Vec<Test> {
+    let is_section = |entry: &&Entry| entry.key == "tests" && !matches!(entry.node.value, Value::Null);
+    let Some(section) = entries.iter().find(is_section) else { return Vec::new() };
     let schema = schemars::schema_for!(Vec<TestConfig>);
+    // With a file missing, what the tests name may be in that.
+    if let (Value::List(items), false) = (&section.node.value, is_partial) {
+        for item in items {
+            check_names(item, "feed", Kind::Source, drafts, problems);
+            check_names(item, "expect", Kind::Sink, drafts, problems);
+        }
+    }
     let wrapper = serde_json::json!({ "properties": { "tests": schema.as_value() }, "$defs": schema.get("$defs") });
     let own = std::slice::from_ref(section);
     let mut check = SchemaCheck {
@@ -268,20 +337,14 @@ fn tests(entries: &[Entry], drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>
     };
     check.entries(&wrapper, own, "");
     let found = check.problems;
-    if let Value::List(items) = &section.node.value {
-        for test in items {
-            check_names(test, "feed", Kind::Source, drafts, problems);
-            check_names(test, "expect", Kind::Sink, drafts, problems);
-        }
-    }
     if !found.is_empty() {
         problems.extend(found);
         return Vec::new();
     }
     let place = |path: &[String]| section.node.follow(path).place.clone();
-    let Some(configs) = deserialize::<Vec<TestConfig>>(section.node.to_json(), place, problems) else {
-        return Vec::new();
-    };
+    let secrets = Secrets::default();
+    let configs = deserialize::<Vec<TestConfig>>(section.node.to_json(), "the tests", &secrets, place, problems);
+    let Some(configs) = configs else { return Vec::new() };
     let mut tests = Vec::new();
     for config in configs {
         let feed = config.feed.into_iter().map(|(source, feed)| (source, bodies(feed))).collect();
@@ -303,7 +366,7 @@ fn check_names(test: &tree::Node, field: &str, kind: Kind, drafts: &[Draft<'_>],
             continue;
         }
         let message = format!("the graph has no {} `{}`", kind.name(), entry.key);
-        let mut problem = Diagnostic::error("unknown_node", entry.key_place.clone(), message);
+        let mut problem = Diagnostic::error("unknown_node", entry.key_place.clone(), message).allowed(&names);
         if let Some(name) = nearest(&entry.key, &names) {
             problem = problem.label(format!("did you mean `{name}`?"));
         }

@@ -40,6 +40,8 @@ pub struct Diagnostic {
     pub label: Option<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// What could stand there instead, where that is a list of names.
+    pub allowed: Vec<String>,
     /// Other places that belong to it.
     pub related: Vec<(Place, String)>,
 }
@@ -54,6 +56,7 @@ impl Diagnostic {
             place: Some(place),
             label: None,
             help: None,
+            allowed: Vec::new(),
             related: Vec::new(),
         }
     }
@@ -77,6 +80,13 @@ impl Diagnostic {
         self
     }
 
+    /// What could stand there instead.
+    #[must_use]
+    pub fn allowed<S: AsRef<str>>(mut self, names: &[S]) -> Self {
+        self.allowed = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        self
+    }
+
     /// Another place that belongs to it.
     #[must_use]
     pub fn related(mut self, place: Place, text: impl Into<String>) -> Self {
@@ -94,20 +104,27 @@ struct Spot<'a> {
     at: usize,
 }
 
-impl SourceText {
-    fn spot(&self, offset: usize) -> Spot<'_> {
-        let mut offset = offset.min(self.text.len());
-        while !self.text.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        let start = self.text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
-        let end = self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline);
-        Spot {
-            line: self.text[..start].matches('\n').count() + 1,
-            column: self.text[start..offset].chars().count() + 1,
-            text: self.text[start..end].trim_end_matches('\r'),
-            at: offset - start,
-        }
+/// The texts with the starts of their lines, so that many problems are as cheap as few.
+struct Texts<'a>(Vec<(&'a SourceText, Vec<usize>)>);
+
+impl<'a> Texts<'a> {
+    fn new(sources: &'a [SourceText]) -> Texts<'a> {
+        let starts = |text: &str| {
+            std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect()
+        };
+        Texts(sources.iter().map(|source| (source, starts(&source.text))).collect())
+    }
+
+    fn spot(&self, source: usize, offset: usize) -> Option<Spot<'a>> {
+        let (source, starts) = self.0.get(source)?;
+        let text = source.text.as_str();
+        let offset = text.floor_char_boundary(offset.min(text.len()));
+        let line = starts.partition_point(|start| *start <= offset);
+        let start = starts[line - 1];
+        let end = starts.get(line).map_or(text.len(), |next| next - 1);
+        let shown = text[start..end.max(offset)].trim_end_matches('\r');
+        let before = text[start..offset].trim_start_matches('\u{feff}');
+        Some(Spot { line, column: before.chars().count() + 1, text: shown, at: (offset - start).min(shown.len()) })
     }
 }
 
@@ -128,9 +145,10 @@ const WIDTH: usize = 100;
 /// Every problem as text for people, with the line and a caret.
 pub fn render(diagnostics: &[Diagnostic], sources: &[SourceText], coloured: bool) -> String {
     let paint = if coloured { COLOURED } else { PLAIN };
+    let texts = Texts::new(sources);
     let mut out = String::new();
     for diagnostic in diagnostics {
-        render_one(&mut out, diagnostic, sources, &paint);
+        render_one(&mut out, diagnostic, &texts, &paint);
         out.push('\n');
     }
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
@@ -140,7 +158,7 @@ pub fn render(diagnostics: &[Diagnostic], sources: &[SourceText], coloured: bool
     out
 }
 
-fn render_one(out: &mut String, diagnostic: &Diagnostic, sources: &[SourceText], paint: &Paint) {
+fn render_one(out: &mut String, diagnostic: &Diagnostic, texts: &Texts<'_>, paint: &Paint) {
     let Paint { dim, off, .. } = paint;
     let (word, colour) = match diagnostic.severity {
         Severity::Error => ("error", paint.error),
@@ -149,32 +167,29 @@ fn render_one(out: &mut String, diagnostic: &Diagnostic, sources: &[SourceText],
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{colour}{word}[{}]{off}: {}", diagnostic.code, diagnostic.message);
     if let Some(place) = &diagnostic.place {
-        render_place(out, place, diagnostic.label.as_deref(), sources, "-->", paint);
+        render_place(out, place, diagnostic.label.as_deref(), texts, "-->", paint);
     }
     for (place, text) in &diagnostic.related {
-        render_place(out, place, Some(text), sources, ":::", paint);
+        render_place(out, place, Some(text), texts, ":::", paint);
     }
     if let Some(help) = &diagnostic.help {
         let _ = writeln!(out, "  {dim}={off} help: {help}");
     }
 }
 
-fn render_place(
-    out: &mut String,
-    place: &Place,
-    label: Option<&str>,
-    sources: &[SourceText],
-    arrow: &str,
-    paint: &Paint,
-) {
-    let Some(source) = sources.get(place.source) else { return };
+fn render_place(out: &mut String, place: &Place, label: Option<&str>, texts: &Texts<'_>, arrow: &str, paint: &Paint) {
+    let Some(Spot { line, column, text, at }) = texts.spot(place.source, place.span.start) else { return };
+    let (source, _) = texts.0[place.source];
     let Paint { dim, off, error, .. } = paint;
-    let Spot { line, column, text, at } = source.spot(place.span.start);
     let gutter = line.to_string().len();
     let _ = writeln!(out, "{:gutter$}{dim}{arrow}{off} {}:{line}:{column}", "", source.name);
+    if source.text.is_empty() {
+        return;
+    }
     let (shown, before) = window(text, at);
     let marked = place.span.len().min(text.len().saturating_sub(at));
-    let carets = text.get(at..at + marked).map_or(1, |marked| marked.chars().count()).clamp(1, WIDTH);
+    let carets = text.get(at..at + marked).map_or(1, |marked| marked.chars().count());
+    let carets = carets.min(shown.chars().count().saturating_sub(before)).max(1);
     let _ = writeln!(out, "{:gutter$} {dim}|{off}", "");
     let _ = writeln!(out, "{dim}{line} |{off} {shown}");
     let label = label.map(|label| format!(" {label}")).unwrap_or_default();
@@ -185,7 +200,7 @@ fn render_place(
 fn window(text: &str, at: usize) -> (String, usize) {
     let column = text[..at].chars().count();
     let from = if column > WIDTH - 20 { column - WIDTH / 2 } else { 0 };
-    let blank = |c: char| if c.is_control() { ' ' } else { c };
+    let blank = |c: char| if c.is_control() || c == '\u{feff}' { ' ' } else { c };
     let shown: String = text.chars().skip(from).take(WIDTH).map(blank).collect();
     let cut = |cut: bool| if cut { "..." } else { "" };
     let before = column - from + cut(from > 0).len();
@@ -194,24 +209,37 @@ fn window(text: &str, at: usize) -> (String, usize) {
 
 /// Every problem for programs.
 pub fn render_json(diagnostics: &[Diagnostic], sources: &[SourceText]) -> serde_json::Value {
-    let place = |place: &Place| {
-        let source = &sources[place.source];
-        let (start, end) = (source.spot(place.span.start), source.spot(place.span.end));
-        json!({
-            "file": source.name, "line": start.line, "column": start.column,
-            "end_line": end.line, "end_column": end.column,
-        })
+    let texts = Texts::new(sources);
+    let with_place = |place: Option<&Place>, fields: serde_json::Value| {
+        let mut object = serde_json::Map::new();
+        let spots = place.and_then(|place| {
+            let (start, end) = (texts.spot(place.source, place.span.start)?, texts.spot(place.source, place.span.end)?);
+            Some((&sources[place.source].name, start, end))
+        });
+        if let Some((file, start, end)) = spots {
+            object.insert("file".to_owned(), file.as_str().into());
+            object.insert("line".to_owned(), start.line.into());
+            object.insert("column".to_owned(), start.column.into());
+            object.insert("end_line".to_owned(), end.line.into());
+            object.insert("end_column".to_owned(), end.column.into());
+        }
+        if let serde_json::Value::Object(fields) = fields {
+            object.extend(fields);
+        }
+        serde_json::Value::Object(object)
     };
     let one = |diagnostic: &Diagnostic| {
-        json!({
+        let related = diagnostic.related.iter().map(|(at, text)| with_place(Some(at), json!({ "text": text })));
+        let fields = json!({
             "severity": match diagnostic.severity { Severity::Error => "error", Severity::Warning => "warning" },
             "code": diagnostic.code,
             "message": diagnostic.message,
-            "place": diagnostic.place.as_ref().map(place),
             "label": diagnostic.label,
             "help": diagnostic.help,
-            "related": diagnostic.related.iter().map(|(at, text)| json!({ "place": place(at), "text": text })).collect::<Vec<_>>(),
-        })
+            "allowed": diagnostic.allowed,
+            "related": related.collect::<Vec<_>>(),
+        });
+        with_place(diagnostic.place.as_ref(), fields)
     };
     diagnostics.iter().map(one).collect()
 }

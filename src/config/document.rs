@@ -4,11 +4,14 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Diagnostic, Place, Severity, SourceText};
-use super::tree::{self, Entry, FILE_BYTES, Node, Value};
+use super::diagnostic::{Diagnostic, Place, SourceText};
+use super::tree::{self, Entry, FILE_BYTES, Node, Parsed, Value};
 
 /// The sections whose entries may be spread over files.
 pub(crate) const SECTIONS: [&str; 4] = ["sources", "transforms", "sinks", "tests"];
+
+/// Files of one folder at most.
+const FILES: usize = 1_000;
 
 /// All files of a graph, as one.
 #[derive(Debug, Default)]
@@ -17,6 +20,16 @@ pub(crate) struct Document {
     /// Top-level entries; those of the sections are joined.
     pub entries: Vec<Entry>,
     pub problems: Vec<Diagnostic>,
+    /// A file could not be read: what is missing may be in it.
+    pub is_partial: bool,
+}
+
+/// Why a file is not used: message, help, and what there is of its text with the byte meant.
+struct Unreadable {
+    message: String,
+    help: &'static str,
+    text: String,
+    at: usize,
 }
 
 impl Document {
@@ -27,39 +40,39 @@ impl Document {
             match files_of(path) {
                 Ok(files) if files.is_empty() => {
                     let help = "name a file that ends in .yaml or .yml, or a folder that holds some";
-                    document.unreadable(format!("{}: the folder has no YAML files", path.display()), help);
+                    document.unreadable(path, Unreadable::plain("the folder has no YAML files".to_owned(), help));
+                }
+                Ok(files) if files.len() > FILES => {
+                    let message =
+                        format!("the folder has {} YAML files, more than the {FILES} of a graph", files.len());
+                    document.unreadable(path, Unreadable::plain(message, "give a folder that holds only the graph"));
                 }
                 Ok(files) => files.iter().for_each(|file| document.add_file(file)),
-                Err(error) => {
-                    document.unreadable(format!("{}: {error}", path.display()), "check the path and its rights")
-                }
+                Err(error) => document.unreadable(path, Unreadable::from(error)),
             }
         }
         document
     }
 
-    fn unreadable(&mut self, message: String, help: &str) {
-        self.problems.push(Diagnostic {
-            severity: Severity::Error,
-            code: "unreadable_file".to_owned(),
-            message,
-            place: None,
-            label: None,
-            help: Some(help.to_owned()),
-            related: Vec::new(),
-        });
+    fn unreadable(&mut self, path: &Path, why: Unreadable) {
+        let place = Place { source: self.texts.len(), span: why.at..why.at + 1 };
+        self.texts.push(SourceText { name: path.display().to_string(), text: why.text });
+        self.problems.push(Diagnostic::error("unreadable_file", place, why.message).help(why.help));
+        self.is_partial = true;
     }
 
     fn add_file(&mut self, path: &Path) {
         match read_limited(path) {
             Ok(text) => {
+                let Parsed { root, problems } = tree::parse(self.texts.len(), &text);
                 self.texts.push(SourceText { name: path.display().to_string(), text });
-                match tree::parse(self.texts.len() - 1, &self.texts[self.texts.len() - 1]) {
-                    Ok(root) => self.join(root),
-                    Err(problems) => self.problems.extend(problems),
+                self.problems.extend(problems);
+                match root {
+                    Some(root) => self.join(root),
+                    None => self.is_partial = true,
                 }
             }
-            Err((message, help)) => self.unreadable(format!("{}: {message}", path.display()), help),
+            Err(why) => self.unreadable(path, why),
         }
     }
 
@@ -68,6 +81,7 @@ impl Document {
         let Value::Map(entries) = root.value else {
             let problem =
                 Diagnostic::error("wrong_type", root.place.clone(), format!("a graph is a map, not {}", root.kind()));
+            self.is_partial = true;
             return self.problems.push(problem.help("begin with `sources:` at the first column"));
         };
         for entry in entries {
@@ -76,6 +90,9 @@ impl Document {
                 continue;
             };
             match (&mut present.node.value, entry.node.value) {
+                // A section that one of the files leaves empty.
+                (_, Value::Null) if SECTIONS.contains(&entry.key.as_str()) => {}
+                (empty @ Value::Null, more) if SECTIONS.contains(&entry.key.as_str()) => *empty = more,
                 (Value::Map(all), Value::Map(more)) if SECTIONS.contains(&entry.key.as_str()) => {
                     for node in more {
                         match all.iter().find(|other| other.key == node.key) {
@@ -110,14 +127,23 @@ impl Document {
         if steps.iter().any(|step| step.is_empty()) {
             return self.problems.push(refuse(format!("`{path}` is not a path")));
         }
-        let place = Place { source, span: path.len() + 1..assignment.len().max(path.len() + 2) };
-        let parsed = tree::parse(source, &SourceText { name: String::new(), text: value.to_owned() });
-        let mut node = parsed.unwrap_or(Node {
-            value: Value::Text(tree::Text { text: value.to_owned(), substituted: true, missing: false }),
-            place: place.clone(),
-        });
-        relocate(&mut node, &place);
+        let start = path.len() + 1;
+        let place = Place { source, span: start..assignment.len().max(start + 1) };
         let key_place = Place { source, span: 0..path.len() };
+        let empty = Node { value: Value::Text(String::new()), place: place.clone(), written: None };
+        let mut node = match value.trim().is_empty() {
+            true => empty,
+            false => match tree::parse(source, value) {
+                Parsed { root: Some(node), problems } if problems.is_empty() => node,
+                Parsed { problems, .. } => {
+                    let why = problems.into_iter().next().map(|problem| problem.message).unwrap_or_default();
+                    let problem = Diagnostic::error("bad_set", place, format!("the value of `{path}`: {why}"));
+                    let help = "put a text with characters that mean something to YAML into quotes within the argument: --set 'path=\"value\"'";
+                    return self.problems.push(problem.help(help));
+                }
+            },
+        };
+        relocate(&mut node, start);
         if let Err(message) = assign(&mut self.entries, &steps, node, &key_place) {
             self.problems.push(refuse(message));
         }
@@ -132,16 +158,16 @@ pub(crate) fn duplicate_id(node: &Entry, other: &Place) -> Diagnostic {
         .help("give one of them another id, and change the `inputs` that mean it")
 }
 
-fn relocate(node: &mut Node, place: &Place) {
-    node.place = place.clone();
+/// Moves the places of a value that was parsed on its own to where it stands in its argument.
+fn relocate(node: &mut Node, by: usize) {
+    let shift = |place: &mut Place| place.span = place.span.start + by..place.span.end + by;
+    shift(&mut node.place);
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| relocate(item, place)),
+        Value::List(items) => items.iter_mut().for_each(|item| relocate(item, by)),
         Value::Map(entries) => entries.iter_mut().for_each(|entry| {
-            entry.key_place = place.clone();
-            relocate(&mut entry.node, place);
+            shift(&mut entry.key_place);
+            relocate(&mut entry.node, by);
         }),
-        // Its place is the argument, not a stretch of YAML.
-        Value::Text(text) => text.substituted = true,
         _ => {}
     }
 }
@@ -151,7 +177,7 @@ fn assign(entries: &mut Vec<Entry>, steps: &[&str], node: Node, key_place: &Plac
     let at = match entries.iter().position(|entry| entry.key == *first) {
         Some(at) => at,
         None => {
-            let empty = Node { value: Value::Map(Vec::new()), place: key_place.clone() };
+            let empty = Node { value: Value::Map(Vec::new()), place: key_place.clone(), written: None };
             entries.push(Entry { key: (*first).to_owned(), key_place: key_place.clone(), node: empty });
             entries.len() - 1
         }
@@ -164,6 +190,10 @@ fn assign_in(target: &mut Node, name: &str, rest: &[&str], node: Node, key_place
         *target = node;
         return Ok(());
     };
+    // An option or section that was left empty.
+    if matches!(target.value, Value::Null) {
+        target.value = Value::Map(Vec::new());
+    }
     match &mut target.value {
         Value::Map(entries) => assign(entries, rest, node, key_place),
         Value::List(items) => {
@@ -191,23 +221,40 @@ fn files_of(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read_limited(path: &Path) -> Result<String, (String, &'static str)> {
-    let failed = |error: std::io::Error| (error.to_string(), "check the path and its rights");
-    let file = fs::File::open(path).map_err(failed)?;
+impl Unreadable {
+    fn plain(message: String, help: &'static str) -> Unreadable {
+        Unreadable { message, help, text: String::new(), at: 0 }
+    }
+}
+
+impl From<std::io::Error> for Unreadable {
+    fn from(error: std::io::Error) -> Unreadable {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "check the path; it is taken from the folder weir was started in",
+            std::io::ErrorKind::PermissionDenied => "give the user that runs weir the right to read it",
+            _ => "check the path and its rights",
+        };
+        Unreadable::plain(format!("cannot read it: {error}"), help)
+    }
+}
+
+fn read_limited(path: &Path) -> Result<String, Unreadable> {
+    let file = fs::File::open(path)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES {
         let message = "the file is larger than the 1 MiB a graph file may have".to_owned();
-        return Err((
-            message,
-            "split the graph over several files, or give the file that holds the graph, not its data",
-        ));
+        let help = "split the graph over several files, or give the file that holds the graph, not its data";
+        return Err(Unreadable::plain(message, help));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        (
-            format!("the file is not UTF-8: byte {at} is not part of a character"),
-            "save it as UTF-8 without a byte order mark",
-        )
+        Unreadable {
+            message: format!("the file is not UTF-8: byte {at} is not part of a character"),
+            help: "save it as UTF-8, or write the character as an escape in double quotes: \"\\u00e4\"",
+            // The same up to that byte.
+            text: String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            at,
+        }
     })
 }

@@ -1,9 +1,12 @@
 //! The edges between nodes: every `inputs` resolved, every cycle found.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use super::compile::Draft;
 use super::diagnostic::{Diagnostic, Place};
 use super::graph::{Input, Port};
-use super::hints::{listing, nearest};
+use super::hints::{listing, nearest, shown};
+use super::secrets::Secrets;
 use super::tree::{Entry, Node, Value};
 use crate::component::Kind;
 
@@ -16,19 +19,30 @@ pub(crate) struct Edges {
 }
 
 /// Resolves all inputs and finds what is missing, circular or unused.
-pub(crate) fn resolve(drafts: &[Draft<'_>], entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Edges {
+///
+/// With `is_partial`, a file is missing: what is not there may be in it.
+pub(crate) fn resolve(
+    drafts: &[Draft<'_>],
+    entries: &[Entry],
+    is_partial: bool,
+    problems: &mut Vec<Diagnostic>,
+) -> Edges {
+    let all = All::of(drafts, is_partial);
     let mut places: Vec<Vec<Place>> = Vec::with_capacity(drafts.len());
     let mut known: Vec<Vec<Input>> = Vec::with_capacity(drafts.len());
     let mut inputs = Vec::with_capacity(drafts.len());
     for number in 0..drafts.len() {
-        let before = problems.len();
-        let found = inputs_of(number, drafts, problems);
-        inputs.push((problems.len() == before).then(|| found.iter().map(|(input, _)| *input).collect()));
+        let (found, is_right) = inputs_of(number, &all, problems);
+        inputs.push(is_right.then(|| found.iter().map(|(input, _)| *input).collect()));
         places.push(found.iter().map(|(_, place)| place.clone()).collect());
         known.push(found.iter().map(|(input, _)| *input).collect());
     }
     for kind in [Kind::Source, Kind::Sink] {
-        if !drafts.iter().any(|draft| draft.kind == kind) {
+        // A section that is no map has been reported already.
+        let is_wrong = entries
+            .iter()
+            .any(|entry| entry.key == kind.section() && !matches!(entry.node.value, Value::Map(_) | Value::Null));
+        if !is_partial && !is_wrong && !drafts.iter().any(|draft| draft.kind == kind) {
             let home = entries.first().map_or(Place { source: 0, span: 0..0 }, |entry| entry.key_place.clone());
             let message = format!("the graph has no {}", kind.name());
             let help = format!("add one under `{}:`; `weir list` shows what there is", kind.section());
@@ -36,99 +50,142 @@ pub(crate) fn resolve(drafts: &[Draft<'_>], entries: &[Entry], problems: &mut Ve
         }
     }
     // With an input mistyped somewhere, what it meant only looks unused.
-    if inputs.iter().all(Option::is_some) {
+    if !is_partial && inputs.iter().all(Option::is_some) {
         unused(drafts, &known, problems);
     }
     let order = sort(drafts, &known, &places, problems);
     Edges { inputs, order }
 }
 
-fn inputs_of(number: usize, drafts: &[Draft<'_>], problems: &mut Vec<Diagnostic>) -> Vec<(Input, Place)> {
-    let Draft { kind, entry, .. } = &drafts[number];
+/// All nodes, and ways to find them.
+struct All<'a, 'd> {
+    drafts: &'a [Draft<'d>],
+    numbers: HashMap<&'d str, usize>,
+    is_partial: bool,
+}
+
+impl<'a, 'd> All<'a, 'd> {
+    fn of(drafts: &'a [Draft<'d>], is_partial: bool) -> All<'a, 'd> {
+        let numbers = drafts.iter().enumerate().map(|(number, draft)| (draft.entry.key.as_str(), number)).collect();
+        All { drafts, numbers, is_partial }
+    }
+
+    /// Ids a node may read: sources and transforms, but not itself.
+    fn readable(&self, reader: usize) -> Vec<&'d str> {
+        let is_readable = |(number, draft): &(usize, &Draft<'_>)| *number != reader && draft.kind != Kind::Sink;
+        self.drafts.iter().enumerate().filter(is_readable).map(|(_, draft)| draft.entry.key.as_str()).collect()
+    }
+
+    /// The same for people; there may be none.
+    fn readable_text(&self, reader: usize) -> String {
+        match &*self.readable(reader) {
+            [] => "any source, once there is one".to_owned(),
+            names => listing(names),
+        }
+    }
+}
+
+/// The inputs of a node, and whether all that is written there is right.
+fn inputs_of(number: usize, all: &All<'_, '_>, problems: &mut Vec<Diagnostic>) -> (Vec<(Input, Place)>, bool) {
+    let Draft { kind, entry, .. } = &all.drafts[number];
     let written = entry.node.get("inputs");
     let (kind, written) = match (kind, written) {
-        (Kind::Source, None) => return Vec::new(),
+        (Kind::Source, None) => return (Vec::new(), true),
         (Kind::Source, Some(written)) => {
             let message = format!("the source `{}` cannot have `inputs`", entry.key);
             let help = "remove `inputs`: a source reads from outside; nodes that read the source name it in theirs";
             problems.push(Diagnostic::error("unknown_field", written.key_place.clone(), message).help(help));
-            return Vec::new();
+            return (Vec::new(), true);
         }
         (kind, Some(written)) => (*kind, written),
         (kind, None) => {
             // A node that is no map has been reported already.
             if let Value::Map(_) = entry.node.value {
-                let mut message = format!("the {} `{}` has no `inputs`", kind.name(), entry.key);
-                let elsewhere = ["from", "input"].iter().find(|name| entry.node.get(name).is_some());
-                if let Some(name) = elsewhere {
-                    message += &format!("; did you mean `inputs` by `{name}`?");
-                }
-                let candidates = listing(&readable(drafts, number));
-                let help = format!("add `inputs: [...]` with the nodes it reads, out of {candidates}");
-                problems.push(Diagnostic::error("missing_field", entry.key_place.clone(), message).help(help));
+                let message = format!("the {} `{}` has no `inputs`", kind.name(), entry.key);
+                let help = format!("add `inputs: [...]` with the nodes it reads, out of {}", all.readable_text(number));
+                let problem = Diagnostic::error("missing_field", entry.key_place.clone(), message);
+                problems.push(problem.allowed(&all.readable(number)).help(help));
             }
-            return Vec::new();
+            return (Vec::new(), false);
         }
     };
+    if matches!(written.node.value, Value::Unknown) {
+        return (Vec::new(), false);
+    }
     let Value::List(items) = &written.node.value else {
         let message =
             format!("node `{}` ({}): `inputs` takes a list, not {}", entry.key, kind.name(), written.node.kind());
-        let help = "put it in brackets: `inputs: [...]`";
+        let help = match written.node.as_text() {
+            Some(id) if written.node.written.is_none() => format!("put it in brackets: `inputs: [{id}]`"),
+            _ => format!("write `inputs: [...]` with some of {}", all.readable_text(number)),
+        };
         problems.push(
             Diagnostic::error("wrong_type", written.node.place.clone(), message).label("expected a list").help(help),
         );
-        return Vec::new();
+        return (Vec::new(), false);
     };
     if items.is_empty() {
         let message = format!("the {} `{}` reads nothing: its `inputs` are empty", kind.name(), entry.key);
-        let help = format!("name at least one of {}", listing(&readable(drafts, number)));
+        let help = format!("name at least one of {}", all.readable_text(number));
         problems.push(Diagnostic::error("missing_field", written.node.place.clone(), message).help(help));
     }
+    let mut is_right = !items.is_empty();
     let mut found: Vec<(Input, Place)> = Vec::new();
     for item in items {
-        match input(item, number, drafts) {
+        match input(item, number, all) {
             Ok(input) if found.iter().any(|(other, _)| *other == input) => {
                 let problem =
                     Diagnostic::warning("duplicate_input", item.place.clone(), "the same input is there twice");
-                problems.push(problem.help("remove one: every event would count once all the same"));
+                problems
+                    .push(problem.help("remove one of the two: an event comes once, however often its node is named"));
             }
             Ok(input) => found.push((input, item.place.clone())),
-            Err(problem) => problems.push(*problem),
+            Err(problem) => {
+                is_right = false;
+                problems.extend(problem.map(|problem| *problem));
+            }
         }
     }
-    found
+    (found, is_right)
 }
 
-/// Ids a node may read: sources and transforms, but not itself.
-fn readable<'a>(drafts: &[Draft<'a>], reader: usize) -> Vec<&'a str> {
-    let is_readable = |(number, draft): &(usize, &Draft<'_>)| *number != reader && draft.kind != Kind::Sink;
-    drafts.iter().enumerate().filter(is_readable).map(|(_, draft)| draft.entry.key.as_str()).collect()
-}
-
-fn input(item: &Node, reader: usize, drafts: &[Draft<'_>]) -> Result<Input, Box<Diagnostic>> {
+/// What an item of `inputs` means; an error without a problem has been reported before.
+fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<Box<Diagnostic>>> {
     let place = item.place.clone();
+    let refuse = |problem: Diagnostic| Err(Some(Box::new(problem)));
+    if matches!(item.value, Value::Unknown) {
+        return Err(None);
+    }
+    let candidates = all.readable(reader);
     let Some(written) = item.as_text() else {
         let message = format!("an input is the id of a node, not {}", item.kind());
-        return Err(Box::new(
-            Diagnostic::error("wrong_type", place, message).help("write the id of a source or transform"),
-        ));
+        let help = format!("write the id of a source or transform: {}", all.readable_text(reader));
+        return refuse(Diagnostic::error("wrong_type", place, message).help(help));
     };
     let (id, port) = match written.split_once('.') {
         None => (written, None),
         Some((id, port)) => (id, Some(port)),
     };
-    let candidates = readable(drafts, reader);
-    let Some(node) = drafts.iter().position(|draft| draft.entry.key == id) else {
-        let mut problem = Diagnostic::error("unknown_input", place, format!("there is no node `{id}`"));
-        if let Some(name) = nearest(id, &candidates) {
+    let Some(&node) = all.numbers.get(id) else {
+        // The node may be in the file that could not be read.
+        if all.is_partial {
+            return Err(None);
+        }
+        let secrets = Secrets::of(item, false);
+        let message = secrets.hide(format!("there is no node `{}`", shown(id)));
+        let mut problem = Diagnostic::error("unknown_input", place, message).allowed(&candidates);
+        let guess = nearest(id, &candidates).filter(|_| item.written.is_none());
+        if let Some(name) = guess {
             problem = problem.label(format!("did you mean `{name}`?"));
         }
-        return Err(Box::new(problem.help(format!("inputs can be {}, or `.errors` of a node", listing(&candidates)))));
+        let help = format!("inputs can be {}, or `.errors` of a node", all.readable_text(reader));
+        return refuse(problem.help(help));
     };
-    let kind = drafts[node].kind;
+    let kind = all.drafts[node].kind;
     if node == reader && port.is_none() {
         let problem = Diagnostic::error("self_input", place, format!("the node `{id}` reads itself"));
-        return Err(Box::new(problem.help(format!("name another node: {}", listing(&candidates)))));
+        let help = format!("name another node: {}", all.readable_text(reader));
+        return refuse(problem.allowed(&candidates).help(help));
     }
     match (port, kind) {
         (None, Kind::Source | Kind::Transform) => Ok(Input { node, port: Port::Main }),
@@ -136,24 +193,31 @@ fn input(item: &Node, reader: usize, drafts: &[Draft<'_>]) -> Result<Input, Box<
         (None, Kind::Sink) => {
             let problem =
                 Diagnostic::error("unknown_input", place, format!("`{id}` is a sink: nothing comes out of it"));
-            let help = format!("inputs can be {}; `{id}.errors` is what the sink rejects", listing(&candidates));
-            Err(Box::new(problem.help(help)))
+            let help = format!("inputs can be {}; `{id}.errors` is what the sink rejects", all.readable_text(reader));
+            refuse(problem.allowed(&candidates).help(help))
         }
         (Some(port), kind) => {
-            let problem =
-                Diagnostic::error("unknown_port", place, format!("the {} `{id}` has no port `{port}`", kind.name()));
-            let ports = match kind {
-                Kind::Source => format!("a source has one output: write `{id}`"),
-                _ => format!("ports are `{id}` (what passed; not of a sink) and `{id}.errors` (what was rejected)"),
+            let message = format!("the {} `{id}` has no port `{port}`", kind.name());
+            let problem = Diagnostic::error("unknown_port", place, Secrets::of(item, true).hide(message));
+            let (ports, help) = match kind {
+                Kind::Source => (vec![id.to_owned()], format!("a source has one output: write `{id}`")),
+                Kind::Transform => (
+                    vec![id.to_owned(), format!("{id}.errors")],
+                    format!("ports are `{id}` (what passed) and `{id}.errors` (what was rejected)"),
+                ),
+                Kind::Sink => {
+                    (vec![format!("{id}.errors")], format!("a sink has one port: `{id}.errors` (what was rejected)"))
+                }
             };
-            Err(Box::new(problem.help(ports)))
+            refuse(problem.allowed(&ports).help(help))
         }
     }
 }
 
 fn unused(drafts: &[Draft<'_>], known: &[Vec<Input>], problems: &mut Vec<Diagnostic>) {
-    for (number, draft) in drafts.iter().enumerate() {
-        let is_read = known.iter().flatten().any(|input| input.node == number && input.port == Port::Main);
+    let mut is_read = vec![false; drafts.len()];
+    known.iter().flatten().filter(|input| input.port == Port::Main).for_each(|input| is_read[input.node] = true);
+    for (draft, is_read) in drafts.iter().zip(is_read) {
         if draft.kind == Kind::Sink || is_read {
             continue;
         }
@@ -163,40 +227,93 @@ fn unused(drafts: &[Draft<'_>], known: &[Vec<Input>], problems: &mut Vec<Diagnos
     }
 }
 
-/// Kahn's algorithm, keeping the written order where there is a choice.
+/// Kahn's algorithm, keeping the written order where there is a choice. Every cycle is reported once, and
+/// opened to find the next.
 fn sort(
     drafts: &[Draft<'_>],
     known: &[Vec<Input>],
     places: &[Vec<Place>],
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Vec<usize>> {
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); drafts.len()];
+    let mut waits_for: Vec<usize> = known.iter().map(Vec::len).collect();
+    for (number, inputs) in known.iter().enumerate() {
+        inputs.iter().for_each(|input| readers[input.node].push(number));
+    }
+    let mut ready: BTreeSet<usize> = (0..drafts.len()).filter(|number| waits_for[*number] == 0).collect();
     let mut order: Vec<usize> = Vec::with_capacity(drafts.len());
+    let mut is_left = vec![true; drafts.len()];
+    let mut opened: HashSet<(usize, usize)> = HashSet::new();
     loop {
-        let is_ready =
-            |number: &usize| !order.contains(number) && known[*number].iter().all(|input| order.contains(&input.node));
-        match (0..drafts.len()).find(is_ready) {
-            Some(number) => order.push(number),
-            None if order.len() == drafts.len() => return Some(order),
-            None => break,
+        while let Some(number) = ready.pop_first() {
+            order.push(number);
+            is_left[number] = false;
+            for &reader in &readers[number] {
+                waits_for[reader] -= 1;
+                if waits_for[reader] == 0 {
+                    ready.insert(reader);
+                }
+            }
+        }
+        let Some(start) = is_left.iter().position(|left| *left) else { break };
+        let cycle = cycle(start, known, &is_left, &opened)?;
+        problems.push(cycle_problem(&cycle, drafts, known, places));
+        let (reader, input) = cycle[0];
+        opened.insert((reader, input));
+        // The node read stays to be sorted; only this edge is gone.
+        let read = known[reader][input].node;
+        let at = readers[read].iter().position(|other| *other == reader)?;
+        readers[read].swap_remove(at);
+        waits_for[reader] -= 1;
+        if waits_for[reader] == 0 {
+            ready.insert(reader);
         }
     }
-    // Every node left has an input that is left, too: walking back must come round.
-    let is_left = |number: usize| !order.contains(&number);
-    let mut path = vec![(0..drafts.len()).find(|number| is_left(*number))?];
+    opened.is_empty().then_some(order)
+}
+
+/// Walks back from a node that is left: every one has an input that is left, too, so the walk comes round.
+/// Gives each reader with the number of its input, from the written beginning of the cycle on.
+fn cycle(
+    start: usize,
+    known: &[Vec<Input>],
+    is_left: &[bool],
+    opened: &HashSet<(usize, usize)>,
+) -> Option<Vec<(usize, usize)>> {
+    let mut walk: Vec<(usize, usize)> = Vec::new();
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    let mut at = start;
     loop {
-        let last = *path.last()?;
-        let back = known[last].iter().position(|input| is_left(input.node))?;
-        let previous = known[last][back].node;
-        if let Some(start) = path.iter().position(|number| *number == previous) {
-            let mut ids: Vec<&str> =
-                path[start..].iter().rev().map(|number| drafts[*number].entry.key.as_str()).collect();
-            ids.push(ids[0]);
-            let round = ids.join(" -> ");
-            let problem =
-                Diagnostic::error("cycle", places[last][back].clone(), format!("the nodes form a cycle: {round}"));
-            problems.push(problem.help("remove one of these inputs: events would go round for ever"));
-            return None;
+        if let Some(&first) = seen.get(&at) {
+            let mut cycle = walk.split_off(first);
+            cycle.reverse();
+            let lowest = (0..cycle.len()).min_by_key(|number| cycle[*number].0)?;
+            cycle.rotate_left(lowest);
+            return Some(cycle);
         }
-        path.push(previous);
+        seen.insert(at, walk.len());
+        let is_open = |(number, input): &(usize, &Input)| is_left[input.node] && !opened.contains(&(at, *number));
+        let (number, input) = known[at].iter().enumerate().find(is_open)?;
+        walk.push((at, number));
+        at = input.node;
     }
+}
+
+fn cycle_problem(
+    cycle: &[(usize, usize)],
+    drafts: &[Draft<'_>],
+    known: &[Vec<Input>],
+    places: &[Vec<Place>],
+) -> Diagnostic {
+    let id = |number: usize| drafts[number].entry.key.as_str();
+    let ids: Vec<&str> = cycle.iter().chain(cycle.first()).map(|(number, _)| id(*number)).collect();
+    let message = format!("the nodes form a cycle: {}", ids.join(" -> "));
+    let label = |(reader, input): (usize, usize)| format!("`{}` reads `{}`", id(reader), id(known[reader][input].node));
+    let (reader, input) = cycle[0];
+    let problem = Diagnostic::error("cycle", places[reader][input].clone(), message)
+        .label(label((reader, input)))
+        .help("remove one of these inputs: events would go round for ever");
+    cycle[1..].iter().fold(problem, |problem, &(reader, input)| {
+        problem.related(places[reader][input].clone(), label((reader, input)))
+    })
 }

@@ -88,3 +88,12 @@ pub(crate) fn listing(names: &[&str]) -> String {
     let more = if names.len() > SHOWN { ", ..." } else { "" };
     quoted.join(", ") + more
 }
+
+/// A name or value as a message shows it: long ones are cut.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}

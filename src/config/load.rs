@@ -6,6 +6,8 @@ use super::compile::compile;
 use super::diagnostic::{self, Diagnostic, Severity, SourceText};
 use super::document::Document;
 use super::graph::Graph;
+use super::rename::correct;
+use super::settings::Settings;
 use super::substitute::{Env, substitute};
 
 /// What to load.
@@ -35,22 +37,46 @@ pub fn load(request: &LoadRequest<'_>) -> Loaded {
     for assignment in request.set {
         document.set(assignment);
     }
-    let Document { texts, mut entries, mut problems } = document;
-    let readable = problems.is_empty() || !entries.is_empty();
+    let Document { texts, mut entries, mut problems, is_partial } = document;
+    let settings = settings_names();
+    correct(&mut entries, &settings.iter().map(String::as_str).collect::<Vec<_>>(), &mut problems);
     for entry in &mut entries {
         // The bodies in tests are data, not configuration.
         if entry.key != "tests" {
             substitute(&mut entry.node, request.env, &texts, &mut problems);
         }
     }
-    let stem = request.paths.first().and_then(|path| path.file_stem()).and_then(|stem| stem.to_str());
-    let graph = match readable {
-        true => compile(&entries, &texts, stem.unwrap_or("graph"), &mut problems),
-        false => None,
+    let graph = match is_partial && entries.is_empty() {
+        true => None,
+        false => compile(&entries, &texts, &default_name(request.paths), is_partial, &mut problems),
     };
     problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.source, place.span.start)));
     let is_refused = problems.iter().any(|problem| problem.severity == Severity::Error);
     Loaded { graph: graph.filter(|_| !is_refused), diagnostics: problems, sources: texts }
+}
+
+/// The names at the top that are no section.
+fn settings_names() -> Vec<String> {
+    let schema = schemars::schema_for!(Settings);
+    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+    properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// What the first file or folder is called, made a name that can stand in a path.
+fn default_name(paths: &[PathBuf]) -> String {
+    // `.` and `..` are called what they lead to.
+    let path = paths.first().map(|path| match path.file_name() {
+        Some(_) => path.clone(),
+        None => path.canonicalize().unwrap_or_default(),
+    });
+    let stem = path.as_ref().and_then(|path| path.file_stem()).and_then(|stem| stem.to_str()).unwrap_or_default();
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let name: String = stem.chars().map(|c| if fits(c) { c } else { '-' }).collect();
+    match name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        true => name,
+        false if name.is_empty() => "graph".to_owned(),
+        false => format!("graph-{name}"),
+    }
 }
 
 /// The problems for people.

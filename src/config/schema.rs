@@ -17,10 +17,12 @@ pub fn schema() -> Json {
             .filter(|component| component.kind == kind)
             .map(|component| node(component, &mut defs))
             .collect();
-        sections
-            .insert(kind.section().to_owned(), json!({ "type": "object", "additionalProperties": { "oneOf": nodes } }));
+        sections.insert(
+            kind.section().to_owned(),
+            json!({ "type": ["object", "null"], "additionalProperties": { "oneOf": nodes } }),
+        );
     }
-    sections.insert("tests".to_owned(), tests);
+    sections.insert("tests".to_owned(), json!({ "anyOf": [tests, { "type": "null" }] }));
     if let Some(properties) = root.get_mut("properties").and_then(Json::as_object_mut) {
         properties.extend(sections);
     }
@@ -84,11 +86,7 @@ fn rewrite(schema: &mut Json, prefix: &str) {
                 *reference = reference.replace("#/$defs/", &format!("#/$defs/{prefix}_"));
             }
             object.values_mut().for_each(|value| rewrite(value, prefix));
-            let takes_text = match object.get("type") {
-                Some(Json::String(name)) => !matches!(name.as_str(), "integer" | "number" | "boolean"),
-                _ => true,
-            };
-            if !takes_text {
+            if !takes_text(object) {
                 let plain = Json::Object(std::mem::take(object));
                 let description = plain.get("description").cloned();
                 *schema = json!({ "anyOf": [plain, { "type": "string", "pattern": "^\\$\\{.+\\}$" }] });
@@ -98,5 +96,26 @@ fn rewrite(schema: &mut Json, prefix: &str) {
             }
         }
         _ => {}
+    }
+}
+
+/// Whether `${VAR}` fits a schema as it is. It does not fit numbers, truth values and enums; lists and maps
+/// cannot come from a variable.
+fn takes_text(schema: &Map<String, Json>) -> bool {
+    let is_other = |name: &str| matches!(name, "integer" | "number" | "boolean");
+    // `type: {...}` is an option of that name, not a type.
+    let is_enum = schema.get("enum").is_some_and(Json::is_array)
+        || schema
+            .get("oneOf")
+            .and_then(Json::as_array)
+            .is_some_and(|all| all.iter().all(|one| one.get("const").is_some()));
+    match schema.get("type") {
+        _ if is_enum => false,
+        Some(Json::String(name)) => !is_other(name),
+        Some(Json::Array(names)) => {
+            let names: Vec<&str> = names.iter().filter_map(Json::as_str).collect();
+            names.contains(&"string") || !names.iter().any(|name| is_other(name))
+        }
+        _ => true,
     }
 }

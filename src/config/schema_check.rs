@@ -3,12 +3,14 @@
 //! A validator of its own, because the point is the text and the place of each problem, not a verdict. It
 //! knows what schemars emits for structs, enums, options, lists, maps and weir's own units.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, Place};
-use super::hints::{listing, nearest};
+use super::hints::{listing, nearest, shown};
+use super::rename;
 use super::tree::{Entry, Node, Value};
 use super::units::{ByteSize, Span};
 
@@ -18,7 +20,7 @@ pub(crate) struct SchemaCheck<'a> {
     pub root: &'a Json,
     /// How messages name the node: "node `k` (kafka source)".
     pub subject: String,
-    /// Where to report what is missing: the node's id.
+    /// Where to report what is missing: the key of the map it is missing from.
     pub home: Place,
     pub problems: Vec<Diagnostic>,
 }
@@ -34,9 +36,9 @@ impl<'a> SchemaCheck<'a> {
         for entry in entries {
             let below = join(path, &entry.key);
             match (properties.and_then(|map| map.get(&entry.key)), additional) {
-                (Some(property), _) => self.node(property, &entry.node, &below),
+                (Some(property), _) => self.option(property, entry, &below),
                 (None, None | Some(Json::Bool(true))) => {}
-                (None, Some(other)) if other.is_object() => self.node(other, &entry.node, &below),
+                (None, Some(other)) if other.is_object() => self.option(other, entry, &below),
                 (None, Some(_)) => meant.extend(self.unknown(entry, &names, path)),
             }
         }
@@ -49,19 +51,20 @@ impl<'a> SchemaCheck<'a> {
         }
     }
 
+    fn option(&mut self, schema: &'a Json, entry: &Entry, path: &str) {
+        let home = std::mem::replace(&mut self.home, entry.key_place.clone());
+        self.node(schema, &entry.node, path);
+        self.home = home;
+    }
+
     /// Reports an option that does not exist; gives the one that was probably meant.
     fn unknown<'n>(&mut self, entry: &Entry, names: &[&'n str], path: &str) -> Option<&'n str> {
-        let Entry { key, key_place, .. } = entry;
-        let inside = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
-        let message = format!("{} has no option `{key}`{inside}", self.subject);
-        let mut problem = Diagnostic::error("unknown_field", key_place.clone(), message);
-        let nearest = nearest(key, names);
-        if let Some(name) = nearest {
-            problem = problem.label(format!("did you mean `{name}`?"));
-        }
-        let allowed = format!("allowed here: {}", listing(names));
-        let remedy = nearest.map_or("remove it; ".to_owned(), |name| format!("write `{name}`, or remove it; "));
-        self.problems.push(problem.help(remedy + &allowed));
+        let nearest = nearest(&entry.key, names);
+        let subject = match path {
+            "" => self.subject.clone(),
+            path => format!("{}: `{path}`", self.subject),
+        };
+        self.problems.push(rename::unknown(&subject, entry, nearest, names));
         nearest
     }
 
@@ -75,10 +78,10 @@ impl<'a> SchemaCheck<'a> {
 
     /// Checks one value.
     fn node(&mut self, schema: &'a Json, node: &Node, path: &str) {
-        if matches!(&node.value, Value::Text(text) if text.missing) {
+        let schema = self.resolve(schema);
+        if matches!(node.value, Value::Unknown) {
             return;
         }
-        let schema = self.resolve(schema);
         if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
             return self.choice(choices, node, path);
         }
@@ -87,41 +90,71 @@ impl<'a> SchemaCheck<'a> {
         }
         let types = types(schema);
         if !types.is_empty() && !types.iter().any(|name| is_type(name, node)) {
-            return self.wrong_type(&types, node, path);
+            return self.wrong_type(schema, &types, node, path);
         }
         if let (Some(format), Value::Text(text)) = (schema.get("format").and_then(Json::as_str), &node.value) {
-            let verdict = match format {
-                "bytesize" => ByteSize::from_str(&text.text).map(drop),
-                "span" => Span::from_str(&text.text).map(drop),
-                _ => Ok(()),
-            };
-            if let Err(why) = verdict {
-                // A substituted text may be a secret: name the option, not the value.
-                let why =
-                    if text.substituted { "the substituted value has not the right form".to_owned() } else { why };
-                let code = if format == "span" { "bad_duration" } else { "bad_size" };
-                let unit = if format == "span" {
-                    "ms, s, m, h or d, as in \"5s\""
-                } else {
-                    "B, KB, MB, GB, KiB, MiB or GiB, as in \"10MiB\""
-                };
-                let message = format!("{}: `{path}`: {why}", self.subject);
-                let help = format!("write a number and one of the units {unit}");
-                self.problems.push(Diagnostic::error(code, node.place.clone(), message).help(help));
-            }
+            self.unit(format, text, node, path);
         }
+        self.length(schema, node, path);
         self.range(schema, node, path);
         match &node.value {
             Value::Map(entries) => self.entries(schema, entries, path),
             Value::List(items) => {
                 if let Some(of) = schema.get("items") {
+                    let home = self.home.clone();
                     for (at, item) in items.iter().enumerate() {
+                        self.home = item.place.clone();
                         self.node(of, item, &format!("{path}.{at}"));
                     }
+                    self.home = home;
                 }
             }
             _ => {}
         }
+    }
+
+    fn unit(&mut self, format: &str, text: &str, node: &Node, path: &str) {
+        let verdict = match format {
+            "bytesize" => ByteSize::from_str(text).map(drop),
+            "span" => Span::from_str(text).map(drop),
+            "address" => SocketAddr::from_str(text)
+                .map(drop)
+                .map_err(|_| format!("{text:?} is not an address with a port; write one such as \"127.0.0.1:9598\"")),
+            _ => return,
+        };
+        let Err(why) = verdict else { return };
+        // A substituted text may be a secret: name the option, not the value.
+        let why =
+            if node.written.is_some() { "the value put in for it has not the right form".to_owned() } else { why };
+        let (code, help) = match format {
+            "span" => ("bad_duration", "write a number and one of the units ms, s, m, h or d, as in \"5s\""),
+            "address" => ("bad_address", "write an IP address, not a name, and a port, as in \"0.0.0.0:9598\""),
+            _ => ("bad_size", "write a number and one of the units B, KB, MB, GB, KiB, MiB or GiB, as in \"10MiB\""),
+        };
+        let message = format!("{}: `{path}`: {why}", self.subject);
+        self.problems.push(Diagnostic::error(code, node.place.clone(), message).help(help));
+    }
+
+    /// Bounds on the length of lists and texts.
+    fn length(&mut self, schema: &Json, node: &Node, path: &str) {
+        let (names, length, what) = match &node.value {
+            Value::List(items) => (["minItems", "maxItems"], items.len(), "items"),
+            Value::Text(text) => (["minLength", "maxLength"], text.chars().count(), "characters"),
+            _ => return,
+        };
+        let bound = |name: &str| schema.get(name).and_then(Json::as_u64).and_then(|bound| usize::try_from(bound).ok());
+        let (least, most) = (bound(names[0]), bound(names[1]));
+        let wanted = match (least, most) {
+            (Some(least), _) if length < least => format!("at least {least}"),
+            (_, Some(most)) if length > most => format!("at most {most}"),
+            _ => return,
+        };
+        let message = match length {
+            0 => format!("{}: `{path}` is empty", self.subject),
+            _ => format!("{}: `{path}` has {length} {what}", self.subject),
+        };
+        let problem = Diagnostic::error("out_of_range", node.place.clone(), message);
+        self.problems.push(problem.label(format!("takes {wanted}")).help(format!("give it {wanted} of the {what}")));
     }
 
     /// `Option<T>` and enums with data: takes the alternative that fits, or the one that fits best.
@@ -136,6 +169,17 @@ impl<'a> SchemaCheck<'a> {
         if constants.iter().all(Option::is_some) {
             let allowed: Vec<&str> = constants.into_iter().flatten().flatten().collect();
             return self.one_of(&allowed, node, path);
+        }
+        if let Some(tag) = rest.first().and_then(|first| self.tags(first).next()) {
+            let own = |schema: &&'a Json| self.tags(schema).find(|(name, _)| *name == tag.0).map(|(_, value)| value);
+            let values: Vec<&str> = rest.iter().filter_map(own).collect();
+            if values.len() == rest.len() && matches!(node.value, Value::Map(_)) {
+                return self.tagged(tag.0, &values, &rest, node, path);
+            }
+        }
+        let all: Vec<&str> = rest.iter().flat_map(|schema| types(schema)).collect();
+        if !all.is_empty() && !all.iter().any(|name| is_type(name, node)) {
+            return self.wrong_type(&Json::Null, &all, node, path);
         }
         let mut best: Option<Vec<Diagnostic>> = None;
         for schema in &rest {
@@ -158,37 +202,83 @@ impl<'a> SchemaCheck<'a> {
         self.problems.extend(best.unwrap_or_default());
     }
 
+    /// An enum that says by a field what it is.
+    fn tagged(&mut self, tag: &str, values: &[&str], schemas: &[&'a Json], node: &Node, path: &str) {
+        let Some(written) = node.get(tag) else {
+            let message = format!("{} lacks the option `{}`", self.subject, join(path, tag));
+            let help = format!("add `{tag}:` with one of {}", listing(values));
+            let problem = Diagnostic::error("missing_field", self.home.clone(), message);
+            return self.problems.push(problem.allowed(values).help(help));
+        };
+        let chosen = values.iter().position(|value| written.node.as_text() == Some(value));
+        match chosen {
+            Some(number) => self.node(schemas[number], node, path),
+            None => self.one_of(values, &written.node, &join(path, tag)),
+        }
+    }
+
+    /// The fields of an object schema that have one possible value.
+    fn tags(&self, schema: &'a Json) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let root = self.root;
+        let properties = schema.get("properties").and_then(Json::as_object);
+        properties
+            .into_iter()
+            .flatten()
+            .filter_map(move |(name, property)| Some((name.as_str(), resolve(root, property).get("const")?.as_str()?)))
+    }
+
     fn one_of(&mut self, allowed: &[&str], node: &Node, path: &str) {
         let written = node.as_text();
         if written.is_some_and(|text| allowed.contains(&text)) {
             return;
         }
         let shown = match &node.value {
-            Value::Text(text) if text.substituted => "the substituted value".to_owned(),
-            Value::Text(text) => format!("`{}`", text.text),
+            Value::Text(_) if node.written.is_some() => "the value put in for it".to_owned(),
+            Value::Text(text) => format!("`{}`", shown(text)),
             _ => node.kind().to_owned(),
         };
         let message = format!("{}: `{path}` cannot be {shown}", self.subject);
         let mut problem = Diagnostic::error("bad_value", node.place.clone(), message);
-        if let Some(name) = written.and_then(|text| nearest(text, allowed)) {
+        // A guess at a value from outside would say something of it.
+        let guessed = written.filter(|_| node.written.is_none());
+        if let Some(name) = guessed.and_then(|text| nearest(text, allowed)) {
             problem = problem.label(format!("did you mean `{name}`?"));
         }
-        self.problems.push(problem.help(format!("write one of {}", listing(allowed))));
+        self.problems.push(problem.allowed(allowed).help(format!("write one of {}", listing(allowed))));
     }
 
-    fn wrong_type(&mut self, types: &[&str], node: &Node, path: &str) {
+    fn wrong_type(&mut self, schema: &Json, types: &[&str], node: &Node, path: &str) {
+        let format = schema.get("format").and_then(Json::as_str);
         let wanted: Vec<&str> = types.iter().filter(|name| **name != "null").map(|name| type_name(name)).collect();
-        let wanted = wanted.join(" or ");
+        let wanted = match format {
+            Some("span") => "a span of time".to_owned(),
+            Some("bytesize") => "a size".to_owned(),
+            _ => wanted.join(" or "),
+        };
         let message = format!("{}: `{path}` takes {wanted}, not {}", self.subject, node.kind());
         let problem = Diagnostic::error("wrong_type", node.place.clone(), message).label(format!("expected {wanted}"));
-        let help = match (types, &node.value) {
-            (types, Value::Int(_) | Value::Float(_) | Value::Bool(_)) if types.contains(&"string") => {
+        let takes = |name: &str| types.contains(&name);
+        let help = match &node.value {
+            Value::Null => "give it a value, or remove the option".to_owned(),
+            Value::Int(_) if format == Some("span") => "give it a unit: ms, s, m, h or d, as in \"5s\"".to_owned(),
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) if takes("string") && format.is_none() => {
                 "put it in quotes to make it a text".to_owned()
             }
-            (types, Value::Text(_) | Value::Int(_)) if types.contains(&"array") => {
+            Value::Text(text) if node.written.is_none() && would_fit(text, types) => {
+                format!("remove the quotes: `{text}`")
+            }
+            Value::Text(_) if node.written.is_some() && !takes("array") => format!(
+                "the variable must hold {wanted}, and `${{...}}` must be the whole value, without quotes and on a line of its own"
+            ),
+            Value::Text(text) if takes("boolean") && is_old_boolean(text) => {
+                "write `true` or `false`: other words for them are texts in YAML 1.2".to_owned()
+            }
+            Value::Text(text) if takes("array") && node.written.is_none() && !text.contains('\n') => {
+                format!("put it in brackets to make it a list of one: `[{}]`", shown(text))
+            }
+            Value::Text(_) | Value::Int(_) if takes("array") => {
                 "put it in brackets to make it a list of one: `[...]`".to_owned()
             }
-            (_, Value::Null) => "give it a value, or remove the option".to_owned(),
             _ => format!("write {wanted} here"),
         };
         self.problems.push(problem.help(help));
@@ -201,7 +291,7 @@ impl<'a> SchemaCheck<'a> {
             _ => return,
         };
         let bound = |name| schema.get(name).and_then(Json::as_f64);
-        let (least, most) = (bound("minimum"), bound("maximum"));
+        let (least, most) = (bound("minimum"), bound("maximum").or_else(|| largest(schema)));
         let is_outside = least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most);
         if !is_outside {
             return;
@@ -221,14 +311,78 @@ impl<'a> SchemaCheck<'a> {
     }
 
     fn resolve(&self, schema: &'a Json) -> &'a Json {
-        let name = schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
-        let found = name.and_then(|name| self.root.get("$defs")?.get(name));
-        found.unwrap_or(schema)
+        resolve(self.root, schema)
     }
 }
 
 fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Whether a text would be of one of the types without its quotes.
+fn would_fit(text: &str, types: &[&str]) -> bool {
+    match text {
+        "true" | "false" => types.contains(&"boolean"),
+        _ => {
+            (types.contains(&"integer") && text.parse::<i64>().is_ok())
+                || (types.contains(&"number") && text.parse::<f64>().is_ok_and(f64::is_finite))
+        }
+    }
+}
+
+/// What the words for truth values of YAML 1.1 are to those who still write them.
+fn is_old_boolean(text: &str) -> bool {
+    ["yes", "no", "on", "off", "y", "n"].contains(&text.to_lowercase().as_str())
+}
+
+/// The largest number of the Rust type behind a schema, where YAML's own does not fit it.
+fn largest(schema: &Json) -> Option<f64> {
+    match schema.get("format").and_then(Json::as_str)? {
+        "uint8" => Some(f64::from(u8::MAX)),
+        "uint16" => Some(f64::from(u16::MAX)),
+        "uint32" => Some(f64::from(u32::MAX)),
+        "int32" => Some(f64::from(i32::MAX)),
+        _ => None,
+    }
+}
+
+/// Gives options that take texts the text of what was put in from outside, also where it reads as a number:
+/// a password of digits is a password.
+pub(crate) fn keep_texts(root: &Json, schema: &Json, node: &mut Node) {
+    let schema = resolve(root, schema);
+    let alternatives = || ["anyOf", "oneOf"].iter().filter_map(|name| schema.get(*name)?.as_array()).flatten();
+    match &mut node.value {
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+            let own = types(schema);
+            let all: Vec<&str> = alternatives().flat_map(|schema| types(resolve(root, schema))).chain(own).collect();
+            let is_taken = all.iter().any(|name| is_type(name, node));
+            if let Some(written) = node.written.as_ref().filter(|_| !is_taken && all.contains(&"string")) {
+                node.value = Value::Text(written.result.clone());
+            }
+        }
+        Value::List(items) => {
+            if let Some(of) = schema.get("items") {
+                items.iter_mut().for_each(|item| keep_texts(root, of, item));
+            }
+        }
+        Value::Map(entries) => {
+            for schema in alternatives().map(|schema| resolve(root, schema)).chain([schema]) {
+                for entry in entries.iter_mut() {
+                    let property = schema.get("properties").and_then(|properties| properties.get(&entry.key));
+                    if let Some(of) = property.or_else(|| schema.get("additionalProperties")) {
+                        keep_texts(root, of, &mut entry.node);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
+    let name = schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
+    let found = name.and_then(|name| root.get("$defs")?.get(name));
+    found.unwrap_or(schema)
 }
 
 /// The texts a schema allows, where it is a plain enum.

@@ -51,7 +51,7 @@ pub(crate) struct DeadLetters {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Telemetry {
     /// Address to listen on, such as `127.0.0.1:9598`; serves `/metrics`, `/health` and `/ready`.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "address"))]
     pub listen: SocketAddr,
 }
 

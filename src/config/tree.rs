@@ -1,5 +1,6 @@
 //! YAML as a tree in which every key and value knows its place.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -7,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 use super::diagnostic::{Diagnostic, Place, SourceText};
+use super::scalar;
 
 /// Bounds on a file: far above any real graph, far below what hurts.
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
@@ -19,6 +21,8 @@ const ALIASES: usize = 1_000;
 pub(crate) struct Node {
     pub value: Value,
     pub place: Place,
+    /// How the file has it, where something was put in from outside.
+    pub written: Option<Box<Written>>,
 }
 
 /// What a node is.
@@ -28,19 +32,52 @@ pub(crate) enum Value {
     Bool(bool),
     Int(i64),
     Float(f64),
-    Text(Text),
+    Text(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
+    /// Not known, for a problem that has been reported already: it fits everywhere.
+    Unknown,
 }
 
-/// A text, and how it came to be.
+/// A text with `${...}` in it, as the file has it, and what became of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Text {
+pub(crate) struct Written {
     pub text: String,
-    /// Something was put in from outside; the file's own text says what.
-    pub substituted: bool,
-    /// What was to be put in is missing. That has been said; nothing more can be said of the value.
-    pub missing: bool,
+    pub result: String,
+    pub pieces: Vec<Piece>,
+}
+
+/// A `${...}` or `$${`, and what stands for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// Bytes of the written text.
+    pub from: Range<usize>,
+    /// Bytes of the result.
+    pub to: Range<usize>,
+    /// It comes from outside the file: it is never shown.
+    pub is_secret: bool,
+    /// It is a `${...}`, not an escape.
+    pub is_whole: bool,
+}
+
+impl Written {
+    /// Where bytes of the result come from in the written text; a `${...}` is one thing.
+    fn origin(&self, within: &Range<usize>) -> Range<usize> {
+        let back = |at: usize, is_end: bool| {
+            let mut shift = (0, 0);
+            for piece in &self.pieces {
+                if at < piece.to.start || (is_end && at == piece.to.start) {
+                    break;
+                }
+                if at < piece.to.end || (is_end && at == piece.to.end) {
+                    return if is_end { piece.from.end } else { piece.from.start };
+                }
+                shift = (piece.from.end, piece.to.end);
+            }
+            at + shift.0 - shift.1
+        };
+        back(within.start, false)..back(within.end, true)
+    }
 }
 
 /// One `key: value`.
@@ -65,7 +102,7 @@ impl Node {
 
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
-            Value::Text(text) => Some(&text.text),
+            Value::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -80,30 +117,21 @@ impl Node {
             Value::Text(_) => "a text",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
+            Value::Unknown => "unknown",
         }
     }
 
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
-            Value::Null => serde_json::Value::Null,
+            Value::Null | Value::Unknown => serde_json::Value::Null,
             Value::Bool(value) => (*value).into(),
             Value::Int(value) => (*value).into(),
             Value::Float(value) => (*value).into(),
-            Value::Text(text) => text.text.clone().into(),
+            Value::Text(text) => text.clone().into(),
             Value::List(items) => items.iter().map(Node::to_json).collect(),
             Value::Map(entries) => serde_json::Value::Object(
                 entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())).collect(),
             ),
-        }
-    }
-
-    /// Whether something that was to be put in below is missing.
-    pub fn is_incomplete(&self) -> bool {
-        match &self.value {
-            Value::Text(text) => text.missing,
-            Value::List(items) => items.iter().any(Node::is_incomplete),
-            Value::Map(entries) => entries.iter().any(|entry| entry.node.is_incomplete()),
-            _ => false,
         }
     }
 
@@ -118,54 +146,62 @@ impl Node {
         next.map_or(self, |next| next.follow(rest))
     }
 
-    /// Where bytes `within` of this text stand in its file: exact for plain, quoted and block texts that were
-    /// not substituted, else the whole value.
+    /// Whether anything in it is unknown.
+    pub fn is_complete(&self) -> bool {
+        match &self.value {
+            Value::Unknown => false,
+            Value::List(items) => items.iter().all(Node::is_complete),
+            Value::Map(entries) => entries.iter().all(|entry| entry.node.is_complete()),
+            _ => true,
+        }
+    }
+
+    /// Where bytes `within` of this text stand in its file. What cannot be told apart, such as an alias, is
+    /// the whole value.
     pub fn place_within(&self, within: &Range<usize>, source: &SourceText) -> Place {
-        let exact = match &self.value {
-            Value::Text(text) if !text.substituted => locate(&text.text, within, &source.text, self.place.span.start),
-            _ => None,
+        self.exact(within, source).map_or_else(|| self.place.clone(), |span| Place { source: self.place.source, span })
+    }
+
+    fn exact(&self, within: &Range<usize>, source: &SourceText) -> Option<Range<usize>> {
+        let (value, within) = match &self.written {
+            Some(written) => (written.text.as_str(), written.origin(within)),
+            None => (self.as_text()?, within.clone()),
         };
-        exact.map_or_else(|| self.place.clone(), |span| Place { source: self.place.source, span })
+        let raw = source.text.get(self.place.span.clone())?;
+        let origins = scalar::origins(raw, value)?;
+        let start = within.start.min(value.len());
+        let end = within.end.clamp(start, value.len());
+        let first = raw.floor_char_boundary(origins[start]);
+        // Up to behind the last character meant, not up to the next one, which may stand on another line.
+        let last = if end > start { origins[end - 1] } else { origins[start] };
+        let behind = raw.ceil_char_boundary(last.max(first) + 1);
+        // An escape is more than its first character.
+        let next = origins[end].max(behind);
+        let stop = if raw.get(behind..next).is_some_and(|gap| !gap.contains('\n')) { next } else { behind };
+        let base = self.place.span.start;
+        Some(base + first..base + stop)
     }
 }
 
-/// Finds line after line of a YAML text in its file, and so the place of a stretch of it.
-fn locate(value: &str, within: &Range<usize>, file: &str, from: usize) -> Option<Range<usize>> {
-    let (start, end) = (within.start.min(value.len()), within.end.min(value.len()));
-    let mut cursor = from;
-    let mut line_start = 0;
-    for line in value.split_inclusive('\n') {
-        let text = line.trim_end_matches('\n');
-        let found = cursor + file.get(cursor..)?.find(text)?;
-        let line_end = line_start + line.len();
-        if start < line_end || line_end == value.len() {
-            let begin = found + (start - line_start).min(text.len());
-            let finish = found + end.saturating_sub(line_start).clamp(start - line_start, text.len());
-            return Some(begin..finish.max(begin + 1).min(file.len()));
-        }
-        cursor = found + text.len();
-        line_start = line_end;
-    }
-    None
+/// What there is to a YAML document: its root, unless it cannot be read, and the problems of its form.
+pub(crate) struct Parsed {
+    pub root: Option<Node>,
+    pub problems: Vec<Diagnostic>,
 }
 
 /// Reads one YAML document; problems in its form are the only problems found here.
-pub(crate) fn parse(source: usize, text: &SourceText) -> Result<Node, Vec<Diagnostic>> {
+pub(crate) fn parse(source: usize, text: &str) -> Parsed {
     let at = |span: Range<usize>| Place { source, span };
-    if text.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+    let failed = |problem: Diagnostic| Parsed { root: None, problems: vec![problem] };
+    let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---";
+    if text.trim_start_matches('\u{feff}').lines().all(is_empty) {
         let help = "a graph has at least `sources:` and `sinks:`; `weir demo --eject DIR` writes one to start from";
-        return Err(vec![Diagnostic::error("empty_file", at(0..0), "the file is empty").help(help)]);
-    }
-    if let Some(tab) = tab_indentation(&text.text) {
-        let problem = Diagnostic::error("tab_indentation", at(tab..tab + 1), "the line is indented with a tab")
-            .label("a tab")
-            .help(
-                "YAML allows only blanks before the first character of a line: replace the tab by two blanks a level",
-            );
-        return Err(vec![problem]);
+        return failed(Diagnostic::error("empty_file", at(0..0), "the file is empty").help(help));
     }
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
+    // YAML 1.2: `no` and `off` are texts.
+    options.strict_booleans = true;
     if let Some(budget) = &mut options.budget {
         budget.max_depth = DEPTH;
         budget.max_nodes = NODES;
@@ -174,55 +210,86 @@ pub(crate) fn parse(source: usize, text: &SourceText) -> Result<Node, Vec<Diagno
     }
     options.alias_limits.max_total_replayed_events = NODES;
     options.with_snippet = false;
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(&text.text, options) {
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(raw) => {
             let mut problems = Vec::new();
-            let node = build(raw, source, &mut problems);
-            if problems.is_empty() { Ok(node) } else { Err(problems) }
+            let root = build(raw, source, &mut problems);
+            Parsed { root: Some(root), problems }
         }
-        Err(error) => Err(vec![syntax_error(&error, source, &text.text)]),
+        Err(error) => failed(syntax_error(&error, source, text)),
     }
 }
 
 fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagnostic {
+    use serde_saphyr::Error as E;
     let error = error.without_snippet();
-    let start = error.location().map_or(0, |at| offset_of(text, at.line() as usize, at.column() as usize));
-    let place = Place { source, span: start..(start + 1).min(text.len()).max(start) };
+    let start = error.location().map_or(0, |location| offset(&location, text));
+    let char_len = text.get(start..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
+    let place = |start: usize| Place { source, span: start..(start + char_len).min(text.len()).max(start) };
     let message = error.to_string();
     let message = message.lines().next().unwrap_or_default();
-    // The place is shown beneath.
+    // The place is shown beside it.
     let message = message.split(" at line ").next().unwrap_or_default();
-    let is_limit = ["budget", "alias", "depth", "limit"].iter().any(|word| message.to_lowercase().contains(word));
+    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    let indentation = &line[..line.len() - line.trim_start().len()];
+    if let Some(tab) = indentation.find('\t') {
+        return Diagnostic::error("tab_indentation", place(line_start + tab), "the line is indented with a tab")
+            .label("a tab")
+            .help("YAML allows only blanks before the first character of a line: write two blanks a level instead");
+    }
+    let is_documents = matches!(error, E::MultipleDocuments { .. }) || message.contains("Documents {");
+    if is_documents {
+        let help = "remove the `---`, or put what follows into a file of its own: `weir run` takes several files";
+        return Diagnostic::error("yaml_syntax", place(start), "the file holds more than one document").help(help);
+    }
+    let is_limit = matches!(
+        error,
+        E::Budget { .. }
+            | E::AliasReplayCounterOverflow { .. }
+            | E::AliasReplayLimitExceeded { .. }
+            | E::AliasExpansionLimitExceeded { .. }
+            | E::AliasReplayStackDepthExceeded { .. }
+    ) || message.contains("limit exceeded");
     if is_limit {
+        let what = if message.contains("alias") {
+            "its aliases, written out, make too much of it".to_owned()
+        } else if message.contains("recursion") || message.contains("depth") {
+            format!("it nests deeper than {DEPTH} levels")
+        } else {
+            format!("it holds too much ({message})")
+        };
         let help = format!(
-            "a file may hold {NODES} values, {DEPTH} levels and {ALIASES} aliases, aliases written out counted"
+            "a file may hold {NODES} values, {DEPTH} levels and {ALIASES} aliases, aliases written out counted; no graph needs so many: write out what is meant"
         );
-        return Diagnostic::error("too_large", place, format!("the file is beyond a limit: {message}")).help(help);
+        return Diagnostic::error("too_large", place(start), format!("the file is beyond a limit: {what}")).help(help);
     }
-    let help = "the YAML ends or breaks here: look for a missing `:`, an open quote or bracket, or a line indented differently from its neighbours";
-    Diagnostic::error("yaml_syntax", place, format!("not valid YAML: {message}")).help(help)
-}
-
-/// Byte offset of a line and a column, both from 1; columns count characters.
-fn offset_of(text: &str, line: usize, column: usize) -> usize {
-    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let within = text[start..].char_indices().nth(column.saturating_sub(1)).map_or(text.len() - start, |(at, _)| at);
-    start + within
-}
-
-/// A tab before the first character of a line that is not inside a block text's own indentation.
-fn tab_indentation(text: &str) -> Option<usize> {
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let blank = line.len() - line.trim_start_matches([' ', '\t']).len();
-        let is_comment = line[blank..].starts_with(['#', '\n', '\r']);
-        // Behind blanks a tab may belong to a block text; as the first character it never may.
-        if line.starts_with('\t') && !is_comment {
-            return Some(offset);
+    let unquoted = line.find(": ${").or_else(|| line.find("[${")).or_else(|| line.find(", ${"));
+    let help = match unquoted {
+        Some(at) if line_start + at <= start && line[..at].contains(['{', '[']) || line.contains("[${") => {
+            "within `{...}` and `[...]` YAML wants quotes around it: `\"${VAR}\"`; for a number, put the option on a line of its own"
         }
-        offset += line.len();
+        _ if matches!(error, E::UnknownAnchor { .. }) => {
+            "a text that begins with `*` is an alias in YAML: put it in quotes, or define the anchor `&name` before it"
+        }
+        _ => {
+            "look here and in the line before for a missing `:`, an open quote or bracket, or an indentation that differs from its neighbours"
+        }
+    };
+    Diagnostic::error("yaml_syntax", place(start), format!("not valid YAML: {message}")).help(help)
+}
+
+/// The byte a location means; errors of the parser know their line and column only.
+fn offset(location: &serde_saphyr::Location, text: &str) -> usize {
+    if let Some(at) = location.span().byte_offset().filter(|at| *at > 0) {
+        let at = (at as usize).min(text.len());
+        return text.floor_char_boundary(at);
     }
-    None
+    let line = usize::try_from(location.line()).unwrap_or(1).saturating_sub(1);
+    let column = usize::try_from(location.column()).unwrap_or(1).saturating_sub(1);
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let rest = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+    start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
 }
 
 /// As serde-saphyr gives it.
@@ -311,13 +378,15 @@ fn build(raw: Spanned<Raw>, source: usize, problems: &mut Vec<Diagnostic>) -> No
         Raw::Bool(value) => Value::Bool(value),
         Raw::Int(value) => Value::Int(value),
         Raw::Float(value) => Value::Float(value),
-        Raw::Text(text) => Value::Text(Text { text, substituted: false, missing: false }),
+        Raw::Text(text) => Value::Text(text),
         Raw::List(items) => Value::List(items.into_iter().map(|item| build(item, source, problems)).collect()),
         Raw::Map(pairs) => {
             let mut entries: Vec<Entry> = Vec::with_capacity(pairs.len());
+            let mut numbers: HashMap<String, usize> = HashMap::with_capacity(pairs.len());
             for (key, value) in pairs {
                 let key_place = place_of(&key.referenced, source);
-                if let Some(earlier) = entries.iter().find(|entry| entry.key == key.value) {
+                let earlier = numbers.get(&key.value).map(|number| &entries[*number]);
+                if let Some(earlier) = earlier {
                     problems.push(
                         Diagnostic::error(
                             "duplicate_key",
@@ -326,16 +395,17 @@ fn build(raw: Spanned<Raw>, source: usize, problems: &mut Vec<Diagnostic>) -> No
                         )
                         .label("the second")
                         .related(earlier.key_place.clone(), "the first")
-                        .help("keep one of them; two nodes of one kind need two ids"),
+                        .help("keep one of the two; nodes need ids of their own"),
                     );
                     continue;
                 }
+                numbers.insert(key.value.clone(), entries.len());
                 entries.push(Entry { key: key.value, key_place, node: build(value, source, problems) });
             }
             Value::Map(entries)
         }
     };
-    Node { value, place }
+    Node { value, place, written: None }
 }
 
 fn place_of(location: &serde_saphyr::Location, source: usize) -> Place {
