@@ -11,8 +11,6 @@ const BLOCK: usize = 256 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub offset: u64,
-    /// Offset of what follows it.
-    pub next: u64,
     /// Without its newline and carriage return.
     pub bytes: Bytes,
 }
@@ -45,29 +43,32 @@ impl Lines {
         }
     }
 
+    /// The lines that begin at `position` or behind it. `stream` stands one byte before, at `position - 1`.
+    ///
+    /// A commit is exclusive: it may lie right behind the first byte of the last settled line, and what is left
+    /// of that line is not an event.
+    pub fn resume(stream: Box<dyn Read + Send>, position: u64, longest: usize) -> Lines {
+        Lines { dropping: true, ..Lines::new(stream, position.saturating_sub(1), longest) }
+    }
+
     /// The next line that is not blank; `None` at the end.
     pub fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
-            let line = match newline {
-                Some(at) => self.take(at, at + 1),
+            let (line, dropped) = match newline {
+                Some(at) => (self.take(at, at + 1), std::mem::take(&mut self.dropping)),
                 None if self.buffer.len() >= self.longest => {
-                    let line = self.take(self.longest, self.longest);
-                    let was_dropping = std::mem::replace(&mut self.dropping, true);
-                    if was_dropping { None } else { line }
+                    (self.take(self.longest, self.longest), std::mem::replace(&mut self.dropping, true))
                 }
                 None if self.ended && self.buffer.is_empty() => return Ok(None),
-                None if self.ended => self.take(self.buffer.len(), self.buffer.len()),
+                None if self.ended => (self.take(self.buffer.len(), self.buffer.len()), self.dropping),
                 None => {
                     self.searched = self.buffer.len();
                     self.fill()?;
                     continue;
                 }
             };
-            if newline.is_some() && std::mem::take(&mut self.dropping) {
-                continue;
-            }
-            if let Some(line) = line.filter(|line| !line.bytes.is_empty()) {
+            if !dropped && !line.bytes.is_empty() {
                 return Ok(Some(line));
             }
         }
@@ -77,11 +78,11 @@ impl Lines {
     pub fn next_buffered(&mut self) -> Option<Line> {
         let newline = memchr::memchr(b'\n', &self.buffer)?;
         let is_plain = !self.dropping && newline > 1 && newline < self.longest;
-        if is_plain { self.take(newline, newline + 1) } else { None }
+        is_plain.then(|| self.take(newline, newline + 1))
     }
 
     /// Takes `length` bytes as a line and moves on by `consumed`.
-    fn take(&mut self, length: usize, consumed: usize) -> Option<Line> {
+    fn take(&mut self, length: usize, consumed: usize) -> Line {
         let mut bytes = self.buffer.split_to(consumed).freeze();
         bytes.truncate(length.min(self.longest));
         if bytes.last() == Some(&b'\r') {
@@ -90,7 +91,7 @@ impl Lines {
         let offset = self.offset;
         self.offset += consumed as u64;
         self.searched = 0;
-        Some(Line { offset, next: self.offset, bytes })
+        Line { offset, bytes }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -132,6 +133,27 @@ mod tests {
     fn a_long_line_is_cut_and_its_neighbours_stay_whole() {
         let all = lines(b"ab\nabcdefghijk\nxy\n", 4);
         assert_eq!(all, [(0, b"ab".to_vec()), (3, b"abcd".to_vec()), (15, b"xy".to_vec())]);
+    }
+
+    #[test]
+    fn what_was_cut_off_the_last_line_is_no_line() {
+        assert_eq!(lines(b"ab\nabcdefghijk", 4), [(0, b"ab".to_vec()), (3, b"abcd".to_vec())]);
+    }
+
+    #[test]
+    fn resuming_at_any_position_gives_the_lines_that_begin_there_or_later() {
+        let text = b"first\r\n\nx\nabcdefghijk\nlast";
+        let all = lines(text, 4);
+        for position in 1..=text.len() as u64 {
+            let rest = io::Cursor::new(text[position as usize - 1..].to_vec());
+            let mut lines = Lines::resume(Box::new(rest), position, 4);
+            let mut found = Vec::new();
+            while let Some(line) = lines.next().unwrap() {
+                found.push((line.offset, line.bytes.to_vec()));
+            }
+            let expected: Vec<_> = all.iter().filter(|(offset, _)| *offset >= position).cloned().collect();
+            assert_eq!(found, expected, "from {position}");
+        }
     }
 
     #[test]

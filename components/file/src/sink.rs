@@ -71,7 +71,12 @@ impl FileOut {
     async fn ask(&self, request: Request) {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((writer, requests)) = idle {
-            tokio::spawn(writer.run(requests));
+            let runtime = tokio::runtime::Handle::current();
+            let thread = std::thread::Builder::new().name("file sink".to_owned());
+            // Without a thread the requests are dropped, and the batches fail.
+            if let Err(error) = thread.spawn(move || writer.run(requests, &runtime)) {
+                tracing::error!(%error, "cannot start the writer's thread");
+            }
         }
         // A writer that is gone drops the batch, and with it the receipt: failed.
         let _gone = self.send.send(request).await;

@@ -1,9 +1,10 @@
 //! The `file` source.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -92,6 +93,16 @@ impl SourceConfig for FileSource {
         for path in &self.paths {
             files.extend(matching(path)?);
         }
+        // Two lanes over one file would share its stored position.
+        let mut seen = HashSet::new();
+        files.retain(|path| seen.insert(path.clone()));
+        if files.is_empty() {
+            tracing::warn!(node = &*context.node, paths = ?self.paths, "no file fits the paths");
+        }
+        let unfinished = Arc::new(Mutex::new(Unfinished {
+            left: files.len(),
+            names: files.iter().map(|path| path.display().to_string()).collect(),
+        }));
         let origin = |path: PathBuf| LineFile {
             id: Arc::new(OriginId {
                 node: context.node.to_string(),
@@ -109,6 +120,7 @@ impl SourceConfig for FileSource {
             ended: false,
             stored: None,
             committed: None,
+            unfinished: unfinished.clone(),
         };
         Ok(Box::new(Files { origins: files.into_iter().map(origin).collect(), one_by_one: context.once }))
     }
@@ -208,6 +220,14 @@ struct LineFile {
     stored: Option<Duration>,
     /// Committed and not yet durable.
     committed: Option<Position>,
+    unfinished: Arc<Mutex<Unfinished>>,
+}
+
+/// The files of a `--once` run. Positions are kept until all files are done: a run cut off in the second file
+/// must not read the first one again.
+struct Unfinished {
+    left: usize,
+    names: Vec<String>,
 }
 
 impl LineFile {
@@ -215,27 +235,35 @@ impl LineFile {
         Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).caused_by(error)
     }
 
-    /// Opens the file at an offset of its decompressed stream.
-    fn open(&self, offset: u64) -> Result<Lines> {
+    /// Opens the file at the first line that begins at `position` of its decompressed stream, or behind it.
+    fn open(&self, position: u64) -> Result<Lines> {
         let failed = |error| self.error("it cannot be opened; check the path and its rights", error);
+        let offset = position.saturating_sub(1);
         let mut file = File::open(&self.path).map_err(failed)?;
         let mut stream: Box<dyn io::Read + Send> = match self.compression {
             Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))),
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file).map_err(failed)?),
             Compression::Auto | Compression::None => {
                 let length = file.metadata().map_err(failed)?.len();
-                if offset > length {
-                    return Err(self.shrunk(offset));
+                if position > length {
+                    return Err(self.shrunk(position));
                 }
                 file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-                return Ok(Lines::new(Box::new(file), offset, self.longest));
+                return Ok(self.lines_of(Box::new(file), position));
             }
         };
         let skipped = io::copy(&mut (&mut stream).take(offset), &mut io::sink()).map_err(failed)?;
         if skipped < offset {
-            return Err(self.shrunk(offset));
+            return Err(self.shrunk(position));
         }
-        Ok(Lines::new(stream, offset, self.longest))
+        Ok(self.lines_of(stream, position))
+    }
+
+    fn lines_of(&self, stream: Box<dyn io::Read + Send>, position: u64) -> Lines {
+        match position {
+            0 => Lines::new(stream, 0, self.longest),
+            _ => Lines::resume(stream, position, self.longest),
+        }
     }
 
     fn shrunk(&self, offset: u64) -> Error {
@@ -316,9 +344,17 @@ impl Origin for LineFile {
     }
 
     async fn complete(&mut self) -> Result<()> {
-        self.committed = None;
-        let removed = self.context.storage.remove(&self.id.log);
-        removed.map_err(|error| self.error("its stored position cannot be removed", error))
+        self.store()?;
+        let names = {
+            let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+            unfinished.left = unfinished.left.saturating_sub(1);
+            if unfinished.left > 0 { Vec::new() } else { std::mem::take(&mut unfinished.names) }
+        };
+        for name in names {
+            let removed = self.context.storage.remove(&name);
+            removed.map_err(|error| self.error("its stored position cannot be removed", error))?;
+        }
+        Ok(())
     }
 }
 

@@ -167,3 +167,36 @@ impl Origin for Piped {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    async fn positions(origin: &mut Piped, events: usize) -> Vec<u64> {
+        match origin.read(ReadLimit { events, bytes: 1 << 20 }).await.unwrap() {
+            Read::Events(events) => events.iter().map(|event| event.position.0).collect(),
+            Read::End => Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn unsettled_lines_are_kept_and_can_be_read_again() {
+        let (send, lines) = mpsc::channel(AHEAD);
+        send.send(Ok(vec!["a".into(), "b".into()])).await.unwrap();
+        send.send(Ok(vec!["c".into()])).await.unwrap();
+        drop(send);
+        let id = OriginId { node: "in".into(), log: "stdin".into(), partition: 0, kind: OriginKind::Other };
+        let mut origin =
+            Piped { id: Arc::new(id), codec: Codec::Text, lines, kept: VecDeque::new(), first: 0, next: 0 };
+        assert_eq!(positions(&mut origin, 9).await, [0, 1]);
+        origin.commit(Position(1)).await.unwrap();
+        assert_eq!(positions(&mut origin, 9).await, [2]);
+        assert_eq!(positions(&mut origin, 9).await, [0; 0]);
+        origin.seek(Position(1)).await.unwrap();
+        assert_eq!(positions(&mut origin, 1).await, [1], "the settled line is gone, the others are there");
+        assert_eq!(positions(&mut origin, 9).await, [2]);
+        origin.commit(Position(3)).await.unwrap();
+        assert!(origin.kept.is_empty());
+    }
+}

@@ -1,17 +1,18 @@
 //! The one who writes the file: groups of batches, one fsync a group.
 //!
-//! Beside the file stands a note of the length that is durable. It is written after the data and before the
-//! receipts are resolved; after a crash the file is cut to it. So a torn line never stays, and a line that
-//! was acknowledged is never cut.
+//! A note in the node's storage says that the file is ours, and how much of it is acknowledged at least. After
+//! a crash the file is cut: behind its last whole line, where every record is one line (the note may then lag,
+//! and a group costs one fsync), and otherwise to exactly the noted length, which is then durable before the
+//! receipts are resolved. So a torn record never stays, and what was acknowledged is never cut.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::block_in_place;
 use weir::component::BuildContext;
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Encoding, Rejected};
@@ -21,8 +22,11 @@ use crate::source::Compression;
 
 /// Batches in one group at most, whatever waits.
 const GROUP: usize = 64;
-/// Pause after a write that failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// First pause after a write that failed; doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// How often the length is noted where that is only to shorten the search for the last whole line.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 const NOTE: &str = "committed";
 
 /// What the sink asks of its writer.
@@ -40,6 +44,9 @@ struct Note {
     length: u64,
     /// A `--once` run ended well: the next run begins anew.
     completed: bool,
+    /// Records may span lines or are compressed: after a crash the file is cut to exactly `length`.
+    #[serde(default)]
+    exact: bool,
 }
 
 pub(crate) struct Writer {
@@ -47,10 +54,16 @@ pub(crate) struct Writer {
     path: PathBuf,
     /// Bytes that are durable.
     length: u64,
+    /// As in the note.
+    exact: bool,
+    /// When the length was noted last.
+    noted: Duration,
     encoding: Encoding,
     compression: Compression,
     context: BuildContext,
     buffer: Vec<u8>,
+    /// A record in the buffer spans lines.
+    spans_lines: bool,
 }
 
 impl Writer {
@@ -67,27 +80,48 @@ impl Writer {
         let note = context.storage.load(NOTE).map_err(failed)?;
         let note: Option<Note> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let exists = path.try_exists().map_err(failed)? && path.metadata().map_err(failed)?.len() > 0;
-        let length = match note.filter(|note| note.path == path) {
-            Some(Note { completed: true, .. }) if append => path.metadata().map_or(0, |meta| meta.len()),
-            Some(Note { completed: true, .. }) => 0,
-            Some(note) => note.length,
-            None if !exists || overwrite => 0,
-            None if append => path.metadata().map_err(failed)?.len(),
+        let is_compressed = !matches!(compression, Compression::Auto | Compression::None);
+        let (length, is_resumed, exact) = match note.filter(|note| note.path == path) {
+            Some(Note { completed: true, .. }) if append => {
+                (path.metadata().map_or(0, |meta| meta.len()), false, false)
+            }
+            Some(Note { completed: true, .. }) => (0, false, false),
+            Some(note) => (note.length, true, note.exact),
+            None if !exists || overwrite => (0, false, false),
+            None if append => (path.metadata().map_err(failed)?.len(), false, false),
             None => {
-                let what =
-                    "it exists and was not written by this graph; set append: true or overwrite: true, or remove it";
-                return Err(Error::new(ErrorKind::Config, "open the output file", what).with("path", path.display()));
+                let what = format!(
+                    "{} exists and was not written by this graph; set append: true or overwrite: true, or remove it",
+                    path.display()
+                );
+                return Err(Error::new(ErrorKind::Config, "open the output file", what));
             }
         };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        let exact = exact || is_compressed;
+        let mut file = open_at(path).map_err(failed)?;
         let present = file.metadata().map_err(failed)?.len();
         if present < length {
             let what = "it is shorter than what was acknowledged: someone cut it; restore it, or remove the node's folder in data_dir";
             return Err(Error::new(ErrorKind::Io, "open the output file", what).with("path", path.display()));
         }
-        let mut writer =
-            Writer { file, path: path.to_owned(), length, encoding, compression, context, buffer: Vec::new() };
+        let length =
+            if is_resumed && !exact { end_of_last_line(&mut file, length, present).map_err(failed)? } else { length };
+        let mut writer = Writer {
+            file,
+            path: path.to_owned(),
+            length,
+            exact,
+            noted: context.clock.uptime(),
+            encoding,
+            compression,
+            context,
+            buffer: Vec::new(),
+            spans_lines: false,
+        };
         writer.rewind().map_err(failed)?;
+        // What was found beyond the note is acknowledged from now on, so it has to be durable.
+        writer.file.sync_all().map_err(failed)?;
+        sync_folder(path).map_err(failed)?;
         writer.note(false).map_err(failed)?;
         Ok(writer)
     }
@@ -99,15 +133,17 @@ impl Writer {
         Ok(())
     }
 
-    fn note(&self, completed: bool) -> io::Result<()> {
-        let note = Note { path: self.path.clone(), length: self.length, completed };
-        self.context.storage.store(NOTE, &serde_json::to_vec(&note)?)
+    fn note(&mut self, completed: bool) -> io::Result<()> {
+        let note = Note { path: self.path.clone(), length: self.length, completed, exact: self.exact };
+        self.context.storage.store(NOTE, &serde_json::to_vec(&note)?)?;
+        self.noted = self.context.clock.uptime();
+        Ok(())
     }
 
-    /// Serves requests until the sink is gone.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    /// Serves requests until the sink is gone; has a thread of its own. `runtime` only waits for the clock.
+    pub fn run(mut self, mut requests: mpsc::Receiver<Request>, runtime: &Handle) {
         let mut group = Vec::with_capacity(GROUP);
-        while requests.recv_many(&mut group, GROUP).await > 0 {
+        while requests.blocking_recv_many(&mut group, GROUP) > 0 {
             let (mut batches, mut flushed, mut completed) = (Vec::new(), Vec::new(), Vec::new());
             for request in group.drain(..) {
                 match request {
@@ -116,63 +152,87 @@ impl Writer {
                     Request::Complete(done) => completed.push(done),
                 }
             }
-            if !batches.is_empty() {
-                self.write(batches).await;
+            if !batches.is_empty() && !self.write(batches, &requests, runtime) {
+                return;
             }
             for done in flushed {
                 let _nobody_waits = done.send(());
             }
             for done in completed {
-                let result = self.note(true).map_err(|error| error_at(&self.path, "its length cannot be noted", error));
+                let noted = self.note(true);
+                let result = noted.map_err(|error| error_at(&self.path, "its length cannot be noted", error));
                 let _nobody_waits = done.send(result);
             }
         }
     }
 
-    /// Writes a group and settles it; waits and tries again as long as the disk says no.
-    async fn write(&mut self, batches: Vec<Batch>) {
+    /// Writes a group and settles it; waits and tries again as long as the disk says no. False when the graph
+    /// ended meanwhile: the receipts drop, which fails the batches.
+    fn write(&mut self, batches: Vec<Batch>, requests: &mpsc::Receiver<Request>, runtime: &Handle) -> bool {
         let rejected = self.encode(&batches);
-        while let Err(error) = block_in_place(|| self.append()) {
+        let mut pause = FIRST_PAUSE;
+        let mut failed = false;
+        while let Err(error) = if failed { self.reopen().and_then(|()| self.append()) } else { self.append() } {
+            failed = true;
             let text = format!("{} cannot be written: {error}", self.path.display());
             tracing::error!(node = &*self.context.node, text, "waiting");
             self.context.trouble.set(text);
-            self.context.clock.sleep(PAUSE).await;
-            // A failed fsync may have dropped pages: all of the group is written again, to a file opened anew.
-            if let Err(error) = block_in_place(|| self.reopen()) {
-                tracing::error!(node = &*self.context.node, %error, "the file cannot be opened again");
+            if requests.is_closed() || !sleep(&self.context, pause, runtime) {
+                return false;
             }
+            pause = (pause * 2).min(LAST_PAUSE);
         }
-        self.context.trouble.clear();
+        if failed {
+            self.context.trouble.clear();
+        }
         for (batch, rejected) in batches.into_iter().zip(rejected) {
             let Batch { origin, receipt, events, .. } = batch;
             self.context.books.passed(events.len() - rejected.len());
             if !rejected.is_empty() {
                 let batch = RejectedBatch { origin, receipt: receipt.clone(), rejected };
-                self.context.rejects.reject(batch).await;
+                self.context.rejects.reject_blocking(batch);
             }
             receipt.resolve(Outcome::Delivered);
         }
+        true
     }
 
     /// Puts the group's lines into the buffer; gives back what has no line, batch by batch.
     fn encode(&mut self, batches: &[Batch]) -> Vec<Vec<Rejected>> {
         let mut lines = std::mem::take(&mut self.buffer);
         lines.clear();
-        let encode = |batch: &Batch| {
+        let mut spans_lines = false;
+        let mut encode = |batch: &Batch| {
             let mut rejected = Vec::new();
             for event in &batch.events {
-                if let Err(error) = self.encoding.encode_line(&event.body, &mut lines) {
-                    rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });
+                let start = lines.len();
+                match self.encoding.encode_line(&event.body, &mut lines) {
+                    // JSON is one line by its encoding.
+                    Ok(()) if self.encoding == Encoding::Json || spans_lines => {}
+                    Ok(()) => spans_lines = memchr::memchr(b'\n', &lines[start..lines.len() - 1]).is_some(),
+                    Err(error) => {
+                        rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });
+                    }
                 }
             }
             rejected
         };
-        let rejected = batches.iter().map(encode).collect();
+        let rejected = batches.iter().map(&mut encode).collect();
+        self.spans_lines = spans_lines;
         self.buffer = lines;
         rejected
     }
 
     fn append(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        if self.spans_lines && !self.exact {
+            self.exact = true;
+            let noted = self.note(false);
+            self.exact = noted.is_ok();
+            noted?;
+        }
         let compressed;
         let bytes = match self.compression {
             Compression::Gzip => {
@@ -187,24 +247,68 @@ impl Writer {
             }
             Compression::Auto | Compression::None => &self.buffer,
         };
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
         self.file.write_all(bytes)?;
         self.file.sync_data()?;
         let before = self.length;
         self.length += bytes.len() as u64;
-        let noted = self.note(false);
-        if noted.is_err() {
-            self.length = before;
+        if self.exact {
+            return self.note(false).inspect_err(|_| self.length = before);
         }
-        noted
+        if self.context.clock.uptime().saturating_sub(self.noted) >= NOTE_EVERY {
+            // The note may lag: the lines themselves are durable.
+            if let Err(error) = self.note(false) {
+                tracing::warn!(node = &*self.context.node, %error, "the length is not noted");
+            }
+        }
+        Ok(())
     }
 
+    /// A failed fsync may have dropped pages, so the group is written again to a file opened anew.
     fn reopen(&mut self) -> io::Result<()> {
-        self.file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
+        self.file = open_at(&self.path)?;
+        if self.file.metadata()?.len() < self.length {
+            return Err(io::Error::other("it is shorter than what was acknowledged: someone cut it; restore it"));
+        }
         self.rewind()
     }
+}
+
+fn open_at(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
+}
+
+/// Where the last whole line at or behind `from` ends; `from` itself, if there is none.
+fn end_of_last_line(file: &mut File, from: u64, end: u64) -> io::Result<u64> {
+    let mut block = vec![0; 64 << 10];
+    let mut end = end;
+    while end > from {
+        let start = end.saturating_sub(block.len() as u64).max(from);
+        let part = &mut block[..(end - start) as usize];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(part)?;
+        if let Some(at) = memchr::memrchr(b'\n', part) {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(from)
+}
+
+/// A new file is only there for good when its folder is synced.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Waits on the graph's clock from a thread outside the runtime; false when the runtime is gone.
+fn sleep(context: &BuildContext, span: Duration, runtime: &Handle) -> bool {
+    let (done, slept) = oneshot::channel();
+    let clock = context.clock.clone();
+    runtime.spawn(async move {
+        clock.sleep(span).await;
+        let _nobody_waits = done.send(());
+    });
+    slept.blocking_recv().is_ok()
 }
 
 fn error_at(path: &Path, what: &str, error: io::Error) -> Error {

@@ -1,0 +1,252 @@
+//! The `file` sink against real files.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use weir::component::{BuildContext, Sink, SinkConfig};
+use weir::delivery::{Outcome, Receipt, Settlements};
+use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
+use weir::state::{MemoryStorage, Storage};
+use weir_file as _;
+
+async fn try_sink(context: &BuildContext, path: &Path, options: Value) -> weir::Result<Arc<dyn Sink>> {
+    let mut node = json!({"type": "file", "path": path});
+    node.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    serde_json::from_value::<Box<dyn SinkConfig>>(node).unwrap().build(context).await
+}
+
+async fn sink(context: &BuildContext, path: &Path, options: Value) -> Arc<dyn Sink> {
+    try_sink(context, path, options).await.unwrap()
+}
+
+/// Writes the lines as one batch; settled when it returns.
+async fn write(sink: &dyn Sink, lines: &[&str]) -> Outcome {
+    let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
+    let event = |(at, line): (usize, &&str)| {
+        let body = Body::Raw(line.as_bytes().to_vec().into(), Codec::Json);
+        Event::new(body, Position(at as u64), Timestamp(0))
+    };
+    let settlements = Arc::new(Settlements::default());
+    sink.write(Batch {
+        origin: Arc::new(origin),
+        receipt: Receipt::new(0, settlements.clone(), None),
+        watermark: Timestamp::MIN,
+        events: lines.iter().enumerate().map(event).collect(),
+    })
+    .await;
+    settlements.changed().await;
+    settlements.take()[0].outcome
+}
+
+fn text(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    let mut text = String::new();
+    match path.extension().unwrap().to_str().unwrap() {
+        "gz" => drop(flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap()),
+        "zst" => drop(zstd::stream::read::Decoder::new(&bytes[..]).unwrap().read_to_string(&mut text).unwrap()),
+        _ => text = String::from_utf8(bytes).unwrap(),
+    }
+    text
+}
+
+fn tear(path: &Path, tail: &[u8]) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(tail).unwrap();
+}
+
+#[tokio::test]
+async fn after_a_crash_a_torn_tail_is_cut_and_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, encoding, tail) in [
+        ("a.ndjson", "json", &b"{\"torn"[..]),
+        ("a.txt", "text", b"torn"),
+        ("a.gz", "json", b"\x1f\x8b\x08torn\n"),
+        ("a.zst", "json", b"\x28\xb5\x2f\xfdtorn\n"),
+    ] {
+        let path = dir.path().join(name);
+        let (context, _rejected) = BuildContext::detached("out");
+        let line = |at: usize| format!("{{\"message\":\"{at}\"}}");
+        let mut whole = String::new();
+        for round in 0..5 {
+            let sink = sink(&context, &path, json!({"encoding": encoding})).await;
+            for at in round * 10..round * 10 + 10 {
+                assert_eq!(write(&*sink, &[&line(at)]).await, Outcome::Delivered);
+                whole += &if encoding == "json" { line(at) + "\n" } else { format!("{at}\n") };
+            }
+            drop(sink);
+            tear(&path, tail);
+        }
+        drop(sink(&context, &path, json!({"encoding": encoding})).await);
+        assert_eq!(text(&path), whole, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_several_lines_that_was_torn_leaves_no_line_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.txt");
+    let (context, _rejected) = BuildContext::detached("out");
+    let out = sink(&context, &path, json!({"encoding": "raw"})).await;
+    write(&*out, &["a\nb"]).await;
+    drop(out);
+    tear(&path, b"torn\nre");
+    drop(sink(&context, &path, json!({"encoding": "raw"})).await);
+    assert_eq!(text(&path), "a\nb\n");
+}
+
+#[tokio::test]
+async fn a_foreign_file_is_refused_unless_told_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    for (options, expected) in
+        [(json!({}), None), (json!({"append": true}), Some("foreign\n1\n")), (json!({"overwrite": true}), Some("1\n"))]
+    {
+        let path = dir.path().join("out.ndjson");
+        std::fs::write(&path, "foreign\n").unwrap();
+        let (context, _rejected) = BuildContext::detached("out");
+        match (try_sink(&context, &path, options).await, expected) {
+            (Err(error), None) => assert!(error.to_string().contains(
+                "out.ndjson exists and was not written by this graph; set append: true or overwrite: true, or remove it"
+            )),
+            (Ok(sink), Some(expected)) => {
+                write(&*sink, &["1"]).await;
+                assert_eq!(text(&path), expected);
+            }
+            _ => panic!("expected {expected:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_after_a_completed_one_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let (context, _rejected) = BuildContext::detached("out");
+    for _ in 0..3 {
+        let sink = sink(&context, &path, json!({})).await;
+        write(&*sink, &["1", "2"]).await;
+        sink.flush().await;
+        sink.complete().await.unwrap();
+        assert_eq!(text(&path), "1\n2\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_concurrent_writers_stay_whole_and_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let (context, _rejected) = BuildContext::detached("out");
+    let sink = sink(&context, &path, json!({})).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let sink = sink.clone();
+        writers.spawn(async move {
+            let line = format!("\"{}\"", writer.to_string().repeat(5000));
+            for _ in 0..20 {
+                assert_eq!(write(&*sink, &[&line, &line]).await, Outcome::Delivered);
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    let text = text(&path);
+    assert_eq!(text.lines().count(), 320);
+    assert!(
+        text.lines().all(|line| line.len() == 5002 && line[1..5001].bytes().all(|byte| byte == line.as_bytes()[1]))
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_encoded_is_rejected_and_its_neighbours_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.txt");
+    let (context, mut rejected) = BuildContext::detached("out");
+    let sink = sink(&context, &path, json!({"encoding": "text"})).await;
+    let dead = tokio::spawn(async move {
+        let batch = rejected.recv().await.unwrap();
+        let found: Vec<_> = batch.rejected.iter().map(|one| (one.event.position.0, one.code)).collect();
+        batch.receipt.resolve(Outcome::DeadLettered);
+        found
+    });
+    let outcome = write(&*sink, &[r#"{"message":"a"}"#, r#"{"x":1}"#, "{", r#"{"message":"b"}"#]).await;
+    assert_eq!(outcome, Outcome::DeadLettered);
+    assert_eq!(dead.await.unwrap(), [(1, "no_message"), (2, "invalid_json")]);
+    assert_eq!(text(&path), "a\nb\n");
+}
+
+/// A disk that is full for a while.
+#[derive(Default)]
+struct FullFor {
+    stores: AtomicUsize,
+    memory: MemoryStorage,
+}
+
+impl Storage for FullFor {
+    fn load(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.memory.load(name)
+    }
+    fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        // The first is made when the sink is built.
+        match self.stores.fetch_add(1, Ordering::Relaxed) {
+            1..=2 => Err(io::ErrorKind::StorageFull.into()),
+            _ => self.memory.store(name, bytes),
+        }
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.memory.remove(name)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_the_group_is_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.gz");
+    let (mut context, _rejected) = BuildContext::detached("out");
+    context.storage = Arc::new(FullFor::default());
+    let sink = sink(&context, &path, json!({})).await;
+    let trouble = context.trouble.clone();
+    let (outcome, seen) = tokio::join!(write(&*sink, &["1"]), async {
+        loop {
+            tokio::task::yield_now().await;
+            if let Some(seen) = trouble.get() {
+                break seen;
+            }
+        }
+    });
+    assert_eq!(outcome, Outcome::Delivered);
+    assert!(seen.contains("out.gz cannot be written"), "{seen}");
+    assert_eq!((text(&path), context.trouble.get()), ("1\n".to_owned(), None));
+}
+
+/// `cargo test --release -p weir-file --test sink -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn speed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (context, _rejected) = BuildContext::detached("out");
+    let sink = sink(&context, &dir.path().join("out.ndjson"), json!({})).await;
+    let line = format!("{{\"message\":\"{}\"}}", "x".repeat(185));
+    let lines = vec![&*line; 1024];
+    let begun = std::time::Instant::now();
+    let writes = (0..2048).map(|_| write(&*sink, &lines));
+    // 32 batches under way, as from as many lanes.
+    let mut writes = writes.collect::<Vec<_>>();
+    while !writes.is_empty() {
+        let rest = writes.split_off(writes.len().min(32));
+        join(std::mem::replace(&mut writes, rest)).await;
+    }
+    println!("{:.0} MB/s", 2048.0 * 1024.0 * (line.len() + 1) as f64 / 1e6 / begun.elapsed().as_secs_f64());
+}
+
+async fn join<F: Future>(futures: Vec<F>) {
+    let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|cx| {
+        futures.retain_mut(|future| future.as_mut().poll(cx).is_pending());
+        if futures.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
