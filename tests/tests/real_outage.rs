@@ -33,8 +33,10 @@ fn an_outage_of_the_broker_costs_neither_records_nor_memory() {
     let campaign = Campaign::of("outage");
     weir_tests::broker::servers();
     let Some(broker) = OwnBroker::from_env() else {
-        println!("outage: DID NOT RUN: it kills the broker, and the one at KAFKA_BOOTSTRAP_SERVERS was given to us; \
-                  with KAFKA_SERVICE_DIR (see `tests/services/kafka env`) it runs");
+        println!(
+            "outage: DID NOT RUN: it kills the broker, and the one at KAFKA_BOOTSTRAP_SERVERS was given to us; \
+                  with KAFKA_SERVICE_DIR (see `tests/services/kafka env`) it runs"
+        );
         return;
     };
     let outage = campaign.span(Duration::from_secs(60), Duration::from_secs(10));
