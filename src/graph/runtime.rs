@@ -335,9 +335,9 @@ impl Running {
                 asked = opened.recv() => match asked {
                     Some(lane) => self.start_lane(number, lane, &mut lanes, &graph_stop_seen).map_err(|e| format!("{id}: {e}"))?,
                     None if lanes.is_empty() => break,
-                    None => self.lane_ended(&id, lanes.join_next().await, &mut clean),
+                    None => self.lane_ended(&id, lanes.join_next().await, stopping, &mut clean),
                 },
-                ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, &mut clean),
+                ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, stopping, &mut clean),
                 result = &mut source, if source_result.is_none() => source_result = Some(result),
                 () = turned_true(&mut stop), if !stopping => {
                     stopping = true;
@@ -382,10 +382,18 @@ impl Running {
         Ok(())
     }
 
-    fn lane_ended(&self, id: &str, ended: Option<Result<LaneEnd, tokio::task::JoinError>>, clean: &mut bool) {
+    fn lane_ended(
+        &self,
+        id: &str,
+        ended: Option<Result<LaneEnd, tokio::task::JoinError>>,
+        stopping: bool,
+        clean: &mut bool,
+    ) {
         self.lanes_now.send_modify(|lanes| *lanes = lanes.saturating_sub(1));
         match ended {
             Some(Ok(LaneEnd::Clean)) => {}
+            // Its source took it back, as when a partition is lost: the rest is for whoever reads it next, perhaps us.
+            Some(Ok(LaneEnd::Unsettled)) if !stopping => {}
             Some(Ok(LaneEnd::Broken(why))) => {
                 tracing::error!(node = id, why, "a lane broke");
                 *clean = false;
