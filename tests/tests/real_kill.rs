@@ -1,5 +1,6 @@
 //! Kills weir at random moments: nothing is lost, order holds, duplicates stay within what was not committed.
 #![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

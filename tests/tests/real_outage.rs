@@ -1,5 +1,6 @@
 //! The broker goes away under load: memory stays flat, `/ready` says so, and it catches up by itself.
 #![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

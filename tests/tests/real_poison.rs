@@ -1,5 +1,6 @@
 //! Records nobody can read and records nobody takes: dead letters, while their neighbours pass and the process lives.
 #![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Members of a group come and go, by SIGTERM and by SIGKILL: nothing is lost, and order holds in every partition.
 #![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

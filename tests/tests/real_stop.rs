@@ -1,5 +1,6 @@
 //! SIGTERM under load: it ends in time and with 0, and whoever starts next goes on without a duplicate.
 #![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
 
