@@ -41,17 +41,28 @@ impl OwnBroker {
     }
 
     /// Ends it without warning.
-    pub fn kill(&self) {
+    pub fn kill(self) -> Outage {
         self.call("kill");
-    }
-
-    /// Starts it as it was started last; returns when it is ready.
-    pub fn restart(&self) {
-        self.call("restart");
+        Outage(self)
     }
 
     fn call(&self, verb: &str) {
         let status = Command::new(&self.script).args([verb, &self.dir]).status().unwrap();
         assert!(status.success(), "{} {verb} {}: {status}", self.script, self.dir);
+    }
+}
+
+/// The broker is away; it comes back when this is dropped, also when the test has failed: others need it.
+#[derive(Debug)]
+pub struct Outage(OwnBroker);
+
+impl Outage {
+    /// Starts it as it was started last; returns when it is ready.
+    pub fn end(self) {}
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        self.0.call("restart");
     }
 }

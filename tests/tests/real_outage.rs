@@ -51,7 +51,7 @@ fn an_outage_of_the_broker_costs_neither_records_nor_memory() {
     let warm = largest(&mut weir, |_| output.len() < rate);
     assert_eq!(weir.get("/ready").0, 200);
 
-    broker.kill();
+    let gone = broker.kill();
     let away = Instant::now();
     let mut noticed = None;
     let during = largest(&mut weir, |weir| {
@@ -66,7 +66,7 @@ fn an_outage_of_the_broker_costs_neither_records_nor_memory() {
     assert_eq!(weir.get("/ready").0, 503, "/ready at its end");
     assert_eq!(weir.get("/health").0, 200, "it lives");
 
-    broker.restart();
+    gone.end();
     let back = Instant::now();
     weir.until_ready(Duration::from_secs(60));
     let ready = back.elapsed();
