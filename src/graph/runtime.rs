@@ -358,7 +358,7 @@ impl Running {
                         .map_err(|error| format!("{id}: {error}"))?,
                     None => may_open = false,
                 },
-                ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, &mut clean),
+                ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, stopping, &mut clean),
                 result = &mut source, if source_result.is_none() => source_result = Some(result),
                 () = turned_true(&mut stop), if !stopping => {
                     stopping = true;
@@ -403,10 +403,18 @@ impl Running {
         Ok(())
     }
 
-    fn lane_ended(&self, id: &str, ended: Option<Result<LaneEnd, tokio::task::JoinError>>, clean: &mut bool) {
+    fn lane_ended(
+        &self,
+        id: &str,
+        ended: Option<Result<LaneEnd, tokio::task::JoinError>>,
+        stopping: bool,
+        clean: &mut bool,
+    ) {
         self.lanes_now.send_modify(|lanes| *lanes = lanes.saturating_sub(1));
         match ended {
             Some(Ok(LaneEnd::Clean)) => {}
+            // Its source took it back, as when a partition is lost: the rest is for whoever reads it next, perhaps us.
+            Some(Ok(LaneEnd::Unsettled)) if !stopping => {}
             Some(Ok(LaneEnd::Broken(why))) => {
                 tracing::error!(node = id, why, "a lane broke");
                 *clean = false;
