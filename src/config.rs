@@ -1,6 +1,6 @@
 //! From YAML to a checked graph.
 //!
-//! Files become a tree in which every key and value knows its place ([`tree`]); variables are put into its
+//! Files become a tree in which every key and value knows its place (`tree`); variables are put into its
 //! texts; every node is checked against the schema of its component; only then is it given to serde. All
 //! problems of all phases are reported at once, each with its place, its cause and a remedy.
 

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, Place, SourceText};
 use super::document::{SECTIONS, duplicate_id};
-use super::edges;
+use super::edges::{self, Gap};
 use super::graph::{DeadLettersConfig, Graph, Node, NodeConfig, Test, TestBody};
 use super::hints::{listing, nearest, shown};
 use super::schema_check::{SchemaCheck, keep_texts};
@@ -36,10 +36,18 @@ pub(crate) fn compile(
 ) -> Option<Graph> {
     let settings = settings(entries, problems);
     let drafts = drafts(entries, problems);
-    let edges = edges::resolve(&drafts, entries, is_partial, problems);
+    let is_hidden = |entry: &Entry| {
+        KINDS.iter().any(|kind| entry.key == kind.section()) && !matches!(entry.node.value, Value::Map(_) | Value::Null)
+    };
+    let gap = match entries.iter().any(is_hidden) {
+        _ if is_partial => Gap::File,
+        true => Gap::Section,
+        false => Gap::None,
+    };
+    let edges = edges::resolve(&drafts, entries, gap, problems);
     let mut nodes: Vec<Option<Node>> =
         drafts.iter().zip(&edges.inputs).map(|(draft, inputs)| build(draft, inputs, texts, problems)).collect();
-    let tests = tests(entries, &drafts, is_partial, problems);
+    let tests = tests(entries, &drafts, gap, problems);
     let (settings, order) = (settings?, edges.order?);
     let place_of = |old: usize| order.iter().position(|other| *other == old).unwrap_or(0);
     let mut sorted = Vec::with_capacity(nodes.len());
@@ -146,7 +154,7 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     for kind in KINDS {
         let Some(section) = entries.iter().find(|entry| entry.key == kind.section()) else { continue };
-        if matches!(section.node.value, Value::Null) {
+        if matches!(section.node.value, Value::Null | Value::Unknown) {
             continue;
         }
         let Value::Map(nodes) = &section.node.value else {
@@ -316,12 +324,12 @@ fn with_place(problem: crate::component::Problem, subject: &str, entry: &Entry, 
     }
 }
 
-fn tests(entries: &[Entry], drafts: &[Draft<'_>], is_partial: bool, problems: &mut Vec<Diagnostic>) -> Vec<Test> {
+fn tests(entries: &[Entry], drafts: &[Draft<'_>], gap: Gap, problems: &mut Vec<Diagnostic>) -> Vec<Test> {
     let is_section = |entry: &&Entry| entry.key == "tests" && !matches!(entry.node.value, Value::Null);
     let Some(section) = entries.iter().find(is_section) else { return Vec::new() };
     let schema = schemars::schema_for!(Vec<TestConfig>);
-    // With a file missing, what the tests name may be in that.
-    if let (Value::List(items), false) = (&section.node.value, is_partial) {
+    // Without all nodes at hand, what the tests name may be one of the others.
+    if let (Value::List(items), Gap::None) = (&section.node.value, gap) {
         for item in items {
             check_names(item, "feed", Kind::Source, drafts, problems);
             check_names(item, "expect", Kind::Sink, drafts, problems);

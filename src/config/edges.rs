@@ -18,16 +18,20 @@ pub(crate) struct Edges {
     pub order: Option<Vec<usize>>,
 }
 
+/// What could not be read: an id that is not there may stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// Everything was read.
+    None,
+    /// A section is no map.
+    Section,
+    /// A file could not be read.
+    File,
+}
+
 /// Resolves all inputs and finds what is missing, circular or unused.
-///
-/// With `is_partial`, a file is missing: what is not there may be in it.
-pub(crate) fn resolve(
-    drafts: &[Draft<'_>],
-    entries: &[Entry],
-    is_partial: bool,
-    problems: &mut Vec<Diagnostic>,
-) -> Edges {
-    let all = All::of(drafts, is_partial);
+pub(crate) fn resolve(drafts: &[Draft<'_>], entries: &[Entry], gap: Gap, problems: &mut Vec<Diagnostic>) -> Edges {
+    let all = All::of(drafts, gap);
     let mut places: Vec<Vec<Place>> = Vec::with_capacity(drafts.len());
     let mut known: Vec<Vec<Input>> = Vec::with_capacity(drafts.len());
     let mut inputs = Vec::with_capacity(drafts.len());
@@ -42,7 +46,7 @@ pub(crate) fn resolve(
         let is_wrong = entries
             .iter()
             .any(|entry| entry.key == kind.section() && !matches!(entry.node.value, Value::Map(_) | Value::Null));
-        if !is_partial && !is_wrong && !drafts.iter().any(|draft| draft.kind == kind) {
+        if gap != Gap::File && !is_wrong && !drafts.iter().any(|draft| draft.kind == kind) {
             let home = entries.first().map_or(Place { source: 0, span: 0..0 }, |entry| entry.key_place.clone());
             let message = format!("the graph has no {}", kind.name());
             let help = format!("add one under `{}:`; `weir list` shows what there is", kind.section());
@@ -50,7 +54,7 @@ pub(crate) fn resolve(
         }
     }
     // With an input mistyped somewhere, what it meant only looks unused.
-    if !is_partial && inputs.iter().all(Option::is_some) {
+    if gap == Gap::None && inputs.iter().all(Option::is_some) {
         unused(drafts, &known, problems);
     }
     let order = sort(drafts, &known, &places, problems);
@@ -61,13 +65,13 @@ pub(crate) fn resolve(
 struct All<'a, 'd> {
     drafts: &'a [Draft<'d>],
     numbers: HashMap<&'d str, usize>,
-    is_partial: bool,
+    gap: Gap,
 }
 
 impl<'a, 'd> All<'a, 'd> {
-    fn of(drafts: &'a [Draft<'d>], is_partial: bool) -> All<'a, 'd> {
+    fn of(drafts: &'a [Draft<'d>], gap: Gap) -> All<'a, 'd> {
         let numbers = drafts.iter().enumerate().map(|(number, draft)| (draft.entry.key.as_str(), number)).collect();
-        All { drafts, numbers, is_partial }
+        All { drafts, numbers, gap }
     }
 
     /// Ids a node may read: sources and transforms, but not itself.
@@ -167,8 +171,7 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
         Some((id, port)) => (id, Some(port)),
     };
     let Some(&node) = all.numbers.get(id) else {
-        // The node may be in the file that could not be read.
-        if all.is_partial {
+        if all.gap != Gap::None {
             return Err(None);
         }
         let secrets = Secrets::of(item, false);

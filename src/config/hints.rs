@@ -49,6 +49,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("mapping", &["source"]),
     ("program", &["source"]),
     ("bloblang", &["source"]),
+    ("kind", &["type"]),
+    ("plugin", &["type"]),
     ("receivers", &["sources"]),
     ("inputs", &["sources"]),
     ("exporters", &["sinks"]),
@@ -75,9 +77,14 @@ pub(crate) fn nearest<'a>(written: &str, allowed: &[&'a str]) -> Option<&'a str>
     let written = normal(written);
     let distance = |name: &str| strsim::damerau_levenshtein(&written, &normal(name));
     let close = allowed.iter().map(|name| (distance(name), *name)).min()?;
-    let is_close = close.0 <= 2 && close.0 < written.chars().count().max(2);
-    let extends =
-        |name: &&&str| written.len() >= 3 && (normal(name).starts_with(&written) || written.starts_with(&normal(name)));
+    let length = written.chars().count();
+    let is_close = close.0 <= 2 && close.0 < length;
+    // Ids of a letter or two begin many a word.
+    let is_long = |name: &str| name.chars().count() >= 3;
+    let extends = |name: &&&str| {
+        let name = normal(name);
+        is_long(&written) && is_long(&name) && (name.starts_with(&written) || written.starts_with(&name))
+    };
     if is_close { Some(close.1) } else { allowed.iter().find(extends).copied() }
 }
 

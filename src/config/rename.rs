@@ -50,10 +50,22 @@ fn node_options(
         all.iter().find(|component| component.kind == kind && component.name == name)
     };
     if !has(options, "type") {
-        let is_type =
-            |option: &&mut Entry| option.node.as_text().is_some() && nearest(&option.key, &["type"]).is_some();
+        // A short word is near to many others: its value must be a component, or it a slip of one letter.
+        let names_one = |text: &str| all.iter().any(|component| component.name == text);
+        let is_type = |option: &&mut Entry| {
+            let is_near = nearest(&option.key, &["type"]).is_some();
+            let is_slip = strsim::damerau_levenshtein(&option.key, "type") == 1;
+            option.node.as_text().is_some_and(|text| is_near && (is_slip || names_one(text)))
+        };
         if let Some(option) = options.iter_mut().find(is_type) {
-            problems.push(unknown(&format!("node `{id}`"), option, Some("type"), &["type"]));
+            let named =
+                option.node.as_text().and_then(|text| all.iter().find(|one| one.kind == kind && one.name == text));
+            let own = named.map(|component| names(component)).unwrap_or_default();
+            let common: &[&str] = if kind == Kind::Source { &["type"] } else { &["type", "inputs"] };
+            let allowed: Vec<&str> = common.iter().copied().chain(own.iter().map(String::as_str)).collect();
+            let problem = unknown(&format!("node `{id}` ({})", kind.name()), option, Some("type"), &allowed);
+            // Without the component there is no saying what else is allowed.
+            problems.push(if named.is_some() { problem } else { problem.help("write `type`") });
             option.key = "type".to_owned();
         }
     }

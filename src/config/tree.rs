@@ -207,6 +207,8 @@ pub(crate) fn parse(source: usize, text: &str) -> Parsed {
         budget.max_nodes = NODES;
         budget.max_aliases = ALIASES;
         budget.max_documents = 1;
+        // What many aliases of one anchor come to is bounded below; by itself it is no fault.
+        budget.enforce_alias_anchor_ratio = false;
     }
     options.alias_limits.max_total_replayed_events = NODES;
     options.with_snippet = false;
@@ -263,6 +265,11 @@ fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagn
             "a file may hold {NODES} values, {DEPTH} levels and {ALIASES} aliases, aliases written out counted; no graph needs so many: write out what is meant"
         );
         return Diagnostic::error("too_large", place(start), format!("the file is beyond a limit: {what}")).help(help);
+    }
+    let is_odd_key = matches!(error, E::NullIntoString { .. }) || message.contains("expected string scalar");
+    if is_odd_key {
+        let help = "put it in quotes if it is meant: keys are texts, not lists, maps or `null`";
+        return Diagnostic::error("yaml_syntax", place(start), "a key must be a text").help(help);
     }
     let unquoted = line.find(": ${").or_else(|| line.find("[${")).or_else(|| line.find(", ${"));
     let help = match unquoted {

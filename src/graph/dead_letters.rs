@@ -159,7 +159,7 @@ impl Writer {
                     tracing::warn!(
                         node = &*node.id,
                         code = rejected.code,
-                        message = &*rejected.message,
+                        reason = &*rejected.message,
                         position = rejected.event.position.0,
                         "dead letter"
                     );
@@ -187,7 +187,7 @@ impl Writer {
                     (letter.body, letter.body_base64) = (None, None);
                 }
                 Err(error) => {
-                    self.wait(&format!("{error}: make room with `weir dlq` or raise dead_letters.max_size")).await;
+                    self.wait(&format!("{error}: move its oldest files away or raise dead_letters.max_size")).await;
                     self.sync().await;
                     self.log.rescan();
                 }

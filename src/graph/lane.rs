@@ -49,6 +49,7 @@ impl Lane {
     pub fn process(&mut self, events: Vec<Event>, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
         let (first, last) = (first.position, last.position);
+        let single = events.len() == 1;
         let number = self.ledger.open(first, last);
         let receipt = Receipt::new(number, self.settlements.clone(), permit);
         self.watermark = events.iter().map(|event| event.time).max().map_or(self.watermark, |t| t.max(self.watermark));
@@ -60,10 +61,15 @@ impl Lane {
             transform.begin(number);
         }
         let batch = Batch { origin: self.origin.clone(), receipt, watermark: self.watermark, events };
+        let alone = single && (self.ledger.open_batches() == 1 || self.careful_until.is_some());
         let before = out.len();
-        if self.route.process(batch, out).is_err() {
+        if self.route.process(batch, alone, out).is_err() {
             // What the panicking batch had put out already is taken back with it.
-            out.truncate(before);
+            for item in out.drain(before..) {
+                if let Outgoing::DeadLetters { node, batch } = item {
+                    node.books.failed(batch.rejected.len());
+                }
+            }
             self.panicked = true;
         }
     }
@@ -99,6 +105,11 @@ impl Lane {
             self.careful_until = None;
         }
         self.careful_until.is_some()
+    }
+
+    /// Processes every event as if it were the only one in flight, for runs in which nothing is read again.
+    pub(crate) fn be_careful(&mut self) {
+        self.careful_until = Some(Position(u64::MAX));
     }
 
     /// Batches that are not settled in order.

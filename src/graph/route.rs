@@ -68,7 +68,10 @@ pub struct Route {
 
 impl Route {
     /// Takes a batch through every step; what leaves goes to `out`.
-    pub(crate) fn process(&mut self, batch: Batch, out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
+    ///
+    /// `alone` says that the batch holds one event and nothing else is in flight: then a panic is that event's
+    /// fault and costs it alone.
+    pub(crate) fn process(&mut self, batch: Batch, alone: bool, out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
         if let ([Target::Sink(sink)], true) = (&*self.entry, self.steps.is_empty()) {
             out.push(Outgoing::Sink { sink: *sink, batch });
             return Ok(());
@@ -79,7 +82,7 @@ impl Route {
         for at in 0..self.steps.len() {
             for batch in std::mem::take(&mut waiting[at]) {
                 let step = &mut self.steps[at];
-                let (batch, rejected) = step.run(batch)?;
+                let (batch, rejected) = step.run(batch, alone)?;
                 if let Some(rejected) = rejected {
                     step.send_rejected(rejected, &mut waiting, out);
                 }
@@ -87,6 +90,15 @@ impl Route {
             }
         }
         Ok(())
+    }
+
+    /// Takes a single event through, in an epoch of its own that is settled at once: there is no lane here
+    /// that could read it again.
+    pub(crate) fn process_alone(&mut self, batch: Batch, epoch: u64, out: &mut Vec<Outgoing>) {
+        self.stateful().for_each(|transform| transform.begin(epoch));
+        // Alone, a panic rejects the event: it is no error here.
+        let _rejected = self.process(batch, true, out);
+        self.stateful().for_each(|transform| transform.commit(epoch));
     }
 
     /// Every transform with memory.
@@ -100,12 +112,12 @@ impl Route {
 
 impl Step {
     /// Runs the transform on a batch; gives what passed, and what was rejected under a receipt of its own.
-    fn run(&mut self, mut batch: Batch) -> Result<(Batch, Option<RejectedBatch>), Panicked> {
+    fn run(&mut self, mut batch: Batch, alone: bool) -> Result<(Batch, Option<RejectedBatch>), Panicked> {
         let books = &self.node.books;
         let received = batch.events.len();
         books.received(received);
-        // A batch of one may be here because it panicked before: keep what is needed to name the event.
-        let only = if received == 1 { batch.events.first().cloned() } else { None };
+        // It may be alone because it panicked before: keep what is needed to name the event.
+        let only = if alone { batch.events.first().cloned() } else { None };
         let mut output = Output::default();
         let transform = &mut self.transform;
         let result = catch_unwind(AssertUnwindSafe(|| match transform {
@@ -117,7 +129,7 @@ impl Step {
         }));
         if let Err(panic) = result {
             let message = panic_text(&*panic);
-            tracing::error!(node = &*self.node.id, message, "a transform panicked");
+            tracing::error!(node = &*self.node.id, reason = message, "a transform panicked");
             let Some(event) = only else {
                 books.failed(received);
                 return Err(Panicked);

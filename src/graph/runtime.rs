@@ -15,8 +15,9 @@ use super::plan::{Plan, origin_name};
 use super::route::{Node, Outgoing, errors_batch};
 use crate::component::{BuildContext, LaneEnd, Lanes, OpenLane, Sink, Source, Trouble};
 use crate::config::{NodeConfig, Port};
-use crate::delivery::{BookTotals, MemoryBudget, RejectedBatch, Rejects};
+use crate::delivery::{BookTotals, MemoryBudget, Outcome, RejectedBatch, Rejects};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Batch;
 use crate::state::{Clock, DirStorage, Storage, SystemClock};
 
 /// How a graph is run.
@@ -121,7 +122,7 @@ pub async fn run(
     let running = Running { builder, shared: shared.clone(), stopping, drain, lanes_now };
     let (clean, broken) = running.run(sources).await;
     asked.abort();
-    finish(shared, ports, writing, drain, clean && options.once && broken.is_empty()).await?;
+    finish(shared, ports, writing, drain.min(FINISH), clean && options.once && broken.is_empty()).await?;
     Ok(Report { books: status.books(), clean, broken })
 }
 
@@ -136,6 +137,9 @@ async fn pass_on(mut stop: watch::Receiver<bool>, stopping: Arc<watch::Sender<bo
         stopping.send_replace(true);
     }
 }
+
+/// When the lanes have ended everything is settled or given up; what is left to do takes no longer.
+const FINISH: Duration = Duration::from_secs(2);
 
 /// Flushes and ends the sinks, then the writer of dead letters, within the limit.
 async fn finish(
@@ -253,13 +257,16 @@ impl Builder {
             let shared = shared.clone();
             tasks.spawn(async move {
                 let mut outgoing = Vec::new();
+                let mut epoch = 0;
                 while let Some(batch) = rejected.recv().await {
                     if connected {
                         let count = batch.rejected.len();
                         node.books.passed(count);
                         node.books.emitted(count);
-                        // A panic here fails the batch: its lane reads it again.
-                        let _panicked = route.process(errors_batch(&node.id, batch), &mut outgoing);
+                        for batch in one_by_one(errors_batch(&node.id, batch)) {
+                            epoch += 1;
+                            route.process_alone(batch, epoch, &mut outgoing);
+                        }
                     } else {
                         outgoing.push(Outgoing::DeadLetters { node: node.clone(), batch });
                     }
@@ -269,6 +276,15 @@ impl Builder {
         }
         Ok(tasks)
     }
+}
+
+/// The events of a batch as batches of one: a panic then costs its own event.
+fn one_by_one(batch: Batch) -> Vec<Batch> {
+    let Batch { origin, receipt, watermark, events } = batch;
+    let one = |event| Batch { origin: origin.clone(), receipt: receipt.clone(), watermark, events: vec![event] };
+    let batches = events.into_iter().map(one).collect();
+    receipt.resolve(Outcome::Filtered);
+    batches
 }
 
 /// The sources and lanes at work.
@@ -325,19 +341,24 @@ impl Running {
         let mut stop = self.stopping.subscribe();
         let mut stopping = *stop.borrow();
         let mut clean = true;
+        let mut may_open = true;
         let mut source_result = None;
         if stopping {
             let _ = graph_stop.send(Some(self.drain));
         }
         // Over when the source has returned, no lane can be asked for any more, and all lanes have ended.
         loop {
+            if !may_open && lanes.is_empty() {
+                break;
+            }
             tokio::select! {
-                asked = opened.recv() => match asked {
-                    Some(lane) => self.start_lane(number, lane, &mut lanes, &graph_stop_seen).map_err(|e| format!("{id}: {e}"))?,
-                    None if lanes.is_empty() => break,
-                    None => self.lane_ended(&id, lanes.join_next().await, &mut clean),
+                asked = opened.recv(), if may_open => match asked {
+                    Some(lane) => self
+                        .start_lane(number, lane, &mut lanes, &graph_stop_seen)
+                        .map_err(|error| format!("{id}: {error}"))?,
+                    None => may_open = false,
                 },
-                ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, &mut clean),
+                ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, stopping, &mut clean),
                 result = &mut source, if source_result.is_none() => source_result = Some(result),
                 () = turned_true(&mut stop), if !stopping => {
                     stopping = true;
@@ -382,10 +403,18 @@ impl Running {
         Ok(())
     }
 
-    fn lane_ended(&self, id: &str, ended: Option<Result<LaneEnd, tokio::task::JoinError>>, clean: &mut bool) {
+    fn lane_ended(
+        &self,
+        id: &str,
+        ended: Option<Result<LaneEnd, tokio::task::JoinError>>,
+        stopping: bool,
+        clean: &mut bool,
+    ) {
         self.lanes_now.send_modify(|lanes| *lanes = lanes.saturating_sub(1));
         match ended {
             Some(Ok(LaneEnd::Clean)) => {}
+            // Its source took it back, as when a partition is lost: the rest is for whoever reads it next, perhaps us.
+            Some(Ok(LaneEnd::Unsettled)) if !stopping => {}
             Some(Ok(LaneEnd::Broken(why))) => {
                 tracing::error!(node = id, why, "a lane broke");
                 *clean = false;

@@ -80,6 +80,7 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
     })?;
     let origin = OriginId { node: source.to_owned(), log: "test".to_owned(), partition: 0, kind: OriginKind::Other };
     let mut lane = Lane::new(Arc::new(origin), plan.nodes[number].node.clone(), route);
+    lane.be_careful();
     // One event a batch: a panic then costs its own event, as it does in a running graph.
     for (at, body) in bodies.iter().enumerate() {
         let body = match body {

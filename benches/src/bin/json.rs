@@ -1,6 +1,6 @@
 //! What a check of a document costs, beside serde_json on the same documents.
 //!
-//! usage: json [FILE]; FILE holds one document a line, such as `gen_events.py 1000` writes. Prints ns per document.
+//! usage: `json [FILE]`; FILE holds one document a line, such as `gen_events.py 1000` writes. Prints ns per document.
 
 use std::hint::black_box;
 use std::time::Instant;

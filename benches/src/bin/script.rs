@@ -1,4 +1,4 @@
-//! What conditions and scripts cost on raw JSON events. usage: script [FILE]; FILE holds one document a line.
+//! What conditions and scripts cost on raw JSON events. usage: `script [FILE]`; FILE holds one document a line.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub topics: Vec<String>,
     pub codec: Codec,
     pub at_end: bool,
+    /// `start: latest`.
+    pub from_latest: bool,
     pub drain_timeout: Duration,
 }
 
@@ -128,6 +130,7 @@ impl Control {
         let places: Vec<Place> = places(list).collect();
         let queues: Vec<_> =
             places.iter().map(|(topic, partition)| PartitionQueue::split(&self.consumer, topic, *partition)).collect();
+        let list = &self.with_first_offsets(list);
         assign(&self.consumer, list);
         self.was_assigned = true;
         self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
@@ -150,6 +153,33 @@ impl Control {
             let lane = self.lanes.open_blocking(Box::new(origin)).ok();
             self.assigned.insert(place, Assigned { partition, lane });
         }
+    }
+
+    /// With `start: latest`, notes where a partition without a committed offset ends now, and commits that:
+    /// else a crash before the first commit would skip what came in between. A broker that does not answer
+    /// leaves it as it is.
+    fn with_first_offsets(&self, list: &TopicPartitionList) -> TopicPartitionList {
+        let mut list = list.clone();
+        if !self.options.from_latest {
+            return list;
+        }
+        let Ok(committed) = self.consumer.committed_offsets(list.clone(), LOOK) else { return list };
+        let mut first = TopicPartitionList::new();
+        for place in committed.elements().iter().filter(|place| !matches!(place.offset(), Offset::Offset(_))) {
+            let (topic, partition) = (place.topic(), place.partition());
+            if let Ok((_, end)) = self.consumer.fetch_watermarks(topic, partition, LOOK) {
+                let noted = list.set_partition_offset(topic, partition, Offset::Offset(end)).is_ok();
+                if noted && first.add_partition_offset(topic, partition, Offset::Offset(end)).is_ok() {
+                    tracing::info!(node = %self.options.node, topic, partition, offset = end, "begins at the end");
+                }
+            }
+        }
+        if first.count() > 0
+            && let Err(error) = self.consumer.commit(&first, CommitMode::Async)
+        {
+            tracing::warn!(%error, "the first offsets cannot be committed");
+        }
+        list
     }
 
     fn revoke(&mut self, list: &TopicPartitionList) {

@@ -218,6 +218,11 @@ impl SinkConfig for KafkaSink {
         self.client().check(&self.client_config(), problems);
     }
 
+    fn explain(&self) -> String {
+        "delivered when all in-sync replicas have it; retried in order until then; a replay may repeat records"
+            .to_owned()
+    }
+
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let refused = || Error::new(ErrorKind::Config, "kafka sink", "the options are refused");
         let mut problems = Problems::default();

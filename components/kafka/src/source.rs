@@ -231,12 +231,18 @@ impl SourceConfig for KafkaSource {
         }
     }
 
+    fn explain(&self) -> String {
+        "one lane a partition; a commit is the group's offset, so whoever has the partition next goes on there"
+            .to_owned()
+    }
+
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {
         let options = Options {
             node: context.node.to_string(),
             topics: self.topics.clone(),
             codec: self.codec(),
             at_end: self.stop == Stop::AtEnd,
+            from_latest: self.start == Start::Latest,
             drain_timeout: self.drain_timeout.0,
         };
         let config = self.client_config();

@@ -1,7 +1,7 @@
 //! Source and sink against a real broker: `cargo test -p weir-kafka --features real`.
 //!
-//! `KAFKA_BOOTSTRAP_SERVERS` names the broker. For encryption and passwords `KAFKA_SASL_SSL_BOOTSTRAP_SERVERS`,
-//! `KAFKA_SASL_USERNAME`, `KAFKA_SASL_PASSWORD` and `KAFKA_CA` (a PEM file) name another listener of it.
+//! `KAFKA_BOOTSTRAP_SERVERS` names the broker. For encryption and passwords `KAFKA_SASL_SSL_BOOTSTRAP`,
+//! `KAFKA_SASL_USERNAME`, `KAFKA_SASL_PASSWORD` and `KAFKA_CA_FILE` (a PEM file) name another listener of it.
 #![cfg(feature = "real")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![allow(clippy::disallowed_methods, reason = "time here is the broker's, not a lane's")]
@@ -189,10 +189,10 @@ async fn a_topic_that_is_not_there_yet_is_waited_for() {
 
 fn secured(mechanism: &str, password: &str) -> (String, Value) {
     let options = json!({
-        "tls": { "ca": variable("KAFKA_CA") },
+        "tls": { "ca": variable("KAFKA_CA_FILE") },
         "sasl": { "mechanism": mechanism, "username": variable("KAFKA_SASL_USERNAME"), "password": password },
     });
-    (variable("KAFKA_SASL_SSL_BOOTSTRAP_SERVERS"), options)
+    (variable("KAFKA_SASL_SSL_BOOTSTRAP"), options)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,147 @@
+//! Topics of a test: made with a name of their own, filled, read back, and deleted at the end.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use crate::broker::client;
+use crate::records::seq_of;
+use crate::wait::PATIENCE;
+
+const ANSWER: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A topic that goes when this does.
+pub struct Topic {
+    /// Its name; also good for a group.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    reader: BaseConsumer,
+}
+
+fn wait_for<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+impl Topic {
+    /// A new topic, its name `purpose` and something unique.
+    pub fn create(purpose: &str, partitions: i32, config: &[(&str, &str)]) -> Topic {
+        let name = format!("{purpose}-{:016x}", rand::random::<u64>());
+        let admin: AdminClient<DefaultClientContext> = client().create().unwrap();
+        let mut new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in config {
+            new = new.set(key, value);
+        }
+        let made = wait_for(admin.create_topics([&new], &AdminOptions::new())).unwrap();
+        assert!(made[0].is_ok(), "{made:?}");
+        let reader = client()
+            .set("group.id", format!("reader-of-{name}"))
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .create()
+            .unwrap();
+        Topic { name, partitions, reader }
+    }
+
+    /// Where each partition ends now.
+    pub fn ends(&self) -> Vec<u64> {
+        let end = |partition| self.reader.fetch_watermarks(&self.name, partition, ANSWER).unwrap().1 as u64;
+        (0..self.partitions).map(end).collect()
+    }
+
+    /// Records in all partitions.
+    pub fn len(&self) -> u64 {
+        self.ends().iter().sum()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Everything it holds now, by partition, in order.
+    pub fn values(&self) -> Vec<Vec<Option<Vec<u8>>>> {
+        let mut all = vec![Vec::new(); self.partitions as usize];
+        self.read(|partition, value| all[partition as usize].push(value.map(<[u8]>::to_vec)));
+        all
+    }
+
+    /// The numbers of [`records`](crate::records) it holds now, by partition, in order.
+    ///
+    /// # Panics
+    /// When something else is in it.
+    pub fn seqs(&self) -> Vec<Vec<u64>> {
+        let mut all = vec![Vec::new(); self.partitions as usize];
+        self.read(|partition, value| {
+            let seq = value.and_then(|value| seq_of(partition, value));
+            all[partition as usize].push(seq.unwrap_or_else(|| panic!("not a record of ours in {}", self.name)));
+        });
+        all
+    }
+
+    fn read(&self, mut each: impl FnMut(i32, Option<&[u8]>)) {
+        let mut open: Vec<bool> = self.ends().iter().map(|end| *end > 0).collect();
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            list.add_partition_offset(&self.name, partition, Offset::Beginning).unwrap();
+        }
+        self.reader.assign(&list).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while open.contains(&true) {
+            assert!(Instant::now() < deadline, "reading {} takes longer than {PATIENCE:?}", self.name);
+            match self.reader.poll(LOOK) {
+                None => {}
+                // An outage that was over long ago is still told to whoever polls for the first time since.
+                Some(Err(KafkaError::MessageConsumption(Code::AllBrokersDown | Code::BrokerTransportFailure))) => {}
+                Some(Ok(message)) => each(message.partition(), message.payload()),
+                Some(Err(KafkaError::PartitionEOF(partition))) => open[partition as usize] = false,
+                other => panic!("reading {}: {other:?}", self.name),
+            }
+        }
+        self.reader.unassign().unwrap();
+    }
+
+    /// By partition, what a group has committed; 0 where it has not.
+    pub fn committed(&self, group: &Group) -> Vec<u64> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            list.add_partition(&self.name, partition);
+        }
+        let found = group.0.committed_offsets(list, ANSWER).unwrap();
+        let offset = |partition| match found.find_partition(&self.name, partition).map(|found| found.offset()) {
+            Some(Offset::Offset(offset)) => offset as u64,
+            _ => 0,
+        };
+        (0..self.partitions).map(offset).collect()
+    }
+
+    /// Whether a group has committed everything there is; an unreachable broker counts as no.
+    pub fn is_read_by(&self, group: &Group) -> bool {
+        self.committed(group) == self.ends()
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        if let Ok(admin) = client().create::<AdminClient<DefaultClientContext>>() {
+            // What cannot be deleted stays behind in a broker for tests.
+            let _ = wait_for(admin.delete_topics(&[&self.name], &AdminOptions::new()));
+        }
+    }
+}
+
+/// Looks at a group without being of it.
+pub struct Group(BaseConsumer);
+
+impl Group {
+    /// The group with this name.
+    pub fn named(name: &str) -> Group {
+        Group(client().set("group.id", name).set("enable.auto.commit", "false").create().unwrap())
+    }
+}

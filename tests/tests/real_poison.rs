@@ -1,0 +1,176 @@
+//! Records nobody can read and records nobody takes: dead letters, while their neighbours pass and the process lives.
+#![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use weir_tests::broker::{client, servers};
+use weir_tests::process::Home;
+use weir_tests::topic::{Group, Topic};
+use weir_tests::wait::{PATIENCE, until};
+
+/// Key and value of a record.
+type Record = (Option<&'static str>, Option<Vec<u8>>);
+
+fn write(topic: &Topic, records: &[Record]) {
+    let producer: BaseProducer = client().set("message.max.bytes", "1000000").create().unwrap();
+    for (key, value) in records {
+        let mut record = BaseRecord::<str, [u8]>::to(&topic.name).partition(0);
+        record.key = *key;
+        record.payload = value.as_deref();
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+}
+
+fn good(n: u32, more: &str) -> Vec<u8> {
+    format!(r#"{{"reason":"BackOff","n":{n},"more":"{more}"}}"#).into_bytes()
+}
+
+/// A dead letter: node, position, code and body.
+type Letter = (String, u64, String, Option<Vec<u8>>);
+
+fn dead_letters(home: &Home, graph: &str) -> Vec<Letter> {
+    let mut letters = Vec::new();
+    let dir = home.data_dir("weir").join(graph).join("dead-letters");
+    let each = |letter: weir::graph::DeadLetter| {
+        let position = letter.id.rsplit('/').next().and_then(|position| position.parse().ok()).unwrap();
+        letters.push((letter.node.clone(), position, letter.code.clone(), letter.bytes()));
+    };
+    weir::graph::read_dead_letters(&dir, each, |damage| panic!("{damage}")).unwrap();
+    letters.sort();
+    letters
+}
+
+#[test]
+fn poison_becomes_dead_letters_and_its_neighbours_pass() {
+    let (input, filtered) = (Topic::create("poison-in", 1, &[]), Topic::create("poison-filter", 1, &[]));
+    let remapped = Topic::create("poison-remap", 1, &[]);
+    let (servers, name) = (servers(), &input.name);
+    let (filter_topic, remap_topic) = (&filtered.name, &remapped.name);
+    let home = Home::new(&format!(
+        r#"name: poison
+sources:
+  in: {{type: kafka, bootstrap_servers: "{servers}", topics: ["{name}"], group_id: {name}, start: earliest}}
+transforms:
+  keep: {{type: filter, inputs: [in], condition: '.reason == "BackOff"'}}
+  mark: {{type: remap, inputs: [in], source: '.mark = upcase!(.reason)'}}
+sinks:
+  kept: {{type: kafka, inputs: [keep], bootstrap_servers: "{servers}", topic: {filter_topic}}}
+  marked: {{type: kafka, inputs: [mark], bootstrap_servers: "{servers}", topic: {remap_topic}}}
+"#
+    ));
+    let deep = format!(r#"{{"reason":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    let poison: [(&str, Option<Vec<u8>>); 6] = [
+        ("invalid JSON", Some(br#"{"reason": "BackOff", "#.to_vec())),
+        ("invalid UTF-8", Some(b"{\"reason\":\"BackOff\",\"text\":\"\xff\xfe\"}".to_vec())),
+        ("10,000 deep", Some(deep.into_bytes())),
+        ("tombstone", None),
+        ("garbage after the object", Some(br#"{"reason":"BackOff"} trailing"#.to_vec())),
+        ("empty", Some(Vec::new())),
+    ];
+    let mut records: Vec<Record> = vec![(None, Some(good(0, "first")))];
+    for (n, (_, value)) in (1..).zip(&poison) {
+        records.push((None, value.clone()));
+        records.push((None, Some(good(n, "neighbour"))));
+    }
+    // Large, but good.
+    records.push((None, Some(good(100, &"x".repeat(900 << 10)))));
+    records.push((None, Some(good(101, "last"))));
+    write(&input, &records);
+
+    let weir = home.start("weir", &[]);
+    let group = Group::named(name);
+    until("everything to be committed", PATIENCE, || input.is_read_by(&group));
+    let mut expected = Vec::new();
+    for (n, (what, value)) in poison.iter().enumerate() {
+        let position = 1 + 2 * n as u64;
+        // A tombstone is no poison: for a filter nothing equals "BackOff" in it, and a program fails on the null.
+        let (keep, mark) = if value.is_some() { (Some("invalid_json"), "invalid_json") } else { (None, "vrl_error") };
+        println!("poison: {what}: filter {}, remap {mark}", keep.unwrap_or("filtered"));
+        let letter = |node: &str, code: &str| (node.to_owned(), position, code.to_owned(), value.clone());
+        expected.extend(keep.map(|code| letter("keep", code)));
+        expected.push(letter("mark", mark));
+    }
+    expected.sort();
+    let seen = dead_letters(&home, "poison");
+    let brief = |letters: &[Letter]| letters.iter().map(|it| (it.0.clone(), it.1, it.2.clone())).collect::<Vec<_>>();
+    assert_eq!(brief(&seen), brief(&expected));
+    assert!(seen == expected, "the bodies are kept as they came");
+
+    let neighbours = || records.iter().filter(|record| record.1.as_ref().is_some_and(|value| is_good(value)));
+    let kept: Vec<_> = neighbours().map(|record| record.1.clone()).collect();
+    assert!(filtered.values() == [kept.clone()], "the neighbours pass the filter byte for byte");
+    let numbers =
+        |values: &[Option<Vec<u8>>]| values.iter().map(|value| n_and_mark(value.as_deref())).collect::<Vec<_>>();
+    let marked: Vec<_> = numbers(&kept).into_iter().map(|(n, _)| (n, Some("BACKOFF".to_owned()))).collect();
+    assert_eq!(numbers(&remapped.values()[0]), marked, "the neighbours pass the program");
+
+    weir.assert_balance(&["in", "keep", "mark", "kept", "marked"]);
+    let (all, bad, good) = (records.len() as u64, poison.len() as u64, kept.len() as u64);
+    assert_eq!((weir.events("keep", "received"), weir.events("mark", "received")), (all, all));
+    assert_eq!((weir.events("keep", "dead_lettered"), weir.events("mark", "dead_lettered")), (bad - 1, bad));
+    assert_eq!((weir.events("kept", "passed"), weir.events("marked", "passed")), (good, good));
+    weir.stop(Duration::from_secs(20));
+    println!("poison: {all} records, {good} good ones passed twice, {} dead letters, the books balance", seen.len());
+}
+
+fn is_good(value: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(value).is_ok_and(|value| value.get("n").is_some())
+}
+
+fn n_and_mark(value: Option<&[u8]>) -> (u64, Option<String>) {
+    let value: serde_json::Value = serde_json::from_slice(value.unwrap()).unwrap();
+    (value["n"].as_u64().unwrap(), value["mark"].as_str().map(str::to_owned))
+}
+
+#[test]
+fn what_brokers_refuse_becomes_dead_letters_and_its_neighbours_arrive() {
+    let input = Topic::create("refused-in", 1, &[]);
+    let small = Topic::create("refused-small", 1, &[("max.message.bytes", "2000")]);
+    let compacted = Topic::create("refused-compacted", 1, &[("cleanup.policy", "compact")]);
+    let (servers, name, small_name, compacted_name) = (servers(), &input.name, &small.name, &compacted.name);
+    let home = Home::new(&format!(
+        r#"name: refused
+sources:
+  in: {{type: kafka, bootstrap_servers: "{servers}", topics: ["{name}"], group_id: {name}, start: earliest}}
+sinks:
+  small: {{type: kafka, inputs: [in], bootstrap_servers: "{servers}", topic: {small_name}}}
+  compacted: {{type: kafka, inputs: [in], bootstrap_servers: "{servers}", topic: {compacted_name}}}
+"#
+    ));
+    let records: Vec<Record> = vec![
+        (Some("a"), Some(good(0, "first"))),
+        (Some("b"), Some(good(1, &"x".repeat(5000)))),
+        (Some("c"), Some(good(2, "neighbour"))),
+        (None, Some(good(3, "without key"))),
+        (Some("d"), Some(good(4, "neighbour"))),
+        (None, Some(good(5, &"x".repeat(5000)))),
+        (Some("e"), Some(good(6, "last"))),
+    ];
+    write(&input, &records);
+    let weir = home.start("weir", &[]);
+    let group = Group::named(name);
+    until("everything to be committed", PATIENCE, || input.is_read_by(&group));
+
+    let letter = |node: &str, n: usize, code: &str| (node.to_owned(), n as u64, code.to_owned(), records[n].1.clone());
+    let expected = [
+        letter("compacted", 3, "invalid_record"),
+        letter("compacted", 5, "invalid_record"),
+        letter("small", 1, "message_too_large"),
+        letter("small", 5, "message_too_large"),
+    ];
+    assert_eq!(dead_letters(&home, "refused"), expected);
+    // Neighbours refused together with a bad one are sent again, perhaps behind later ones.
+    let numbers =
+        |topic: &Topic| topic.values()[0].iter().map(|value| n_and_mark(value.as_deref()).0).collect::<BTreeSet<_>>();
+    assert_eq!((small.len(), numbers(&small)), (5, BTreeSet::from([0, 2, 3, 4, 6])));
+    assert_eq!((compacted.len(), numbers(&compacted)), (5, BTreeSet::from([0, 1, 2, 4, 6])));
+    weir.assert_balance(&["in", "small", "compacted"]);
+    assert_eq!((weir.events("small", "passed"), weir.events("small", "dead_lettered")), (5, 2));
+    assert_eq!((weir.events("compacted", "passed"), weir.events("compacted", "dead_lettered")), (5, 2));
+    weir.stop(Duration::from_secs(20));
+    println!("refused: 2 dead letters message_too_large, 2 invalid_record, all neighbours arrived, the books balance");
+}
