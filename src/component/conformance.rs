@@ -20,14 +20,16 @@ use tokio::task::JoinHandle;
 
 use super::source::{LaneEnd, OpenLane};
 use super::{
-    BuildContext, Lanes, Origin, Output, Read, ReadLimit, SinkConfig, Source, SourceConfig, Transform, TransformConfig,
+    BuildContext, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig, Source, SourceConfig, Transform,
+    TransformConfig,
 };
-use crate::delivery::{Outcome, Receipt, Settlements};
+use crate::delivery::{Outcome, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
 use crate::event::{Batch, Body, Event, OriginId, OriginKind, Position, Timestamp};
 
-/// Nothing a component does in a test takes longer.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// Nothing a component does in a test takes longer. Shorter where the kit itself is tested, with a component that
+/// never comes to its end.
+const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
 
 async fn in_time<T>(rule: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, future).await {
@@ -113,8 +115,10 @@ const LARGE: ReadLimit = ReadLimit { events: 1000, bytes: 16 << 20 };
 /// - a read that is dropped while waiting loses nothing;
 /// - after a seek the very same events come again;
 /// - after a restart nothing above the committed position is missing;
-/// - after a run that was completed, the next begins anew.
+/// - after a run that was completed, the next begins anew;
+/// - asked to stop in the middle, it returns.
 pub async fn source(config: &dyn SourceConfig, events: usize) {
+    check_stop(config).await;
     let (context, _rejected) = BuildContext::detached("conformance");
     let mut first = BTreeMap::new();
     Running::start(config, &context)
@@ -131,6 +135,27 @@ pub async fn source(config: &dyn SourceConfig, events: usize) {
     let count: usize = first.values().map(Vec::len).sum();
     assert_eq!(count, events, "every event is read once");
     check_restart(config, &context, &first).await;
+}
+
+/// A stop while a lane is being read: the graph drains the lane, and the source goes.
+async fn check_stop(config: &dyn SourceConfig) {
+    let (context, _rejected) = BuildContext::detached("conformance");
+    let mut running = Running::start(config, &context).await;
+    let Some(OpenLane { mut origin, ended, .. }) = in_time("a source opens a lane", running.opened.recv()).await else {
+        return running.end().await;
+    };
+    if let Err(error) = in_time("a read returns", origin.read(ReadLimit { events: 1, ..SMALL })).await {
+        panic!("a read of a healthy source failed: {error}");
+    }
+    // As a graph does: every lane hears of the stop and ends, those that were still being opened, too.
+    let _ = running.stopping.send(true);
+    drop(origin);
+    let _ = ended.send(Some(LaneEnd::Unsettled));
+    running.opened.close();
+    while let Some(lane) = running.opened.recv().await {
+        let _ = lane.ended.send(Some(LaneEnd::Unsettled));
+    }
+    running.end().await;
 }
 
 /// Going back to the middle gives the same events from there on, also when a read was dropped meanwhile.
@@ -204,7 +229,9 @@ fn batch(bodies: &[Body], first: u64, receipt: Receipt) -> Batch {
 ///
 /// - many batches at once are each settled exactly once, as delivered, and counted;
 /// - `flush` returns only when everything taken is settled;
-/// - what it rejects goes to the `errors` port with its share of the receipt; its neighbours are delivered.
+/// - what it rejects goes to the `errors` port with its share of the receipt; its neighbours are delivered;
+/// - when it is dropped with batches under way, each of them is settled all the same: as delivered where it is
+///   counted so, and otherwise as failed. The config must build a second time, as after a restart.
 pub async fn sink(config: &dyn SinkConfig, good: &[Body], poison: Option<Body>) {
     let (context, mut rejected) = BuildContext::detached("conformance");
     let sink = match config.build(&context).await {
@@ -233,10 +260,65 @@ pub async fn sink(config: &dyn SinkConfig, good: &[Body], poison: Option<Body>) 
     let passed = BATCHES * good.len() as u64;
     assert_eq!(context.books.totals().passed, passed, "delivered events are counted as passed");
 
-    let Some(poison) = poison else { return };
+    match poison {
+        Some(poison) => check_rejects(sink, &context, &mut rejected, good, poison).await,
+        None => drop(sink),
+    }
+    check_drop(config, good, &context).await;
+}
+
+/// Nothing is left open by a sink that goes with batches under way, and nothing is delivered but in its books.
+async fn check_drop(config: &dyn SinkConfig, good: &[Body], before: &BuildContext) {
+    let (mut context, _rejected) = BuildContext::detached("conformance");
+    context.storage = before.storage.clone();
+    let sink = match config.build(&context).await {
+        Ok(sink) => sink,
+        Err(error) => panic!("a sink builds again after a restart: {error}"),
+    };
+    let settlements = Arc::new(Settlements::default());
+    const BATCHES: u64 = 20;
+    for number in 0..BATCHES {
+        let batch = batch(good, number * good.len() as u64, Receipt::new(number, settlements.clone(), None));
+        let mut write = sink.write(batch);
+        // Begun once, and called off where it had to wait.
+        let _begun = poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
+    }
+    drop(sink);
+    let mut settled = Vec::new();
+    let all = async {
+        while settled.len() < BATCHES as usize {
+            settled.extend(settlements.take());
+            if settled.len() < BATCHES as usize {
+                settlements.changed().await;
+            }
+        }
+    };
+    in_time("a sink that is dropped leaves no batch open", all).await;
+    let mut numbers: Vec<u64> = settled.iter().map(|settled| settled.batch).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..BATCHES).collect::<Vec<_>>(), "every batch is settled once");
+    let delivered = settled.iter().filter(|settled| settled.outcome == Outcome::Delivered).count();
+    let passed = context.books.totals().passed;
+    assert!(
+        delivered as u64 * good.len() as u64 <= passed,
+        "a dropped sink says delivered of {delivered} batches, and its books of {passed} events"
+    );
+}
+
+/// An event that cannot be delivered goes to the `errors` port; its neighbours do not mind.
+async fn check_rejects(
+    sink: Arc<dyn Sink>,
+    context: &BuildContext,
+    rejected: &mut mpsc::Receiver<RejectedBatch>,
+    good: &[Body],
+    poison: Body,
+) {
+    let settlements = Arc::new(Settlements::default());
+    let passed = context.books.totals().passed;
+    const NUMBER: u64 = 0;
     let mut bodies = good.to_vec();
     bodies.insert(good.len() / 2, poison);
-    sink.write(batch(&bodies, 0, Receipt::new(BATCHES, settlements.clone(), None))).await;
+    sink.write(batch(&bodies, 0, Receipt::new(NUMBER, settlements.clone(), None))).await;
     let flush = tokio::spawn({
         let sink = sink.clone();
         async move { sink.flush().await }
@@ -310,8 +392,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::component::Sink;
-    use crate::event::{Codec, Verdict};
+    use crate::event::{Codec, Rejected, Verdict};
 
     fn good() -> Vec<Body> {
         (0..10).map(|n| Body::Raw(n.to_string().into(), Codec::Json)).collect()
@@ -408,36 +489,93 @@ mod tests {
         source(&Numbers(Fault::None), 51).await;
     }
 
-    /// Forgets one batch.
-    #[derive(Debug, serde::Deserialize)]
-    struct Careless;
+    /// Breaks a rule, or none.
+    #[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize)]
+    enum Careless {
+        Not,
+        ForgetsABatch,
+        DeliversWhatItRejects,
+        KeepsWhatItDoesNotDeliver,
+        DeliversWhatItNeverCounted,
+    }
 
-    struct CarelessSink(BuildContext);
+    struct CarelessSink {
+        fault: Careless,
+        context: BuildContext,
+        is_second: bool,
+    }
 
     #[typetag::deserialize(name = "conformance_careless")]
     #[async_trait]
     impl SinkConfig for Careless {
         async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
-            Ok(Arc::new(CarelessSink(context.clone())))
+            let is_second = context.storage.load("built").unwrap().is_some();
+            context.storage.store("built", b"").unwrap();
+            Ok(Arc::new(CarelessSink { fault: *self, context: context.clone(), is_second }))
         }
     }
 
     #[async_trait]
     impl Sink for CarelessSink {
         async fn write(&self, batch: Batch) {
-            if batch.events.iter().any(|event| event.position.0 == 70) {
+            let CarelessSink { fault, context, is_second } = self;
+            if *fault == Careless::ForgetsABatch && batch.events.iter().any(|event| event.position.0 == 70) {
                 return;
             }
-            self.0.books.passed(batch.events.len());
-            batch.receipt.resolve(Outcome::Delivered);
+            if *fault == Careless::KeepsWhatItDoesNotDeliver && *is_second {
+                return std::mem::forget(batch);
+            }
+            let Batch { origin, receipt, events, .. } = batch;
+            let is_poison = |event: &Event| matches!(&event.body, Body::Raw(bytes, _) if bytes == "{{{");
+            let (poison, good): (Vec<_>, Vec<_>) = events.into_iter().partition(is_poison);
+            if *fault != Careless::DeliversWhatItNeverCounted || !*is_second {
+                context.books.passed(good.len());
+            }
+            let reject = |event| Rejected { event, code: "poison", message: String::new() };
+            let rejected: Vec<_> = poison.into_iter().map(reject).collect();
+            if !rejected.is_empty() {
+                let share = match fault {
+                    Careless::DeliversWhatItRejects => Receipt::detached(),
+                    _ => receipt.clone(),
+                };
+                context.rejects.reject(RejectedBatch { origin, receipt: share, rejected }).await;
+            }
+            receipt.resolve(Outcome::Delivered);
         }
         async fn flush(&self) {}
+    }
+
+    fn poison() -> Option<Body> {
+        Some(Body::Raw("{{{".into(), Codec::Json))
+    }
+
+    #[tokio::test]
+    async fn a_right_sink_passes() {
+        sink(&Careless::Not, &good(), poison()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a batch is not settled while a rejected event of it is on its way")]
+    async fn a_sink_that_delivers_what_it_rejects_fails() {
+        sink(&Careless::DeliversWhatItRejects, &good(), poison()).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a sink that is dropped leaves no batch open")]
+    async fn a_sink_that_keeps_batches_after_its_end_fails() {
+        sink(&Careless::KeepsWhatItDoesNotDeliver, &good(), None).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a dropped sink says delivered")]
+    async fn a_sink_that_delivers_without_counting_fails() {
+        sink(&Careless::DeliversWhatItNeverCounted, &good(), None).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "a healthy sink delivers")]
     async fn a_sink_that_forgets_a_batch_fails() {
-        sink(&Careless, &good(), None).await;
+        sink(&Careless::ForgetsABatch, &good(), None).await;
     }
 
     #[derive(Debug, serde::Deserialize)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 use weir::Result;
 use weir::component::{BuildContext, Sink, SinkConfig, async_trait};
@@ -91,11 +92,19 @@ impl Stream {
     }
 }
 
+/// Does work that may wait for long, without keeping other tasks from this thread where there are others.
+fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
+    }
+}
+
 #[async_trait]
 impl Sink for Stream {
     async fn write(&self, batch: Batch) {
         // Who reads the other end may be slow.
-        let rejected = match block_in_place(|| self.put(&batch)) {
+        let rejected = match waiting(|| self.put(&batch)) {
             Ok(rejected) => rejected,
             Err(error) => {
                 // The batch's receipt drops with it: failed, and read again should the stream come back.

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod lines;
+mod mark;
 mod sink;
 mod source;
 mod stdin;

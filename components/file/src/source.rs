@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::future::{Future, poll_fn};
 use std::io::{self, BufReader, Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -17,9 +19,12 @@ use weir::event::{Body, Codec, Decoding, Event, OriginId, OriginKind, Position, 
 use weir::{Error, ErrorKind, Result};
 
 use crate::lines::{Line, Lines};
+use crate::mark::{self, Mark};
 
 /// How often a position is made durable while reading goes on.
 const STORE_EVERY: Duration = Duration::from_millis(200);
+/// Files read at the same time at most: each holds a block of its own.
+const LANES: usize = 8;
 
 /// Reads files to their end, a line an event.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -116,13 +121,17 @@ impl SourceConfig for FileSource {
             longest: usize::try_from(self.max_line_size.0).unwrap_or(usize::MAX),
             context: context.clone(),
             lines: None,
+            head: Vec::new(),
             ahead: None,
+            failure: None,
             ended: false,
             stored: None,
             committed: None,
             unfinished: unfinished.clone(),
         };
-        Ok(Box::new(Files { origins: files.into_iter().map(origin).collect(), one_by_one: context.once }))
+        // Under `--once` the order of the output follows from the order of the files.
+        let at_once = if context.once { 1 } else { LANES };
+        Ok(Box::new(Files { origins: files.into_iter().map(origin).collect(), at_once }))
     }
 }
 
@@ -178,8 +187,7 @@ impl Compression {
 
 struct Files {
     origins: Vec<LineFile>,
-    /// `--once`: the order of the output follows from the order of the files.
-    one_by_one: bool,
+    at_once: usize,
 }
 
 #[async_trait]
@@ -187,21 +195,37 @@ impl Source for Files {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let mut open: Vec<LaneHandle> = Vec::new();
         for origin in self.origins {
-            let mut lane = lanes.open(Box::new(origin)).await?;
-            if self.one_by_one {
-                lane.ended().await?;
-            } else {
-                open.push(lane);
+            if open.len() == self.at_once {
+                first_end(&mut open).await?;
             }
             if lanes.is_stopping() {
                 break;
             }
+            open.push(lanes.open(Box::new(origin)).await?);
         }
-        for mut lane in open {
-            lane.ended().await?;
+        while !open.is_empty() {
+            first_end(&mut open).await?;
         }
         Ok(())
     }
+}
+
+/// Waits until one of the lanes has ended, and takes it out.
+async fn first_end(open: &mut Vec<LaneHandle>) -> Result<()> {
+    let (at, end) = {
+        let mut ends: Vec<_> = open.iter_mut().map(|lane| Box::pin(lane.ended())).collect();
+        poll_fn(|context| {
+            let mut polled = ends.iter_mut().map(|end| end.as_mut().poll(context)).enumerate();
+            let ended = polled.find_map(|(at, polled)| match polled {
+                Poll::Ready(end) => Some((at, end)),
+                Poll::Pending => None,
+            });
+            ended.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    };
+    drop(open.swap_remove(at));
+    end.map(drop)
 }
 
 /// One file as a log of lines.
@@ -213,8 +237,12 @@ struct LineFile {
     longest: usize,
     context: BuildContext,
     lines: Option<Lines>,
+    /// The first bytes of the file as it is stored: they tell it from another one under its name.
+    head: Vec<u8>,
     /// A line that did not fit the last read.
     ahead: Option<Line>,
+    /// What is wrong behind the lines that were given out.
+    failure: Option<Error>,
     ended: bool,
     /// When a position was last made durable.
     stored: Option<Duration>,
@@ -246,7 +274,7 @@ impl LineFile {
             Compression::Auto | Compression::None => {
                 let length = file.metadata().map_err(failed)?.len();
                 if position > length {
-                    return Err(self.shrunk(position));
+                    return Err(self.replaced(position));
                 }
                 file.seek(SeekFrom::Start(offset)).map_err(failed)?;
                 return Ok(self.lines_of(Box::new(file), position));
@@ -254,7 +282,7 @@ impl LineFile {
         };
         let skipped = io::copy(&mut (&mut stream).take(offset), &mut io::sink()).map_err(failed)?;
         if skipped < offset {
-            return Err(self.shrunk(position));
+            return Err(self.replaced(position));
         }
         Ok(self.lines_of(stream, position))
     }
@@ -266,21 +294,28 @@ impl LineFile {
         }
     }
 
-    fn shrunk(&self, offset: u64) -> Error {
-        let what = "it is shorter than what was read of it before; restore it, or remove the node's folder in data_dir to read it anew";
+    fn replaced(&self, offset: u64) -> Error {
+        let what = "it was cut or replaced since it was read; restore it, give the new one another name, or remove the node's folder in data_dir to read it anew";
         Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).with("position", offset)
     }
 
-    fn start(&self) -> Result<u64> {
+    /// Where the last run left off.
+    fn start(&mut self) -> Result<u64> {
         let failed = |error| self.error("the stored position cannot be read", error);
         let stored = self.context.storage.load(&self.id.log).map_err(failed)?;
-        let number = stored.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-        Ok(number.unwrap_or(0))
+        let stored = stored.map(|bytes| Mark::from_bytes(&bytes)).transpose().map_err(failed)?;
+        self.head = mark::head(&self.path)
+            .map_err(|error| self.error("it cannot be opened; check the path and its rights", error))?;
+        let Some(mark) = stored else { return Ok(0) };
+        if !mark.fits(&self.head) {
+            return Err(self.replaced(mark.position));
+        }
+        Ok(mark.position)
     }
 
     fn store(&mut self) -> Result<()> {
         if let Some(Position(position)) = self.committed.take() {
-            let stored = self.context.storage.store(&self.id.log, &position.to_le_bytes());
+            let stored = self.context.storage.store(&self.id.log, &Mark::new(position, &self.head).to_bytes());
             stored.map_err(|error| self.error("its position cannot be stored", error))?;
             self.stored = Some(self.context.clock.uptime());
         }
@@ -288,18 +323,29 @@ impl LineFile {
     }
 
     fn read_lines(&mut self, limit: ReadLimit) -> Result<Vec<Event>> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         if self.lines.is_none() {
-            self.lines = Some(self.open(self.start()?)?);
+            let start = self.start()?;
+            self.lines = Some(self.open(start)?);
         }
         let mut events = Vec::with_capacity(limit.events.min(1024));
         let mut bytes = 0;
         while events.len() < limit.events {
             let line = match (self.ahead.take(), &mut self.lines) {
                 (Some(line), _) => Some(line),
-                (None, Some(lines)) => lines.next().map_err(|error| {
-                    let what = "it breaks off or is damaged; what was read so far is kept";
-                    Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).caused_by(error)
-                })?,
+                (None, Some(lines)) => match lines.next() {
+                    Ok(line) => line,
+                    Err(error) => {
+                        let failure = self.error("it breaks off or is damaged; the lines before are read", error);
+                        if events.is_empty() {
+                            return Err(failure);
+                        }
+                        self.failure = Some(failure);
+                        break;
+                    }
+                },
                 (None, None) => None,
             };
             let Some(line) = line else {
@@ -339,6 +385,7 @@ impl Origin for LineFile {
     async fn seek(&mut self, position: Position) -> Result<()> {
         self.lines = Some(self.open(position.0)?);
         self.ahead = None;
+        self.failure = None;
         self.ended = false;
         Ok(())
     }

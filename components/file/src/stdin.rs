@@ -14,8 +14,8 @@ use weir::{Error, ErrorKind, Result};
 
 use crate::lines::Lines;
 
-/// Lines read ahead of the lane.
-const AHEAD: usize = 64;
+/// Groups read ahead of the lane. Few, for they are outside the memory budget.
+const AHEAD: usize = 4;
 /// Lines handed over at once.
 const GROUP: usize = 256;
 

@@ -56,8 +56,9 @@ pub(crate) struct Writer {
     length: u64,
     /// As in the note.
     exact: bool,
-    /// When the length was noted last.
+    /// When a length was noted last, and which.
     noted: Duration,
+    noted_length: u64,
     encoding: Encoding,
     compression: Compression,
     context: BuildContext,
@@ -79,17 +80,15 @@ impl Writer {
         let failed = |error| error_at(path, "it cannot be opened; check the path, its rights and the disk", error);
         let note = context.storage.load(NOTE).map_err(failed)?;
         let note: Option<Note> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let exists = path.try_exists().map_err(failed)? && path.metadata().map_err(failed)?.len() > 0;
+        let found = if path.try_exists().map_err(failed)? { path.metadata().map_err(failed)?.len() } else { 0 };
         let is_compressed = !matches!(compression, Compression::Auto | Compression::None);
         let (length, is_resumed, exact) = match note.filter(|note| note.path == path) {
-            Some(Note { completed: true, .. }) if append => {
-                (path.metadata().map_or(0, |meta| meta.len()), false, false)
-            }
-            Some(Note { completed: true, .. }) => (0, false, false),
-            Some(note) => (note.length, true, note.exact),
-            None if !exists || overwrite => (0, false, false),
-            None if append => (path.metadata().map_err(failed)?.len(), false, false),
-            None => {
+            Some(note) if !note.completed => (note.length, true, note.exact),
+            _ if append => (found, false, false),
+            // A file of another length than the completed run left is not that run's any more.
+            Some(note) if note.length == found => (0, false, false),
+            _ if found == 0 || overwrite => (0, false, false),
+            _ => {
                 let what = format!(
                     "{} exists and was not written by this graph; set append: true or overwrite: true, or remove it",
                     path.display()
@@ -104,14 +103,18 @@ impl Writer {
             let what = "it is shorter than what was acknowledged: someone cut it; restore it, or remove the node's folder in data_dir";
             return Err(Error::new(ErrorKind::Io, "open the output file", what).with("path", path.display()));
         }
-        let length =
-            if is_resumed && !exact { end_of_last_line(&mut file, length, present).map_err(failed)? } else { length };
+        let length = match is_resumed {
+            true if !exact => end_of_last_line(&mut file, length, present).map_err(failed)?,
+            false if append && !is_compressed => end_line(&mut file, length).map_err(failed)?,
+            _ => length,
+        };
         let mut writer = Writer {
             file,
             path: path.to_owned(),
             length,
             exact,
             noted: context.clock.uptime(),
+            noted_length: 0,
             encoding,
             compression,
             context,
@@ -137,6 +140,7 @@ impl Writer {
         let note = Note { path: self.path.clone(), length: self.length, completed, exact: self.exact };
         self.context.storage.store(NOTE, &serde_json::to_vec(&note)?)?;
         self.noted = self.context.clock.uptime();
+        self.noted_length = self.length;
         Ok(())
     }
 
@@ -154,6 +158,9 @@ impl Writer {
             }
             if !batches.is_empty() && !self.write(batches, &requests, runtime) {
                 return;
+            }
+            if !flushed.is_empty() {
+                self.note_soon(Duration::ZERO);
             }
             for done in flushed {
                 let _nobody_waits = done.send(());
@@ -254,13 +261,20 @@ impl Writer {
         if self.exact {
             return self.note(false).inspect_err(|_| self.length = before);
         }
-        if self.context.clock.uptime().saturating_sub(self.noted) >= NOTE_EVERY {
-            // The note may lag: the lines themselves are durable.
-            if let Err(error) = self.note(false) {
-                tracing::warn!(node = &*self.context.node, %error, "the length is not noted");
-            }
-        }
+        self.note_soon(NOTE_EVERY);
         Ok(())
+    }
+
+    /// Notes the length when the note is older than `age`. It may lag: the lines themselves are durable, and an
+    /// up-to-date note only tells sooner that someone else cut the file.
+    fn note_soon(&mut self, age: Duration) {
+        let is_due = self.context.clock.uptime().saturating_sub(self.noted) >= age;
+        if is_due
+            && self.noted_length != self.length
+            && let Err(error) = self.note(false)
+        {
+            tracing::warn!(node = &*self.context.node, %error, "the length is not noted");
+        }
     }
 
     /// A failed fsync may have dropped pages, so the group is written again to a file opened anew.
@@ -275,6 +289,19 @@ impl Writer {
 
 fn open_at(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
+}
+
+/// Ends the last line of a file of `length` bytes, so that ours does not become part of it; gives the length then.
+fn end_line(file: &mut File, length: u64) -> io::Result<u64> {
+    let Some(before) = length.checked_sub(1) else { return Ok(length) };
+    let mut last = [0];
+    file.seek(SeekFrom::Start(before))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" {
+        return Ok(length);
+    }
+    file.write_all(b"\n")?;
+    Ok(length + 1)
 }
 
 /// Where the last whole line at or behind `from` ends; `from` itself, if there is none.

@@ -121,6 +121,37 @@ async fn a_foreign_file_is_refused_unless_told_otherwise() {
 }
 
 #[tokio::test]
+async fn a_file_that_took_the_place_of_a_completed_one_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let (context, _rejected) = BuildContext::detached("out");
+    let out = sink(&context, &path, json!({})).await;
+    write(&*out, &["1"]).await;
+    out.complete().await.unwrap();
+    drop(out);
+    std::fs::write(&path, "someone's work\n").unwrap();
+    let Err(error) = try_sink(&context, &path, json!({})).await else { panic!("the file is not ours") };
+    assert!(error.to_string().contains("was not written by this graph"), "{error}");
+    assert_eq!(text(&path), "someone's work\n");
+    // Without the file the next run begins as the first did.
+    std::fs::remove_file(&path).unwrap();
+    write(&*sink(&context, &path, json!({})).await, &["2"]).await;
+    assert_eq!(text(&path), "2\n");
+}
+
+#[tokio::test]
+async fn a_line_of_others_without_an_end_is_ended_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    std::fs::write(&path, "no end").unwrap();
+    let (context, _rejected) = BuildContext::detached("out");
+    for line in ["1", "2"] {
+        write(&*sink(&context, &path, json!({"append": true})).await, &[line]).await;
+    }
+    assert_eq!(text(&path), "no end\n1\n2\n");
+}
+
+#[tokio::test]
 async fn a_run_after_a_completed_one_gives_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.ndjson");

@@ -97,7 +97,7 @@ async fn a_missing_file_and_one_that_shrank_are_named() {
         let short = if path.extension().unwrap() == "log" { b"x\n".to_vec() } else { short };
         std::fs::write(&path, short).unwrap();
         let error = origin(&context, &path).await.read(ALL).await.unwrap_err().to_string();
-        assert!(error.contains("shorter than what was read") && error.contains("remove the node's folder"), "{error}");
+        assert!(error.contains("was cut or replaced") && error.contains("remove the node's folder"), "{error}");
         assert!(error.contains(path.to_str().unwrap()), "{error}");
 
         std::fs::remove_file(&path).unwrap();
@@ -135,6 +135,62 @@ async fn under_once_files_come_one_by_one_and_none_is_read_twice_after_a_cut() {
         }
         assert!(lanes.next().await.is_none(), "the same file is read once");
     }
+}
+
+#[tokio::test]
+async fn what_stands_before_a_damaged_place_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log.gz");
+    let torn = gzip(b"lost\n");
+    std::fs::write(&path, [gzip(b"one\ntwo\n"), torn[..torn.len() - 9].to_vec()].concat()).unwrap();
+    let (context, _rejected) = BuildContext::detached("in");
+    let mut origin = origin(&context, &path).await;
+    let Read::Events(events) = origin.read(ALL).await.unwrap() else { panic!("the file has lines") };
+    assert_eq!(events.iter().map(|event| event.position.0).take(2).collect::<Vec<_>>(), [0, 4]);
+    let error = origin.read(ALL).await.unwrap_err().to_string();
+    assert!(error.contains("breaks off or is damaged") && error.contains(path.to_str().unwrap()), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_took_the_place_of_another_is_refused_and_one_that_grew_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    let (context, _rejected) = BuildContext::detached("in");
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    let mut first = origin(&context, &path).await;
+    assert_eq!(rest(&mut *first).await.len(), 2);
+    first.commit(Position(5)).await.unwrap();
+    drop(first);
+    std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
+    assert_eq!(rest(&mut *origin(&context, &path).await).await, expected(&[(8, "three")]));
+    std::fs::write(&path, "another file, and a longer one\n").unwrap();
+    let error = origin(&context, &path).await.read(ALL).await.unwrap_err().to_string();
+    assert!(error.contains("was cut or replaced") && error.contains("remove the node's folder"), "{error}");
+}
+
+#[tokio::test]
+async fn many_files_are_read_eight_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    for at in 0..20 {
+        std::fs::write(dir.path().join(format!("{at:02}.log")), "x\n").unwrap();
+    }
+    let (mut context, _rejected) = BuildContext::detached("in");
+    context.once = false;
+    let (opening, mut lanes) = Lanes::detached();
+    start(&context, json!({"type": "file", "paths": [dir.path().join("*")], "decoding": "text"}), opening).await;
+    let mut open = std::collections::VecDeque::new();
+    for _ in 0..8 {
+        open.push_back(lanes.next().await.unwrap());
+    }
+    for _ in 8..20 {
+        let idle = tokio::time::timeout(std::time::Duration::from_millis(5), lanes.next()).await;
+        assert!(idle.is_err(), "the ninth waits for one to end");
+        // Not the oldest: any end makes room.
+        open.remove(3).unwrap().end.clean();
+        open.push_back(lanes.next().await.unwrap());
+    }
+    open.into_iter().for_each(|lane| lane.end.clean());
+    assert!(lanes.next().await.is_none());
 }
 
 /// `cargo test --release -p weir-file --test source -- --ignored --nocapture`
