@@ -157,6 +157,16 @@ impl Event {
         self.meta.as_ref().map_or(&[], |meta| &meta.headers)
     }
 
+    /// Calls `each` with every piece of raw bytes that the event refers to.
+    fn each_bytes(&mut self, mut each: impl FnMut(&mut Bytes)) {
+        if let Body::Raw(bytes, _) = &mut self.body {
+            each(bytes);
+        }
+        if let Some(meta) = &mut self.meta {
+            meta.key.iter_mut().chain(meta.headers.iter_mut().filter_map(|(_, value)| value.as_mut())).for_each(each);
+        }
+    }
+
     /// Bytes this event holds, for the memory budget.
     pub fn size(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |meta| {

@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::{Event, OriginId, Timestamp};
 use crate::delivery::Receipt;
 
@@ -90,7 +92,28 @@ impl Batch {
             }
         }
         self.events.truncate(kept);
+        if kept <= self.events.capacity() / 2 {
+            self.let_go_of_the_rest();
+        }
         rejected
+    }
+
+    /// Moves what is left into memory of its own: the events of a source's batch are slices of one buffer, which
+    /// would stay whole for the few that are kept.
+    fn let_go_of_the_rest(&mut self) {
+        self.events.shrink_to_fit();
+        let size = |event: &mut Event| {
+            let mut size = 0;
+            event.each_bytes(|bytes| size += bytes.len());
+            size
+        };
+        let mut buffer = BytesMut::with_capacity(self.events.iter_mut().map(size).sum());
+        for event in &mut self.events {
+            event.each_bytes(|bytes| {
+                buffer.extend_from_slice(bytes);
+                *bytes = buffer.split().freeze();
+            });
+        }
     }
 }
 
@@ -98,4 +121,42 @@ impl Batch {
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the node panicked: {}", text.unwrap_or("no text"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::{Body, Codec, Meta, OriginKind, Position};
+
+    #[test]
+    fn few_kept_events_do_not_hold_the_memory_of_all() {
+        let read = Bytes::from("key-and-body ".repeat(100).into_bytes());
+        let event = |at: usize| {
+            let slice = |from: usize, to: usize| read.slice(at * 13 + from..at * 13 + to);
+            let mut event = Event::new(Body::Raw(slice(8, 12), Codec::Text), Position(at as u64), Timestamp(0));
+            event.meta = Some(Box::new(Meta {
+                key: Some(slice(0, 3)),
+                headers: vec![("h".into(), Some(slice(4, 7)))],
+                error: None,
+            }));
+            event
+        };
+        let origin = Arc::new(OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::File });
+        let receipt = Receipt::new(0, Arc::default(), None);
+        let events = (0..100).map(event).collect();
+        let mut batch = Batch { origin, receipt, watermark: Timestamp(0), events };
+        batch.decide(|event| if event.position.0 % 25 == 3 { Verdict::Pass } else { Verdict::Filter });
+
+        assert_eq!(batch.events.iter().map(|event| event.position.0).collect::<Vec<_>>(), [3, 28, 53, 78]);
+        assert_eq!(batch.events.capacity(), 4);
+        for event in &batch.events {
+            assert!(matches!(&event.body, Body::Raw(body, Codec::Text) if body == "body"));
+            assert_eq!(event.key().unwrap(), "key");
+            assert_eq!(event.headers()[0].1.as_ref().unwrap(), "and");
+        }
+        assert!(read.is_unique(), "nothing refers to what was read any more");
+    }
 }

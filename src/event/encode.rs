@@ -4,6 +4,7 @@
 //! makes a rejected event. Nothing here knows of files or brokers. [`Encoding::encode`] gives one message,
 //! [`Encoding::encode_line`] one line of a stream that is split at newlines.
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::Value;
@@ -72,16 +73,24 @@ impl EncodeError {
 }
 
 impl Encoding {
+    /// The body's own bytes, where they are the message already.
+    pub fn as_is(self, body: &Body) -> Option<&Bytes> {
+        match (self, body) {
+            (Encoding::Raw, Body::Raw(bytes, _)) | (Encoding::Json, Body::Raw(bytes, Codec::Json)) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// Appends the body to `out`. After an error `out` is as it was.
     ///
     /// `Value::Null`, a Kafka tombstone, is written as `null` under `json` and has no `message` otherwise;
     /// a sink that can say "no value" must look for it first.
     pub fn encode(self, body: &Body, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if let Some(bytes) = self.as_is(body) {
+            out.extend_from_slice(bytes);
+            return Ok(());
+        }
         match (self, body) {
-            (Encoding::Raw, Body::Raw(bytes, _)) | (Encoding::Json, Body::Raw(bytes, Codec::Json)) => {
-                out.extend_from_slice(bytes);
-                Ok(())
-            }
             (Encoding::Json, Body::Raw(bytes, _)) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| EncodeError::invalid_utf8())?;
                 out.extend_from_slice(b"{\"message\":");
@@ -93,12 +102,12 @@ impl Encoding {
                 json::write(value, out);
                 Ok(())
             }
-            (Encoding::Text, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
-            (Encoding::Text | Encoding::Raw, Body::Parsed(value)) => self.put_message(value, out),
-            (Encoding::Text, Body::Raw(bytes, Codec::Json)) => {
+            (_, Body::Parsed(value)) => self.put_message(value, out),
+            (_, Body::Raw(bytes, Codec::Json)) => {
                 let value = json::parse(bytes).map_err(EncodeError::invalid_json)?;
                 self.put_message(&value, out)
             }
+            (_, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
         }
     }
 

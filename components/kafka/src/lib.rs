@@ -5,7 +5,6 @@ mod client;
 mod consumer;
 mod control;
 mod delivery;
-mod encode;
 mod flights;
 mod origin;
 mod record;
@@ -15,6 +14,5 @@ mod source;
 mod troubles;
 
 pub use client::{Mechanism, RawValue, Sasl, Secret, Tls};
-pub use encode::Encoding;
 pub use sink::{Compression, KafkaSink};
-pub use source::{Decoding, KafkaSource, Start, Stop};
+pub use source::{KafkaSource, Start, Stop};

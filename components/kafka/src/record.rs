@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
-use weir::event::{Event, OriginId};
+use vrl::value::Value;
+use weir::event::{Body, Encoding, Event, OriginId};
 use weir::script::Expression;
 
 use crate::delivery::SinkClient;
-use crate::encode::{Encoding, encode};
 use crate::flights::{Flight, Row};
 use crate::render::Text;
 use crate::troubles::Subject;
@@ -65,12 +65,11 @@ impl Recorder {
             }
             None => event.key().map(|key| Cow::Borrowed(&key[..])),
         };
-        let value =
-            encode(&event.body, *encoding, buffer).map_err(|message| Refusal::Reject("encoding_failed", message))?;
+        let value = value(&event.body, *encoding, buffer)?;
         let record = BaseRecord::<[u8], [u8], usize> {
             topic: &topic,
             partition,
-            payload: value.as_deref(),
+            payload: value,
             key: key.as_deref(),
             // 0 would mean "now" to librdkafka, and so does the absence of a time.
             timestamp: Some(event.time.0).filter(|&time| time > 0),
@@ -78,7 +77,7 @@ impl Recorder {
             delivery_opaque: row.opaque(),
         };
         producer.send(record).map_err(|(error, _)| {
-            let size = value.as_deref().map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
+            let size = value.map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
             refusal(&error, &topic, partition, size)
         })
     }
@@ -122,6 +121,19 @@ impl Recorder {
         }
         Ok(headers)
     }
+}
+
+/// The record's value; `None` is a tombstone. `buffer` is scratch space.
+fn value<'a>(body: &'a Body, encoding: Encoding, buffer: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, Refusal> {
+    if let Body::Parsed(Value::Null) = body {
+        return Ok(None);
+    }
+    if let Some(bytes) = encoding.as_is(body) {
+        return Ok(Some(bytes));
+    }
+    buffer.clear();
+    encoding.encode(body, buffer).map_err(|error| Refusal::Reject(error.code, error.message))?;
+    Ok(Some(buffer))
 }
 
 fn template_failed(message: String) -> Refusal {

@@ -12,12 +12,11 @@ use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
 use weir::error::{Error, ErrorKind, Result};
-use weir::event::Batch;
+use weir::event::{Batch, Encoding};
 use weir::script::Expression;
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::delivery::{AGAIN, Common, Listener};
-use crate::encode::Encoding;
 use crate::flights::{Flight, Flights, Row};
 use crate::record::{Placement, Recorder, Refusal};
 use crate::render::{Text, compiled};

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use weir::component::{BuildContext, Lanes, Problems, Source, SourceConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::error::{Error, ErrorKind, Result};
-use weir::event::Codec;
+use weir::event::{Codec, Decoding};
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::consumer::{GroupConsumer, SourceClient};
@@ -78,19 +78,6 @@ pub enum Start {
     /// With the next record to come.
     #[default]
     Latest,
-}
-
-/// How record values are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Decoding {
-    /// One JSON document a record.
-    #[default]
-    Json,
-    /// UTF-8 text, shown to nodes as `.message`.
-    Text,
-    /// Bytes, shown to nodes as `.message`.
-    Raw,
 }
 
 /// When to stop reading.
@@ -224,11 +211,7 @@ impl SourceConfig for KafkaSource {
     }
 
     fn codec(&self) -> Codec {
-        match self.decoding {
-            Decoding::Json => Codec::Json,
-            Decoding::Text => Codec::Text,
-            Decoding::Raw => Codec::Raw,
-        }
+        self.decoding.into()
     }
 
     fn explain(&self) -> String {
