@@ -72,6 +72,7 @@ fn describe() {
     );
     describe_gauge!("weir_node_in_flight_events", "Events a node received and has not ended");
     describe_gauge!("weir_node_ready", "1 while the node can work, else 0; /ready says why");
+    describe_gauge!("weir_source_lag_events", "Events a source's log still holds for it, as of the last reads");
     describe_gauge!("weir_lanes", "Lanes running");
     describe_gauge!("weir_memory_used_bytes", "Bytes batches in flight hold");
     describe_gauge!("weir_memory_limit_bytes", "Bytes batches in flight may hold");
@@ -99,6 +100,9 @@ async fn show_metrics(State(Shared { status, handle }): State<Shared>) -> impl I
         let is_ready = !troubled.iter().any(|trouble| trouble.starts_with(&prefix));
         gauge!("weir_node_in_flight_events", "node" => node.clone()).set(totals.in_flight() as f64);
         gauge!("weir_node_ready", "node" => node).set(f64::from(u8::from(is_ready)));
+    }
+    for (node, lag) in status.lags() {
+        gauge!("weir_source_lag_events", "node" => node).set(lag as f64);
     }
     let (used, limit) = status.memory();
     gauge!("weir_memory_used_bytes").set(used as f64);

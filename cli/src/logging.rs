@@ -28,7 +28,12 @@ pub(crate) fn start_quiet() {
 }
 
 fn start_at(format: LogFormat, level: &str) {
-    let levels = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var("WEIR_LOG").ok().filter(|wanted| !wanted.is_empty());
+    let levels = wanted.as_deref().map(EnvFilter::try_new).and_then(|levels| {
+        let told = levels.inspect_err(|error| eprintln!("WEIR_LOG: {error}; write warn, debug or weir_kafka=debug"));
+        told.ok()
+    });
+    let levels = levels.unwrap_or_else(|| EnvFilter::new(level));
     let coloured = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_target(false);
     let lines = match format {

@@ -1,6 +1,8 @@
 //! What a component is given when it is built.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::delivery::{Books, Rejects};
 use crate::state::{Clock, MemoryStorage, Storage, SystemClock};
@@ -47,21 +49,52 @@ impl BuildContext {
 /// A node's word on why it cannot work at the moment: while there is one, `/ready` answers "not ready" and
 /// names it.
 #[derive(Debug, Clone, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
+pub struct Trouble(Arc<watch::Sender<Word>>);
+
+#[derive(Debug, Default)]
+struct Word {
+    what: Option<String>,
+    /// Waiting does not help.
+    is_final: bool,
+}
 
 impl Trouble {
     /// Says what is wrong; a later text replaces it.
     pub fn set(&self, what: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+        self.say(Some(what.into()));
     }
 
     /// All is well again.
     pub fn clear(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.say(None);
+    }
+
+    /// What is wrong will never be well again, such as an output that nobody reads any more: the graph stops, and the
+    /// run fails with this text.
+    pub fn give_up(&self, what: impl Into<String>) {
+        self.0.send_replace(Word { what: Some(what.into()), is_final: true });
     }
 
     /// What is wrong, if anything.
     pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().what.clone()
+    }
+
+    /// Resolves when the node gives up, with what is wrong.
+    pub async fn given_up(&self) -> String {
+        match self.0.subscribe().wait_for(|word| word.is_final).await {
+            Ok(word) => word.what.clone().unwrap_or_default(),
+            Err(_closed) => unreachable!("the sender is borrowed here"),
+        }
+    }
+
+    fn say(&self, what: Option<String>) {
+        self.0.send_if_modified(|word| {
+            let is_news = !word.is_final && word.what != what;
+            if is_news {
+                word.what = what;
+            }
+            is_news
+        });
     }
 }

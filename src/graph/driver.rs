@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub dead_letters: DeadLettersPort,
     pub memory: MemoryBudget,
     pub clock: Arc<dyn Clock>,
+    /// Time a lane that ends by itself is given to settle what it holds.
+    pub drain: Duration,
     pub once: bool,
 }
 
@@ -73,6 +75,14 @@ pub(crate) struct Driver {
     /// Events that were read, failed, and wait to be read again: a lane that ends now is not clean.
     to_read_again: Option<Position>,
     failures: u32,
+    /// What the source's lag holds of this lane.
+    lag: Option<u64>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.lane.source().note_lag(self.lag, None);
+    }
 }
 
 /// Why the reading part of a lane is over.
@@ -84,7 +94,8 @@ enum ReadingOver {
 
 impl Driver {
     pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop) -> Driver {
-        Driver { lane, origin, shared, stop, outgoing: Vec::new(), next: Position(0), to_read_again: None, failures: 0 }
+        let (outgoing, next) = (Vec::new(), Position(0));
+        Driver { lane, origin, shared, stop, outgoing, next, to_read_again: None, failures: 0, lag: None }
     }
 
     /// Runs the lane to its end.
@@ -93,7 +104,11 @@ impl Driver {
         tracing::debug!(lane = &*name, "lane opened");
         let end = loop {
             match self.read_all().await {
-                ReadingOver::Broken(why) => break LaneEnd::Broken(why),
+                ReadingOver::Broken(why) => {
+                    // What was read before is good.
+                    self.drain(self.shared.drain).await;
+                    break LaneEnd::Broken(why);
+                }
                 ReadingOver::Stopped(limit) => break self.drain(limit).await,
                 // A rewind while draining means there is more to read after all.
                 ReadingOver::Ended => match self.settle_all().await {
@@ -141,6 +156,8 @@ impl Driver {
             };
             let Some(last) = events.last() else { continue };
             self.next = last.position.next();
+            let lag = self.origin.lag();
+            self.lane.source().note_lag(std::mem::replace(&mut self.lag, lag), lag);
             let size = events.iter().map(crate::event::Event::size).sum();
             let Driver { lane, shared, outgoing, stop, .. } = self;
             let process_and_send = async {

@@ -1,7 +1,7 @@
 //! A route: all transforms behind one source, fused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::component::{Output, Stateful, Transform, Trouble};
 use crate::delivery::{Books, Outcome, RejectedBatch};
@@ -16,6 +16,18 @@ pub struct Node {
     pub books: Arc<Books>,
     /// Why it cannot work, if so.
     pub trouble: Trouble,
+    /// Of a source: events its origins still have for it, as of the last reads; where they know.
+    pub lag: Mutex<Option<u64>>,
+}
+
+impl Node {
+    /// Takes what one lane knew of the lag out, and what it knows now in.
+    pub(crate) fn note_lag(&self, before: Option<u64>, now: Option<u64>) {
+        if before != now {
+            let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
+            *lag = Some((lag.unwrap_or_default() + now.unwrap_or_default()).saturating_sub(before.unwrap_or_default()));
+        }
+    }
 }
 
 /// Where an edge leads.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -65,6 +65,15 @@ impl Status {
         troubles
     }
 
+    /// Events that the sources' logs still hold for us, as of the last reads, of the sources that know.
+    pub fn lags(&self) -> Vec<(String, u64)> {
+        let lag = |node: &Arc<Node>| {
+            let lag = *node.lag.lock().unwrap_or_else(PoisonError::into_inner);
+            Some((node.id.to_string(), lag?))
+        };
+        self.nodes.iter().filter_map(lag).collect()
+    }
+
     /// Memory of batches in flight: used and allowed bytes.
     pub fn memory(&self) -> (u64, u64) {
         (self.memory.used(), self.memory.total())
@@ -106,6 +115,7 @@ pub async fn run(
         dead_letters,
         memory: memory.clone(),
         clock,
+        drain,
         once: options.once,
     });
     let ports: JoinSet<()> = builder.errors_ports(rejected, &shared)?;
@@ -119,9 +129,15 @@ pub async fn run(
 
     let stopping = Arc::new(stopping);
     let asked = tokio::spawn(pass_on(stop, stopping.clone()));
+    let hopeless = tokio::spawn(given_up(shared.nodes.clone(), stopping.clone()));
     let running = Running { builder, shared: shared.clone(), stopping, drain, lanes_now };
-    let (clean, broken) = running.run(sources).await;
+    let (mut clean, mut broken) = running.run(sources).await;
     asked.abort();
+    hopeless.abort();
+    if let Ok(why) = hopeless.await {
+        clean = false;
+        broken.push(why);
+    }
     finish(shared, ports, writing, drain.min(FINISH), clean && options.once && broken.is_empty()).await?;
     Ok(Report { books: status.books(), clean, broken })
 }
@@ -135,6 +151,23 @@ async fn turned_true(watched: &mut watch::Receiver<bool>) {
 async fn pass_on(mut stop: watch::Receiver<bool>, stopping: Arc<watch::Sender<bool>>) {
     if stop.wait_for(|stop| *stop).await.is_ok() {
         stopping.send_replace(true);
+    }
+}
+
+/// Stops the graph when a node says that it will never work again; gives the node's word.
+async fn given_up(nodes: Vec<Arc<Node>>, stopping: Arc<watch::Sender<bool>>) -> String {
+    let mut waiting: JoinSet<String> = JoinSet::new();
+    for node in nodes {
+        waiting.spawn(async move { format!("{}: {}", node.id, node.trouble.given_up().await) });
+    }
+    match waiting.join_next().await {
+        Some(Ok(why)) => {
+            tracing::error!(why, "a node gave up: the graph stops");
+            stopping.send_replace(true);
+            why
+        }
+        // A graph has nodes, and nothing in the task panics.
+        _ => std::future::pending().await,
     }
 }
 

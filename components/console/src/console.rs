@@ -107,12 +107,12 @@ impl Sink for Stream {
         let rejected = match waiting(|| self.put(&batch)) {
             Ok(rejected) => rejected,
             Err(error) => {
-                // The batch's receipt drops with it: failed, and read again should the stream come back.
+                // The batch's receipt drops with it: failed, and read again where the stream may come back.
                 let target = self.target.name();
-                self.context.trouble.set(match error.kind() {
-                    io::ErrorKind::BrokenPipe => format!("{target} is closed"),
-                    _ => format!("{target} cannot be written: {error}"),
-                });
+                match error.kind() {
+                    io::ErrorKind::BrokenPipe => self.context.trouble.give_up(format!("{target} is closed")),
+                    _ => self.context.trouble.set(format!("{target} cannot be written: {error}")),
+                }
                 return self.context.books.failed(batch.events.len());
             }
         };

@@ -30,7 +30,7 @@ const LANES: usize = 8;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
-    /// Files to read, in this order; `*` in the last part of a path stands for any characters.
+    /// Files to read, in this order; a path with `*` stands for all files that fit, `**` for folders of any depth.
     #[schemars(length(min = 1))]
     paths: Vec<PathBuf>,
     /// What the lines are. Default: `json`.
@@ -73,10 +73,9 @@ impl SourceConfig for FileSource {
             problems.error("paths", "missing_value", "names no file", "name at least one: `paths: [in.ndjson]`");
         }
         for (at, path) in self.paths.iter().enumerate() {
-            let has_star = |path: &Path| path.to_string_lossy().contains('*');
-            if path.parent().is_some_and(has_star) {
-                let help = "use `*` in the last part only, or name the folders";
-                problems.error(&format!("paths.{at}"), "bad_value", "has `*` in the name of a folder", help);
+            if let Some(Err(error)) = pattern_of(path).map(glob::Pattern::new) {
+                let help = "`*` stands for any part of a name, `**` for any folders, `[*]` for a star";
+                problems.error(&format!("paths.{at}"), "bad_value", error.to_string(), help);
             }
         }
     }
@@ -135,43 +134,28 @@ impl SourceConfig for FileSource {
     }
 }
 
-/// The files a path means, sorted.
+/// The path, if it stands for several files.
+fn pattern_of(path: &Path) -> Option<&str> {
+    path.to_str().filter(|path| path.contains('*'))
+}
+
+/// The files a path means, sorted. As in a shell, `*` fits no name that begins with a dot.
 fn matching(path: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error: io::Error| {
+    let Some(pattern) = pattern_of(path) else { return Ok(vec![path.to_owned()]) };
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Io, "find files", "the folder cannot be read; check the path and its rights")
             .with("path", path.display())
             .caused_by(error)
     };
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if !name.contains('*') {
-        return Ok(vec![path.to_owned()]);
-    }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let as_shells = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if fits(&name, &entry.file_name().to_string_lossy()) && entry.path().is_file() {
-            found.push(path.parent().unwrap_or(Path::new("")).join(entry.file_name()));
+    for entry in glob::glob_with(pattern, as_shells).map_err(|error| failed(error.into()))? {
+        let entry = entry.map_err(|error| failed(error.into()))?;
+        if entry.is_file() {
+            found.push(entry);
         }
     }
-    found.sort();
     Ok(found)
-}
-
-/// Whether `name` fits `pattern`, in which `*` stands for any characters.
-fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 impl Compression {
@@ -410,25 +394,6 @@ impl Drop for LineFile {
     fn drop(&mut self) {
         if let Err(error) = self.store() {
             tracing::warn!(%error, "the position is not stored: some lines may be read again");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stars_stand_for_any_characters() {
-        for (pattern, name, expected) in [
-            ("*.gz", "a.gz", true),
-            ("a*b*c", "a-b-b-c", true),
-            ("a*b", "ab", true),
-            ("a*ba", "aba", true),
-            ("*.gz", "a.gzip", false),
-            ("a*", "ba", false),
-        ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }
     }
 }

@@ -111,6 +111,7 @@ async fn under_once_files_come_one_by_one_and_none_is_read_twice_after_a_cut() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("2.log"), "c\n").unwrap();
     std::fs::write(dir.path().join("1.log"), "a\nb\n").unwrap();
+    std::fs::write(dir.path().join(".3.log"), "hidden\n").unwrap();
     let star = dir.path().join("*.log");
     let options = json!({"type": "file", "paths": [star, dir.path().join("1.log")], "decoding": "text"});
     let (context, _rejected) = BuildContext::detached("in");

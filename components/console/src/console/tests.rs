@@ -97,12 +97,12 @@ async fn what_has_no_text_is_rejected_and_its_neighbours_are_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_pipe_is_trouble_until_it_is_open_again() {
+async fn a_stream_that_takes_nothing_is_trouble_until_it_does_again() {
     let setup = Setup::new(Encoding::Json);
-    setup.pipe.fail(Some(io::ErrorKind::BrokenPipe));
+    setup.pipe.fail(Some(io::ErrorKind::StorageFull));
     setup.write(&["{}"]).await;
     assert_eq!(setup.outcomes(), [Outcome::Failed]);
-    assert_eq!(setup.context.trouble.get().as_deref(), Some("stdout is closed"));
+    assert!(setup.context.trouble.get().unwrap().starts_with("stdout cannot be written"));
     let books = setup.context.books.totals();
     assert_eq!((books.passed, books.failed), (0, 1));
 
@@ -110,6 +110,16 @@ async fn a_closed_pipe_is_trouble_until_it_is_open_again() {
     setup.write(&["{}"]).await;
     assert_eq!((setup.outcomes(), setup.context.trouble.get()), (vec![Outcome::Delivered], None));
     assert_eq!(setup.pipe.text(), "{}\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_is_the_end() {
+    let setup = Setup::new(Encoding::Json);
+    setup.pipe.fail(Some(io::ErrorKind::BrokenPipe));
+    setup.write(&["{}"]).await;
+    assert_eq!(setup.outcomes(), [Outcome::Failed]);
+    setup.context.trouble.clear();
+    assert_eq!(setup.context.trouble.given_up().await, "stdout is closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
