@@ -15,13 +15,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::source::{LaneEnd, OpenLane};
 use super::{
-    BuildContext, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig, Source, SourceConfig, Transform,
-    TransformConfig,
+    BuildContext, DetachedLane, DetachedLanes, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig, Source,
+    SourceConfig, Transform, TransformConfig,
 };
 use crate::delivery::{Outcome, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
@@ -40,8 +39,7 @@ async fn in_time<T>(rule: &str, future: impl Future<Output = T>) -> T {
 
 /// A source at work, with the test in place of the graph.
 struct Running {
-    opened: mpsc::Receiver<OpenLane>,
-    stopping: watch::Sender<bool>,
+    lanes: DetachedLanes,
     run: JoinHandle<Result<()>>,
 }
 
@@ -51,27 +49,22 @@ impl Running {
             Ok(source) => source,
             Err(error) => panic!("a source must build without reaching its peer: {error}"),
         };
-        let (open, opened) = mpsc::channel(64);
-        let (stopping, stopping_seen) = watch::channel(false);
-        let run = tokio::spawn(source.run(Lanes { open, stopping: stopping_seen }));
-        Running { opened, stopping, run }
+        let (open, lanes) = Lanes::detached();
+        Running { lanes, run: tokio::spawn(source.run(open)) }
     }
 
     /// Works through every lane the source opens, until it returns.
     async fn each_lane(mut self, mut work: impl AsyncFnMut(&mut dyn Origin)) {
-        while let Some(OpenLane { mut origin, ended, .. }) = in_time("a bounded source ends", self.opened.recv()).await
-        {
+        while let Some(DetachedLane { mut origin, end }) = in_time("a bounded source ends", self.lanes.next()).await {
             work(&mut *origin).await;
             drop(origin);
-            // The source may not care for the end.
-            let _ = ended.send(Some(LaneEnd::Clean));
+            end.clean();
         }
         self.end().await;
     }
 
     async fn end(self) {
-        // Only fails when the source is gone, which is what is wanted.
-        let _ = self.stopping.send(true);
+        self.lanes.stop();
         match in_time("a source returns soon after it was asked to stop", self.run).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => panic!("a source that was only stopped returned an error: {error}"),
@@ -141,20 +134,16 @@ pub async fn source(config: &dyn SourceConfig, events: usize) {
 async fn check_stop(config: &dyn SourceConfig) {
     let (context, _rejected) = BuildContext::detached("conformance");
     let mut running = Running::start(config, &context).await;
-    let Some(OpenLane { mut origin, ended, .. }) = in_time("a source opens a lane", running.opened.recv()).await else {
+    let Some(mut lane) = in_time("a source opens a lane", running.lanes.next()).await else {
         return running.end().await;
     };
-    if let Err(error) = in_time("a read returns", origin.read(ReadLimit { events: 1, ..SMALL })).await {
+    if let Err(error) = in_time("a read returns", lane.origin.read(ReadLimit { events: 1, ..SMALL })).await {
         panic!("a read of a healthy source failed: {error}");
     }
     // As a graph does: every lane hears of the stop and ends, those that were still being opened, too.
-    let _ = running.stopping.send(true);
-    drop(origin);
-    let _ = ended.send(Some(LaneEnd::Unsettled));
-    running.opened.close();
-    while let Some(lane) = running.opened.recv().await {
-        let _ = lane.ended.send(Some(LaneEnd::Unsettled));
-    }
+    running.lanes.stop();
+    drop(lane);
+    while in_time("a source that was asked to stop opens no lanes for ever", running.lanes.next()).await.is_some() {}
     running.end().await;
 }
 
