@@ -52,13 +52,16 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Reports these problems as those of the option at `path`.
-    pub fn report(all: Vec<Problem>, path: &str, code: &str, problems: &mut Problems) {
+    /// The program, if there is one; what is to be said of it is reported as a problem of the option at `path`.
+    pub fn report<T>(compiled: Compiled<T>, path: &str, code: &str, problems: &mut Problems) -> Option<T> {
+        let (program, all) = match compiled {
+            Ok((program, warnings)) => (Some(program), warnings),
+            Err(errors) => (None, errors),
+        };
         for problem in all {
-            let help = if problem.notes.is_empty() {
-                "see the VRL reference for what an expression can say".to_owned()
-            } else {
-                problem.notes.join("; ")
+            let help = match problem.notes.is_empty() {
+                true => "see the VRL reference for what an expression can say".to_owned(),
+                false => problem.notes.join("; "),
             };
             problems.push(crate::component::Problem {
                 path: path.split('.').map(str::to_owned).collect(),
@@ -69,6 +72,7 @@ impl Problem {
                 span: Some(problem.span),
             });
         }
+        program
     }
 
     fn error(code: &str, span: Range<usize>, message: impl Into<String>) -> Problem {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use weir::component::Problems;
 use weir::event::{Event, OriginId};
-use weir::script::{Compiled, Problem, Template};
+use weir::script::{Problem, Template};
 
 /// An option's text, prepared. Clone one for every concurrent user.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(crate) enum Text {
 impl Text {
     /// Prepares the text of the option at `path`; what is wrong with it goes to `problems`.
     pub fn compile(source: &str, path: &str, problems: &mut Problems) -> Option<Text> {
-        let template = compiled(Template::compile(source), path, "invalid_template", problems)?;
+        let template = Problem::report(Template::compile(source), path, "invalid_template", problems)?;
         Some(match template.is_constant() {
             Some(text) => Text::Constant(text.to_owned()),
             None => Text::Template(Box::new(template)),
@@ -36,20 +36,6 @@ impl Text {
         match self {
             Text::Constant(text) => Ok(Cow::Borrowed(text)),
             Text::Template(template) => template.render(event, origin).map(Cow::Owned).map_err(|why| why.message),
-        }
-    }
-}
-
-/// What was compiled, with its warnings or errors reported as those of the option at `path`.
-pub(crate) fn compiled<T>(result: Compiled<T>, path: &str, code: &str, problems: &mut Problems) -> Option<T> {
-    match result {
-        Ok((program, warnings)) => {
-            Problem::report(warnings, path, code, problems);
-            Some(program)
-        }
-        Err(errors) => {
-            Problem::report(errors, path, code, problems);
-            None
         }
     }
 }

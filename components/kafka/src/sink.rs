@@ -13,13 +13,13 @@ use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
 use weir::error::{Error, ErrorKind, Result};
 use weir::event::{Batch, Encoding};
-use weir::script::Expression;
+use weir::script::{Expression, Problem};
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::delivery::{AGAIN, Common, Listener};
 use crate::flights::{Flight, Flights, Row};
 use crate::record::{Placement, Recorder, Refusal};
-use crate::render::{Text, compiled};
+use crate::render::Text;
 use crate::troubles::Troubles;
 
 /// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
@@ -177,7 +177,8 @@ impl KafkaSink {
             "key" => Some(Placement::Key),
             "source" => Some(Placement::Source),
             expression => {
-                let compiled = compiled(Expression::compile(expression), "partition", "invalid_expression", problems);
+                let compiled =
+                    Problem::report(Expression::compile(expression), "partition", "invalid_expression", problems);
                 compiled.map(|expression| Placement::Number(Box::new(expression)))
             }
         };

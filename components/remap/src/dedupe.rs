@@ -41,11 +41,7 @@ weir::register_transform!("dedupe", Dedupe, "{type: dedupe, inputs: [in], key: .
 #[typetag::deserialize(name = "dedupe")]
 impl TransformConfig for Dedupe {
     fn check(&self, problems: &mut Problems) {
-        let found = match Expression::compile(&self.key) {
-            Ok((_, warnings)) => warnings,
-            Err(found) => found,
-        };
-        Problem::report(found, "key", "invalid_key", problems);
+        Problem::report(Expression::compile(&self.key), "key", "invalid_key", problems);
     }
 
     fn is_stateful(&self) -> bool {

@@ -20,11 +20,7 @@ weir::register_transform!("filter", Filter, r#"{type: filter, inputs: [in], cond
 #[typetag::deserialize(name = "filter")]
 impl TransformConfig for Filter {
     fn check(&self, problems: &mut Problems) {
-        let found = match Condition::compile(&self.condition) {
-            Ok((_, warnings)) => warnings,
-            Err(found) => found,
-        };
-        Problem::report(found, "condition", "invalid_condition", problems);
+        Problem::report(Condition::compile(&self.condition), "condition", "invalid_condition", problems);
     }
 
     fn explain(&self) -> String {

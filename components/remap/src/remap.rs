@@ -22,11 +22,7 @@ weir::register_transform!("remap", Remap, r#"{type: remap, inputs: [in], source:
 #[typetag::deserialize(name = "remap")]
 impl TransformConfig for Remap {
     fn check(&self, problems: &mut Problems) {
-        let found = match Script::compile(&self.source) {
-            Ok((_, warnings)) => warnings,
-            Err(found) => found,
-        };
-        Problem::report(found, "source", "invalid_program", problems);
+        Problem::report(Script::compile(&self.source), "source", "invalid_program", problems);
     }
 
     fn explain(&self) -> String {

@@ -156,9 +156,7 @@ crate::register_transform!("filter", Filter, "{type: filter, inputs: [in], condi
 #[typetag::deserialize(name = "filter")]
 impl TransformConfig for Filter {
     fn check(&self, problems: &mut Problems) {
-        if let Err(found) = Condition::compile(&self.condition) {
-            Problem::report(found, "condition", "invalid_condition", problems);
-        }
+        Problem::report(Condition::compile(&self.condition), "condition", "invalid_condition", problems);
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
