@@ -166,3 +166,24 @@ pub(crate) fn no_partition(topic: &str, partition: Option<i32>) -> String {
         None => format!("topic {topic:?} has no partition"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use weir::event::Codec;
+
+    use super::*;
+
+    #[test]
+    fn a_tombstone_stays_one_in_every_encoding() {
+        for encoding in [Encoding::Json, Encoding::Text, Encoding::Raw] {
+            assert!(matches!(value(&Body::Parsed(Value::Null), encoding, &mut Vec::new()), Ok(None)));
+        }
+    }
+
+    #[test]
+    fn what_has_no_text_is_refused_by_its_class() {
+        let body = Body::Raw((&b"\xff"[..]).into(), Codec::Raw);
+        let refused = value(&body, Encoding::Text, &mut Vec::new()).map(|_| ());
+        assert!(matches!(refused, Err(Refusal::Reject("invalid_utf8", _))));
+    }
+}
