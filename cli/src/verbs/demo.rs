@@ -1,5 +1,6 @@
 //! `weir demo`: a whole system in one process, with librdkafka's own mock broker in place of Kafka.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,8 @@ fn play(args: &Demo) -> Result<Exit> {
     let failed = |error: rdkafka::error::KafkaError| {
         Error::new(ErrorKind::Internal, "start the embedded broker", "librdkafka refused").caused_by(error)
     };
-    let broker = MockCluster::new(1).map_err(failed)?;
+    // It goes with the process: the clients that are still closing would complain that their broker is away.
+    let broker = ManuallyDrop::new(MockCluster::new(1).map_err(failed)?);
     for topic in ["logs", "key-events"] {
         broker.create_topic(topic, PARTITIONS, 1).map_err(failed)?;
     }
