@@ -94,6 +94,18 @@ impl Weir {
         self.child.wait().unwrap();
     }
 
+    /// SIGKILL, if it has not ended by itself; tells whether it was killed.
+    pub fn kill_unless_ended(&mut self) -> bool {
+        // Nothing happens to a process that has ended and was not waited for.
+        self.child.kill().unwrap();
+        self.child.wait().unwrap().code().is_none()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
