@@ -18,12 +18,12 @@ const EACH: u64 = 150_000;
 const KILLS: u64 = 8;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The digest only makes it slow enough to be killed on its way.
+/// All but the end of the condition only makes it slow enough to be killed on its way.
 const GRAPH: &str = r#"name: killed
 sources:
   in: {type: file, paths: [a.ndjson, b.ndjson]}
 transforms:
-  keep: {type: filter, inputs: [in], condition: 'length(sha2(string!(.message))) > 0 && .reason == "BackOff"'}
+  keep: {type: filter, inputs: [in], condition: 'exists(parse_json!(encode_json(.)).seq) && .reason == "BackOff"'}
 sinks:
   out: {type: file, inputs: [keep], path: out.ndjson}
 "#;
@@ -93,9 +93,9 @@ fn kills_lose_nothing_and_repeat_only_what_was_not_committed() {
         }
         let output_end = output(&home).iter().map(|seqs| seqs.len() as u64).collect();
         crashes.push(Crash { committed: committed(&home, &starts), output_end });
-        println!("kill {number}: {:?}", crashes[crashes.len() - 1]);
         weir = start();
     }
+    println!("{crashes:?}");
     assert!(!crashes.is_empty(), "it was too quick to be killed: give it more to do");
     assert_eq!(weir.wait(LIMIT).code(), Some(0), "{}", weir.log());
 
@@ -107,7 +107,10 @@ fn kills_lose_nothing_and_repeat_only_what_was_not_committed() {
     }
     let bound: u64 = replays.iter().map(|replay| replay.bound).sum();
     assert_eq!(duplicates, replays.iter().map(|replay| replay.duplicates).sum::<u64>());
-    println!("kill: {} kills, {matches} matches all there and in order, {duplicates} duplicates, bound {bound}", crashes.len());
+    println!(
+        "kill: {} kills, {matches} matches all there and in order, {duplicates} duplicates, bound {bound}",
+        crashes.len()
+    );
     let bytes = std::fs::read(home.path("out.ndjson")).unwrap();
     assert_eq!(bytes.last(), Some(&b'\n'), "no torn line");
 }

@@ -151,7 +151,8 @@ sinks:
     run(&home);
     let read = |name: &str| std::fs::read_to_string(home.path(name)).unwrap();
     assert_eq!(read("out.ndjson"), "{\"reason\":\"A\"}\n{\"reason\":\"B\"}\n");
-    let expected = "{\"reason\":7, \"n\":1e0,\"why\":[\"shout\",\"vrl_error\"]}\n{\"n\":2,\"why\":[\"shout\",\"vrl_error\"]}\n";
+    let expected =
+        "{\"reason\":7, \"n\":1e0,\"why\":[\"shout\",\"vrl_error\"]}\n{\"n\":2,\"why\":[\"shout\",\"vrl_error\"]}\n";
     assert_eq!(read("odd.ndjson"), expected);
     let letters = dead_letters(&home, "reasons");
     let brief: Vec<_> = letters.iter().map(|letter| (letter.node.as_str(), letter.body.as_deref())).collect();

@@ -206,7 +206,8 @@ fn telemetry_answers_and_the_books_balance_at_every_look() {
         assert_eq!(status, 200);
         let metrics = metrics(&text);
         for node in ["in", "keep", "out"] {
-            let count = |outcome: &str| metrics[&format!("weir_node_events_total{{node=\"{node}\",outcome=\"{outcome}\"}}")];
+            let count =
+                |outcome: &str| metrics[&format!("weir_node_events_total{{node=\"{node}\",outcome=\"{outcome}\"}}")];
             let ended: u64 = OUTCOMES[1..].iter().map(|outcome| count(outcome)).sum();
             let in_flight = metrics[&format!("weir_node_in_flight_events{{node=\"{node}\"}}")];
             assert_eq!(count("received"), ended + in_flight, "{node}:\n{text}");
@@ -250,7 +251,8 @@ fn what_cannot_be_run_says_whether_the_configuration_is_to_blame() {
     let home = Home::new(ENDLESS);
     std::fs::write(home.path("precious.txt"), "not weir's\n").unwrap();
     let ask = |set: &str, code: i32, says: &str| {
-        let done = command(&home, &["run", "--once", "graph.yaml", "--set", "sources.in.count=10", "--set", set]).exits(code);
+        let done =
+            command(&home, &["run", "--once", "graph.yaml", "--set", "sources.in.count=10", "--set", set]).exits(code);
         assert!(done.err.contains(says), "{set}: {}", done.err);
         assert_eq!(done.err.lines().filter(|line| line.contains("panicked")).count(), 0, "{}", done.err);
     };
