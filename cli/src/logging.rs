@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::LogFormat;
+use crate::print::errln;
 
 /// Lines one place in the code may write in one window; the next window's first line says how many were not.
 const LINES: u32 = 10;
@@ -31,6 +32,8 @@ fn start_at(format: LogFormat, level: &str) {
     let levels = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let coloured = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_target(false);
+    // It would be printed to standard error, too, and panic where that is what does not work.
+    let lines = lines.log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -83,7 +86,7 @@ impl<S: Subscriber> Filter<S> for RateLimit {
         let (admitted, withheld) = self.admit(event.metadata().callsite(), Instant::now());
         if withheld > 0 {
             let place = event.metadata().file().unwrap_or_default();
-            eprintln!("{}", note(self.format, withheld, place));
+            errln!("{}", note(self.format, withheld, place));
         }
         admitted
     }

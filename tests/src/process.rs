@@ -123,6 +123,11 @@ impl Weir {
         self.child.stdout.as_mut().unwrap()
     }
 
+    /// Reads no more from its standard output.
+    pub fn close_stdout(&mut self) {
+        drop(self.child.stdout.take());
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         found("the end of weir", limit, || self.child.try_wait().unwrap())

@@ -156,14 +156,8 @@ fn command(home: &Home, args: &[&str]) -> weir_tests::command::Done {
 fn stuck(home: &Home) -> Weir {
     let mut weir = home.start_with("weir", &[], &[], Stdio::piped());
     weir.until_running();
-    // The pipe takes 64 KiB; from then on the books stand still with events in flight.
-    let mut before = 0;
-    until("the sink to be stuck", PATIENCE, || {
-        let now = weir.events("out", "received");
-        let is_stuck = now > 0 && now == before && weir.events("out", "passed") < now;
-        before = now;
-        is_stuck
-    });
+    // Some hundred bytes each: far more than a pipe takes.
+    until("the sink to be stuck", PATIENCE, || weir.events("out", "received") >= weir.events("out", "passed") + 4096);
     weir.assert_running();
     weir.terminate();
     until("it to notice", PATIENCE, || weir.log().contains("stopping"));
@@ -269,7 +263,7 @@ fn what_cannot_be_run_says_whether_the_configuration_is_to_blame() {
     assert!(done.err.contains("gone.ndjson"), "{}", done.err);
 }
 
-/// So that `Read` of the pipe shows what was written before the end.
+/// What is in its pipe up to the end, and the end.
 fn rest(weir: &mut Weir) -> (ExitStatus, String) {
     let mut text = String::new();
     weir.stdout().read_to_string(&mut text).unwrap();
@@ -287,4 +281,18 @@ fn a_reader_that_comes_late_gets_every_event_once() {
     let again = command(&home, &["run", "--once", "graph.yaml"]).exits(0).out;
     assert_eq!(text.lines().count(), 20_000);
     assert!(text == again);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_named_and_does_not_hold_a_stop_up() {
+    let home = Home::new(STUCK);
+    let mut weir = home.start_with("weir", &[], &[], Stdio::piped());
+    weir.stdout().read_exact(&mut [0; 10]).unwrap();
+    weir.close_stdout();
+    until("/ready to say so", PATIENCE, || {
+        weir.get("/ready") == (503, "not ready\nout: stdout is closed\n".to_owned())
+    });
+    assert!(weir.log().contains("stdout is closed"), "{}", weir.log());
+    weir.terminate();
+    assert_eq!(weir.wait(Duration::from_secs(10)).code(), Some(1), "not everything was delivered");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use weir_tests::command::{weir, weir_with};
@@ -230,4 +231,43 @@ fn the_demo_runs_through_and_accounts_for_every_line() {
         assert_eq!(passed + filtered + dead_letters, received, "{line}");
     }
     assert_eq!(done.err, "", "nothing to worry about is said");
+}
+
+/// The exit code, and what comes out of the stream that does not go to `file`.
+fn with_output_to(dir: &Path, args: &[&str], file: &str, is_error: bool) -> (i32, String) {
+    let file = || Stdio::from(std::fs::OpenOptions::new().write(true).open(file).unwrap());
+    let mut command = Command::new(weir_tests::process::binary());
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    let command = if is_error { command.stderr(file()) } else { command.stdout(file()) };
+    let output = command.output().unwrap();
+    let other = if is_error { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(other).unwrap())
+}
+
+#[test]
+fn a_full_disk_or_a_reader_that_has_gone_is_no_panic() {
+    let dir = folder(&[("small.yaml", GRAPH), ("faulty.yaml", FAULTY)]);
+    let verbs = [
+        &["validate", "small.yaml"][..],
+        &["validate", "small.yaml", "--format", "json"],
+        &["test", "small.yaml"],
+        &["explain", "small.yaml"],
+        &["list"],
+        &["schema"],
+        &["demo", "--eject", "new"],
+    ];
+    for args in verbs {
+        let (code, err) = with_output_to(dir.path(), args, "/dev/full", false);
+        assert_eq!(code, FAILED, "{args:?}: what it was asked for is lost: {err}");
+        assert!(err.starts_with("cannot write to standard output") && !err.contains("panicked"), "{args:?}: {err}");
+    }
+    for (args, code) in [(&["validate", "faulty.yaml"][..], BAD_CONFIG), (&["run", "small.yaml"], GOOD)] {
+        assert_eq!(with_output_to(dir.path(), args, "/dev/full", true), (code, String::new()), "{args:?}");
+    }
+
+    let mut schema = Command::new(weir_tests::process::binary());
+    let mut schema = schema.arg("schema").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(schema.stdout.take());
+    let output = schema.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(GOOD), String::new()));
 }
