@@ -63,7 +63,7 @@ fn output(home: &Home) -> Vec<Vec<u64>> {
 
 /// For each file the number of its first record that is not committed.
 fn committed(home: &Home, starts: &[Vec<u64>]) -> Vec<u64> {
-    let storage = DirStorage::open(&home.data_dir("weir").join("killed/in")).unwrap();
+    let storage = DirStorage::open(home.data_dir("weir").join("killed/in")).unwrap();
     let of_file = |(name, starts): (&&str, &Vec<u64>)| {
         let Some(mark) = storage.load(name).unwrap() else { return 0 };
         let position = u64::from_le_bytes(mark[..8].try_into().unwrap());

@@ -2,9 +2,12 @@
 //! and their neighbours pass in order.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::process::Stdio;
+
 use weir::graph::DeadLetter;
 use weir_tests::command::{log_lines, weir};
-use weir_tests::process::Home;
+use weir_tests::process::{Home, Weir};
+use weir_tests::wait::{PATIENCE, moment, until};
 
 /// So many good ones and as many bad ones: enough for several batches.
 const ROUNDS: usize = 1500;
@@ -180,4 +183,45 @@ sinks:
         assert!(found.iter().all(|letter| letter.code == "no_message" && letter.body.as_deref() == Some("{\"n\":2}")));
         assert_books(&logs, "out", &[("received", 3), ("dead_lettered", letters), ("in_flight", 0)]);
     }
+}
+
+#[test]
+fn a_full_log_of_dead_letters_holds_the_lane_until_there_is_room_and_loses_none() {
+    let home = Home::new(
+        r#"name: full
+sources:
+  in: {type: file, paths: [in.txt]}
+transforms:
+  keep: {type: filter, inputs: [in], condition: '.reason == "BackOff"'}
+sinks:
+  out: {type: file, inputs: [keep], path: out.ndjson}
+dead_letters: {path: letters, max_size: 256KiB}
+"#,
+    );
+    let bad: Vec<String> = (0..3000).map(|n| format!("no json: {n}")).collect();
+    std::fs::write(home.path("in.txt"), bad.join("\n")).unwrap();
+    std::fs::create_dir(home.path("moved")).unwrap();
+    let mut weir = home.start_with("weir", &[], &["--once"], Stdio::null());
+    let is_full = |weir: &Weir| {
+        let (status, why) = weir.get("/ready");
+        status == 503 && why.contains("dead letters in letters cannot be written") && why.contains("max_size")
+    };
+    until("the log to be full", PATIENCE, || is_full(&weir));
+    while !weir.has_ended() {
+        let mut files: Vec<_> =
+            std::fs::read_dir(home.path("letters")).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files.pop();
+        for file in files {
+            std::fs::rename(&file, home.path("moved").join(file.file_name().unwrap())).unwrap();
+        }
+        moment();
+    }
+    assert_eq!(weir.wait(PATIENCE).code(), Some(0), "{}", weir.log());
+    let mut bodies = Vec::new();
+    for dir in ["moved", "letters"] {
+        let each = |letter: DeadLetter| bodies.extend(letter.body);
+        weir::graph::read_dead_letters(&home.path(dir), each, |damage| panic!("{damage}")).unwrap();
+    }
+    assert!(bodies == bad, "{} dead letters of {}", bodies.len(), bad.len());
 }
