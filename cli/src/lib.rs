@@ -5,6 +5,7 @@
 mod args;
 mod logging;
 mod plugins;
+mod print;
 mod verbs;
 
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ pub(crate) enum Exit {
 /// Reads the arguments and does what they say. Wrong usage exits with 2.
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
-    let exit = verbs::dispatch(args.verb);
+    let exit = match verbs::dispatch(args.verb) {
+        Exit::Ok if !print::is_complete() => Exit::Failed,
+        exit => exit,
+    };
     ExitCode::from(exit as u8)
 }

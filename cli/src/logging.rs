@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::LogFormat;
+use crate::print::errln;
 
 /// Lines one place in the code may write in one window; the next window's first line says how many were not.
 const LINES: u32 = 10;
@@ -36,11 +37,14 @@ fn start_at(format: LogFormat, level: &str) {
     let levels = levels.unwrap_or_else(|| EnvFilter::new(level));
     let coloured = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_target(false);
+    // It would be printed to standard error, too, and panic where that is what does not work.
+    let lines = lines.log_internal_errors(false);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let registry = tracing_subscriber::registry().with(lines.with_filter(RateLimit::default())).with(levels);
+    let limit = RateLimit { format, places: Mutex::default() };
+    let registry = tracing_subscriber::registry().with(lines.with_filter(limit)).with(levels);
     // Fails only when a host program has set up logging of its own.
     let _ = registry.try_init();
 }
@@ -53,13 +57,16 @@ struct Place {
 }
 
 /// Lets each place in the code write a bounded number of lines a window.
-#[derive(Debug, Default)]
-struct RateLimit(Mutex<HashMap<Identifier, Place>>);
+#[derive(Debug)]
+struct RateLimit {
+    format: LogFormat,
+    places: Mutex<HashMap<Identifier, Place>>,
+}
 
 impl RateLimit {
     /// Whether the place may write now, and how many lines of its last window were withheld.
     fn admit(&self, place: Identifier, now: Instant) -> (bool, u64) {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let place = places.entry(place).or_insert(Place { since: now, written: 0, withheld: 0 });
         let mut withheld = 0;
         if now.duration_since(place.since) >= WINDOW {
@@ -84,9 +91,20 @@ impl<S: Subscriber> Filter<S> for RateLimit {
         let (admitted, withheld) = self.admit(event.metadata().callsite(), Instant::now());
         if withheld > 0 {
             let place = event.metadata().file().unwrap_or_default();
-            eprintln!("({withheld} more lines from {place} were withheld)");
+            errln!("{}", note(self.format, withheld, place));
         }
         admitted
+    }
+}
+
+/// The line that stands for those that were withheld; a program that reads the log can read it, too.
+fn note(format: LogFormat, withheld: u64, place: &str) -> String {
+    match format {
+        LogFormat::Text => format!("({withheld} more lines from {place} were withheld)"),
+        LogFormat::Json => {
+            serde_json::json!({ "level": "WARN", "message": "lines withheld", "lines": withheld, "place": place })
+                .to_string()
+        }
     }
 }
 
@@ -106,10 +124,17 @@ mod tests {
 
     #[test]
     fn a_loop_writes_ten_lines_a_window_and_then_says_how_many_it_did_not() {
-        let (limit, start) = (RateLimit::default(), Instant::now());
+        let (limit, start) = (RateLimit { format: LogFormat::Text, places: Mutex::default() }, Instant::now());
         let place = || Identifier(&Here);
         let admitted = (0..100).filter(|_| limit.admit(place(), start).0).count();
         assert_eq!(admitted, 10);
         assert_eq!(limit.admit(place(), start + WINDOW), (true, 90));
+    }
+
+    #[test]
+    fn the_note_on_withheld_lines_has_the_format_of_the_log() {
+        assert_eq!(note(LogFormat::Text, 3, "a.rs"), "(3 more lines from a.rs were withheld)");
+        let json: serde_json::Value = serde_json::from_str(&note(LogFormat::Json, 3, "a.rs")).unwrap();
+        assert_eq!((&json["lines"], &json["place"]), (&3.into(), &"a.rs".into()));
     }
 }

@@ -37,7 +37,7 @@ fn load(args: &Graph) -> Loaded {
 fn graph_or_exit(loaded: Loaded) -> Result<config::Graph, Exit> {
     let text = config::render_text(&loaded, std::io::stderr().is_terminal());
     if !text.is_empty() {
-        eprint!("{text}");
+        crate::print::err(format_args!("{text}"));
     }
     loaded.graph.ok_or(Exit::BadConfig)
 }

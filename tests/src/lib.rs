@@ -1,12 +1,13 @@
 //! End-to-end tests, embedded and against real servers.
 //!
-//! This library is the kit of `tests/real_*.rs`, which run behind the feature `real`: the `weir` binary as a process,
-//! topics on a real Kafka, and what an output must look like. A kit fails by panicking, as its callers are tests.
+//! This library is their kit: the `weir` binary as a command and as a process, what an output must look like, and, for
+//! `tests/real_*.rs`, which run behind the feature `real`, topics on a real Kafka. A kit fails by panicking, as its callers are tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test kit fails by panicking")]
 #![allow(clippy::missing_panics_doc, reason = "all of it may")]
 
 pub mod broker;
 pub mod campaign;
+pub mod command;
 pub mod feed;
 pub mod graphs;
 pub mod output;

@@ -3,25 +3,36 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::wait::{PATIENCE, found, until};
 
-/// The binary: `WEIR_BIN`, or `weir` beside the test's own folder.
+/// The binary: `WEIR_BIN`, or what the workspace builds into the target folder of this test.
 ///
 /// # Panics
 /// When there is none.
 pub fn binary() -> PathBuf {
-    let path = std::env::var_os("WEIR_BIN").map(PathBuf::from).unwrap_or_else(|| {
-        let test = std::env::current_exe().unwrap();
-        // target/release/deps/real_kill-0123456789abcdef
-        test.parent().and_then(Path::parent).unwrap().join("weir")
-    });
-    let help = "build it with `cargo build --release -p weir-cli`, or set WEIR_BIN";
-    assert!(path.is_file(), "there is no weir binary at {}: {help}", path.display());
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let given = std::env::var_os("WEIR_BIN").map(PathBuf::from);
+    let path = given.unwrap_or_else(|| BUILT.get_or_init(build).clone());
+    assert!(path.is_file(), "there is no weir binary at {}", path.display());
     path
+}
+
+/// A single test builds no binary of another crate, and one that was left by an earlier build would test the past.
+/// Without the whole workspace other features would be resolved, and everything compiled anew.
+fn build() -> PathBuf {
+    // target/release/deps/real_kill-0123456789abcdef
+    let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--workspace", "--bin", "weir", "--offline", "--quiet"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", &target);
+    let status = cargo.status().unwrap();
+    assert!(status.success(), "cannot build the weir binary: {status}; set WEIR_BIN to use another");
+    target.join("release/weir")
 }
 
 /// A folder with a graph and the data of those who run it.
@@ -40,20 +51,30 @@ impl Home {
 
     /// Starts a weir with the data folder `instance`, and options of its own as `--set` takes them.
     pub fn start(&self, instance: &str, set: &[&str]) -> Weir {
+        self.start_with(instance, set, &[], Stdio::inherit())
+    }
+
+    /// The same with further arguments of `weir run`, and another standard output.
+    pub fn start_with(&self, instance: &str, set: &[&str], args: &[&str], stdout: Stdio) -> Weir {
         let log = self.dir.path().join(format!("{instance}-{:08x}.log", rand::random::<u32>()));
         let mut command = Command::new(binary());
-        command.arg("run").arg(self.dir.path().join("graph.yaml"));
+        command.arg("run").arg(self.path("graph.yaml")).args(args).current_dir(self.dir.path());
         command.arg("--set").arg(format!("data_dir={}", self.data_dir(instance).display()));
         for set in set.iter().chain(&["telemetry.listen=127.0.0.1:0"]) {
             command.arg("--set").arg(set);
         }
-        let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
-        Weir { child, log, instance: instance.to_owned() }
+        command.stdin(Stdio::null()).stdout(stdout).stderr(File::create(&log).unwrap());
+        Weir { child: command.spawn().unwrap(), log, instance: instance.to_owned() }
+    }
+
+    /// A file of the folder, which is also where weir is started.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// The data folder of an instance.
     pub fn data_dir(&self, instance: &str) -> PathBuf {
-        self.dir.path().join(instance)
+        self.path(instance)
     }
 }
 
@@ -73,11 +94,38 @@ impl Weir {
         self.child.wait().unwrap();
     }
 
+    /// SIGKILL, if it has not ended by itself; tells whether it was killed.
+    pub fn kill_unless_ended(&mut self) -> bool {
+        // Nothing happens to a process that has ended and was not waited for.
+        self.child.kill().unwrap();
+        self.child.wait().unwrap().code().is_none()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// A signal by its name.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
-        assert!(sent.success(), "kill -TERM {pid}: {sent}");
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status().unwrap();
+        assert!(sent.success(), "kill -s {name} {pid}: {sent}");
+    }
+
+    /// The reading end of its standard output, where that is a pipe.
+    pub fn stdout(&mut self) -> &mut ChildStdout {
+        self.child.stdout.as_mut().unwrap()
+    }
+
+    /// Reads no more from its standard output.
+    pub fn close_stdout(&mut self) {
+        drop(self.child.stdout.take());
     }
 
     /// Waits for its end.
@@ -106,6 +154,11 @@ impl Weir {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Waits until it has started: signals are listened to from then on.
+    pub fn until_running(&self) {
+        until("weir to run", PATIENCE, || self.log().contains("running"));
     }
 
     /// What it has logged so far.

@@ -1,5 +1,6 @@
 //! `weir demo`: a whole system in one process, with librdkafka's own mock broker in place of Kafka.
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use weir::graph::{Report, RunOptions, Status};
 
 use crate::Exit;
 use crate::args::Demo;
+use crate::print::{errln, outln};
 
 /// The graph behind the demo is an example like any other.
 const GRAPH: &str = include_str!("../../../config-examples/key-events/graph.yaml");
@@ -21,7 +23,7 @@ pub(super) fn run(args: &Demo) -> Exit {
         None => play(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("the demo cannot go on: {error}");
+        errln!("the demo cannot go on: {error}");
         Exit::Failed
     })
 }
@@ -40,10 +42,10 @@ fn eject(dir: &Path) -> Result<()> {
     }
     std::fs::write(&file, GRAPH).map_err(failed)?;
     let file = file.display();
-    println!("wrote {file}");
-    println!("next:  weir validate {file}");
-    println!("       weir test {file}");
-    println!(
+    outln!("wrote {file}");
+    outln!("next:  weir validate {file}");
+    outln!("       weir test {file}");
+    outln!(
         "       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 weir run {file}    (your own Kafka, with the topics logs and key-events)"
     );
     Ok(())
@@ -53,7 +55,8 @@ fn play(args: &Demo) -> Result<Exit> {
     let failed = |error: rdkafka::error::KafkaError| {
         Error::new(ErrorKind::Internal, "start the embedded broker", "librdkafka refused").caused_by(error)
     };
-    let broker = MockCluster::new(1).map_err(failed)?;
+    // It goes with the process: the clients that are still closing would complain that their broker is away.
+    let broker = ManuallyDrop::new(MockCluster::new(1).map_err(failed)?);
     for topic in ["logs", "key-events"] {
         broker.create_topic(topic, PARTITIONS, 1).map_err(failed)?;
     }
@@ -72,9 +75,9 @@ fn play(args: &Demo) -> Result<Exit> {
     let loaded = config::load(&LoadRequest { paths: &[graph_file], set: &set, env: &env });
     let Ok(graph) = super::graph_or_exit(loaded) else { return Ok(Exit::BadConfig) };
 
-    println!("A cluster of our own making logs {} lines a second into the Kafka topic `logs`:", args.rate);
-    println!("container logs, and Kubernetes events in two shapes. weir reads the topic, keeps the");
-    println!("events that matter, writes them to the topic `key-events`, and shows them here:\n");
+    outln!("A cluster of our own making logs {} lines a second into the Kafka topic `logs`:", args.rate);
+    outln!("container logs, and Kubernetes events in two shapes. weir reads the topic, keeps the");
+    outln!("events that matter, writes them to the topic `key-events`, and shows them here:\n");
     crate::logging::start_quiet();
     let started = Instant::now();
     let events = args.events;
@@ -88,8 +91,6 @@ fn play(args: &Demo) -> Result<Exit> {
         });
     })?;
     closing(&report, events, started.elapsed());
-    // The clients' threads end a moment after the graph, and would complain of a broker that is gone.
-    std::mem::forget(broker);
     Ok(if report.clean { Exit::Ok } else { Exit::Failed })
 }
 
@@ -103,28 +104,36 @@ fn is_done(status: &Status, events: u64) -> bool {
 fn closing(report: &Report, events: u64, took: Duration) {
     let of = |id: &str| report.books.iter().find(|(node, _)| node == id).map(|(_, totals)| *totals).unwrap_or_default();
     let (found, key) = (of("events"), of("key_topic"));
-    println!(
+    outln!(
         "\n{events} lines in {:.1} s: {} were events, {} of them mattered and are in `key-events`.",
         took.as_secs_f64(),
         found.passed,
         key.passed
     );
-    println!("Every line is accounted for:\n");
-    println!(
+    outln!("Every line is accounted for:\n");
+    outln!(
         "  {:<12} {:>9} {:>9} {:>9} {:>14} {:>10}",
-        "node", "received", "passed", "filtered", "dead letters", "in flight"
+        "node",
+        "received",
+        "passed",
+        "filtered",
+        "dead letters",
+        "in flight"
     );
     for (node, books) in &report.books {
         let in_flight = books.in_flight();
-        println!(
+        outln!(
             "  {node:<12} {:>9} {:>9} {:>9} {:>14} {in_flight:>10}",
-            books.received, books.passed, books.filtered, books.dead_lettered
+            books.received,
+            books.passed,
+            books.filtered,
+            books.dead_lettered
         );
     }
-    println!("\nWhat to try next:");
-    println!("  weir demo --eject my-first-graph       the graph behind this, to change");
-    println!("  weir explain my-first-graph            what it will do, before it does it");
-    println!("  weir run my-first-graph                the same on your own Kafka");
+    outln!("\nWhat to try next:");
+    outln!("  weir demo --eject my-first-graph       the graph behind this, to change");
+    outln!("  weir explain my-first-graph            what it will do, before it does it");
+    outln!("  weir run my-first-graph                the same on your own Kafka");
 }
 
 /// A folder that goes when the demo ends.

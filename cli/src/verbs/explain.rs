@@ -11,7 +11,7 @@ use crate::args;
 pub(super) fn run(args: &args::Graph) -> Exit {
     match super::graph_or_exit(super::load(args)) {
         Ok(graph) => {
-            print!("{}", explain(graph));
+            crate::print::out(format_args!("{}", explain(graph)));
             Exit::Ok
         }
         Err(exit) => exit,

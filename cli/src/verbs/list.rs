@@ -4,6 +4,7 @@ use weir::component::components;
 
 use crate::Exit;
 use crate::args::{List, OutputFormat};
+use crate::print::outln;
 
 pub(super) fn run(args: &List) -> Exit {
     let all = components();
@@ -20,11 +21,11 @@ pub(super) fn run(args: &List) -> Exit {
                     })
                 })
                 .collect();
-            println!("{:#}", serde_json::Value::from(entries));
+            outln!("{:#}", serde_json::Value::from(entries));
         }
         OutputFormat::Text => {
             for component in all {
-                println!("{:<10} {:<12} {}", component.kind.name(), component.name, component.summary());
+                outln!("{:<10} {:<12} {}", component.kind.name(), component.name, component.summary());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use weir::config::Graph;
 use weir::error::{ErrorKind, Result};
@@ -49,7 +49,10 @@ pub(super) fn run_graph(
             None => None,
         };
         let (stop, stopping) = watch::channel(false);
-        tokio::spawn(stop_on_signals(stop.clone()));
+        match Signals::listen() {
+            Ok(signals) => drop(tokio::spawn(signals.stop(stop.clone()))),
+            Err(error) => tracing::warn!(%error, "cannot listen for signals: SIGTERM will not drain"),
+        }
         let name = graph.name.clone();
         weir::graph::run(Plan::new(graph), options, stopping, |status| {
             let address = endpoint.as_ref().and_then(Endpoint::address).map(tracing::field::display);
@@ -66,24 +69,33 @@ pub(super) fn run_graph(
     result
 }
 
-async fn stop_on_signals(stop: watch::Sender<bool>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return tracing::warn!("cannot listen for signals: SIGTERM will not drain");
-    };
-    let mut next = async || {
+/// Listened to from the moment this exists: a signal that comes while the graph starts is not missed.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
-    };
-    let first = next().await;
-    tracing::info!(signal = first, "stopping: what is in flight is settled first; a second signal leaves at once");
-    stop.send_replace(true);
-    let second = next().await;
-    tracing::warn!(signal = second, "leaving at once");
-    #[expect(clippy::disallowed_methods, reason = "leaving without the drain is what was asked for")]
-    std::process::exit(Exit::Failed as i32);
+    }
+
+    async fn stop(mut self, stop: watch::Sender<bool>) {
+        let first = self.next().await;
+        tracing::info!(signal = first, "stopping: what is in flight is settled first; a second signal leaves at once");
+        stop.send_replace(true);
+        let second = self.next().await;
+        tracing::warn!(signal = second, "leaving at once");
+        #[expect(clippy::disallowed_methods, reason = "leaving without the drain is what was asked for")]
+        std::process::exit(Exit::Failed as i32);
+    }
 }
 
 fn summarise(name: &str, report: &Report, started: Instant) {

@@ -1,8 +1,9 @@
 //! `weir schema`
 
 use crate::Exit;
+use crate::print::outln;
 
 pub(super) fn run() -> Exit {
-    println!("{:#}", weir::config::schema());
+    outln!("{:#}", weir::config::schema());
     Exit::Ok
 }

@@ -4,6 +4,7 @@ use weir::graph::{Plan, run_tests};
 
 use crate::Exit;
 use crate::args::Graph;
+use crate::print::{errln, outln};
 
 pub(super) fn run(args: &Graph) -> Exit {
     let graph = match super::graph_or_exit(super::load(args)) {
@@ -13,7 +14,7 @@ pub(super) fn run(args: &Graph) -> Exit {
     let outcomes = match run_tests(&Plan::new(graph)) {
         Ok(outcomes) => outcomes,
         Err(error) => {
-            eprintln!("cannot run the tests: {error}");
+            errln!("cannot run the tests: {error}");
             return Exit::Failed;
         }
     };
@@ -21,11 +22,11 @@ pub(super) fn run(args: &Graph) -> Exit {
     for outcome in &outcomes {
         let passed = outcome.differences.is_empty();
         failed += usize::from(!passed);
-        println!("{} {}", if passed { "ok    " } else { "FAILED" }, outcome.name);
+        outln!("{} {}", if passed { "ok    " } else { "FAILED" }, outcome.name);
         for difference in &outcome.differences {
-            println!("  {difference}");
+            outln!("  {difference}");
         }
     }
-    println!("{} passed, {failed} failed", outcomes.len() - failed);
+    outln!("{} passed, {failed} failed", outcomes.len() - failed);
     if failed == 0 { Exit::Ok } else { Exit::Failed }
 }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
+use tokio::sync::{mpsc, oneshot};
 use weir::Result;
 use weir::component::{BuildContext, Sink, SinkConfig, async_trait};
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Encoding, Rejected};
+
+/// Batches that wait for the writer.
+const WAITING: usize = 8;
 
 /// Writes events to standard output or standard error, one a line.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -62,57 +64,79 @@ impl SinkConfig for Console {
     }
 }
 
+/// What the sink asks of its writer.
+enum Request {
+    Write(Batch),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way to the writer. Who reads the other end may be slow, or never come, and a write cannot be broken off: so it
+/// happens on a thread of its own, and a lane that is asked to stop need not wait for the reader.
 struct Stream {
-    encoding: Encoding,
-    target: Target,
-    context: BuildContext,
-    /// Scratch space for a batch, and the stream.
-    out: Mutex<(Vec<u8>, Box<dyn Write + Send>)>,
+    send: mpsc::Sender<Request>,
+    /// The writer until the first request: building a sink starts nothing.
+    idle: Mutex<Option<(Writer, mpsc::Receiver<Request>)>>,
 }
 
 impl Stream {
     fn new(encoding: Encoding, target: Target, context: &BuildContext, stream: Box<dyn Write + Send>) -> Stream {
-        Stream { encoding, target, context: context.clone(), out: Mutex::new((Vec::new(), stream)) }
+        let (send, requests) = mpsc::channel(WAITING);
+        let writer = Writer { encoding, target, context: context.clone(), buffer: Vec::new(), stream };
+        Stream { send, idle: Mutex::new(Some((writer, requests))) }
     }
 
-    /// Writes a batch; gives back what could not be encoded.
-    fn put(&self, batch: &Batch) -> io::Result<Vec<Rejected>> {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let (buffer, stream) = &mut *out;
-        buffer.clear();
-        let mut rejected = Vec::new();
-        for event in &batch.events {
-            if let Err(error) = self.encoding.encode_line(&event.body, buffer) {
-                rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });
+    async fn ask(&self, request: Request) {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((writer, requests)) = idle {
+            let thread = std::thread::Builder::new().name("console sink".to_owned());
+            // Without a thread the requests are dropped, and the batches fail.
+            if let Err(error) = thread.spawn(move || writer.run(requests)) {
+                tracing::error!(%error, "cannot start the writer's thread");
             }
         }
-        stream.write_all(buffer)?;
-        stream.flush()?;
-        Ok(rejected)
-    }
-}
-
-/// Does work that may wait for long, without keeping other tasks from this thread where there are others.
-fn waiting<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => block_in_place(work),
-        _ => work(),
+        // A writer that is gone drops the batch, and with it the receipt: failed.
+        let _gone = self.send.send(request).await;
     }
 }
 
 #[async_trait]
 impl Sink for Stream {
     async fn write(&self, batch: Batch) {
-        // Who reads the other end may be slow.
-        let rejected = match waiting(|| self.put(&batch)) {
+        self.ask(Request::Write(batch)).await;
+    }
+
+    async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        self.ask(Request::Flush(done)).await;
+        let _gone = flushed.await;
+    }
+}
+
+struct Writer {
+    encoding: Encoding,
+    target: Target,
+    context: BuildContext,
+    buffer: Vec<u8>,
+    stream: Box<dyn Write + Send>,
+}
+
+impl Writer {
+    /// Serves requests until the sink is gone.
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(request) = requests.blocking_recv() {
+            match request {
+                Request::Write(batch) => self.write(batch),
+                Request::Flush(done) => drop(done.send(())),
+            }
+        }
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let rejected = match self.put(&batch) {
             Ok(rejected) => rejected,
             Err(error) => {
                 // The batch's receipt drops with it: failed, and read again where the stream may come back.
-                let target = self.target.name();
-                match error.kind() {
-                    io::ErrorKind::BrokenPipe => self.context.trouble.give_up(format!("{target} is closed")),
-                    _ => self.context.trouble.set(format!("{target} cannot be written: {error}")),
-                }
+                self.say(&error);
                 return self.context.books.failed(batch.events.len());
             }
         };
@@ -121,12 +145,37 @@ impl Sink for Stream {
         let Batch { origin, receipt, .. } = batch;
         if !rejected.is_empty() {
             let batch = RejectedBatch { origin, receipt: receipt.clone(), rejected };
-            self.context.rejects.reject(batch).await;
+            self.context.rejects.reject_blocking(batch);
         }
         receipt.resolve(Outcome::Delivered);
     }
 
-    async fn flush(&self) {}
+    /// Writes a batch; gives back what could not be encoded.
+    fn put(&mut self, batch: &Batch) -> io::Result<Vec<Rejected>> {
+        self.buffer.clear();
+        let mut rejected = Vec::new();
+        for event in &batch.events {
+            if let Err(error) = self.encoding.encode_line(&event.body, &mut self.buffer) {
+                rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });
+            }
+        }
+        self.stream.write_all(&self.buffer)?;
+        self.stream.flush()?;
+        Ok(rejected)
+    }
+
+    /// Says why nothing can be written, once for each reason.
+    fn say(&self, error: &io::Error) {
+        let target = self.target.name();
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return self.context.trouble.give_up(format!("{target} is closed"));
+        }
+        let text = format!("{target} cannot be written: {error}");
+        if self.context.trouble.get().as_ref() != Some(&text) {
+            tracing::error!(node = &*self.context.node, text, "waiting");
+        }
+        self.context.trouble.set(text);
+    }
 }
 
 #[cfg(test)]

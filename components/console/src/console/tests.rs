@@ -66,6 +66,7 @@ impl Setup {
             events: events.iter().enumerate().map(event).collect(),
         };
         self.sink.write(batch).await;
+        self.sink.flush().await;
     }
 
     fn outcomes(&self) -> Vec<Outcome> {
@@ -73,7 +74,7 @@ impl Setup {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn what_is_written_is_delivered() {
     let setup = Setup::new(Encoding::Json);
     setup.write(&[r#"{"a":1}"#, r#"{"b":2}"#]).await;
@@ -82,7 +83,7 @@ async fn what_is_written_is_delivered() {
     assert_eq!(setup.context.books.totals().passed, 2);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn what_has_no_text_is_rejected_and_its_neighbours_are_delivered() {
     let mut setup = Setup::new(Encoding::Text);
     setup.write(&[r#"{"message":"one"}"#, r#"{"a":1}"#, r#"{"message":"three"}"#]).await;
@@ -96,7 +97,7 @@ async fn what_has_no_text_is_rejected_and_its_neighbours_are_delivered() {
     assert_eq!(setup.outcomes(), [Outcome::DeadLettered]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_stream_that_takes_nothing_is_trouble_until_it_does_again() {
     let setup = Setup::new(Encoding::Json);
     setup.pipe.fail(Some(io::ErrorKind::StorageFull));
@@ -112,7 +113,7 @@ async fn a_stream_that_takes_nothing_is_trouble_until_it_does_again() {
     assert_eq!(setup.pipe.text(), "{}\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_closed_pipe_is_the_end() {
     let setup = Setup::new(Encoding::Json);
     setup.pipe.fail(Some(io::ErrorKind::BrokenPipe));
@@ -122,13 +123,39 @@ async fn a_closed_pipe_is_the_end() {
     assert_eq!(setup.context.trouble.given_up().await, "stdout is closed");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn events_that_no_stream_could_take_are_rejected_once_only() {
     let mut setup = Setup::new(Encoding::Text);
     setup.pipe.fail(Some(io::ErrorKind::BrokenPipe));
     setup.write(&[r#"{"message":"one"}"#, r#"{"a":1}"#]).await;
     assert_eq!(setup.outcomes(), [Outcome::Failed]);
     assert!(setup.rejected.try_recv().is_err(), "the batch is read again as a whole");
+}
+
+/// A stream that takes nothing before it is let go.
+struct Stuck(std::sync::mpsc::Receiver<()>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _let_go = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_stuck_stream_can_stop_waiting() {
+    let mut setup = Setup::new(Encoding::Json);
+    let (let_go, stuck) = std::sync::mpsc::channel();
+    setup.sink = Stream::new(Encoding::Json, Target::Stdout, &setup.context, Box::new(Stuck(stuck)));
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(20), setup.write(&["{}"])).await;
+    assert!(waited.is_err() && setup.outcomes().is_empty(), "nothing is delivered before it is written");
+    drop(let_go);
+    setup.sink.flush().await;
+    assert_eq!(setup.outcomes(), [Outcome::Delivered]);
 }
 
 #[test]

@@ -1,0 +1,298 @@
+//! `weir run` as a process: pipes, flags, signals, telemetry, and who may use a data folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use weir_tests::command::{log_lines, weir, weir_with};
+use weir_tests::process::{Home, Weir};
+use weir_tests::wait::{PATIENCE, until};
+
+const PIPE: &str = r#"name: pipe
+sources:
+  in: {type: stdin}
+transforms:
+  keep: {type: filter, inputs: [in], condition: '.reason == "BackOff"'}
+sinks:
+  out: {type: console, inputs: [keep]}
+"#;
+
+/// Events without end, into a file, by way of a filter that lets about half of them pass.
+const ENDLESS: &str = r#"name: endless
+sources:
+  in: {type: generate, rate: 20000, kind: events}
+transforms:
+  keep: {type: filter, inputs: [in], condition: '.event.type == "Normal" || .kubernetes.event.type == "Normal"'}
+sinks:
+  out: {type: file, inputs: [keep], path: out.ndjson}
+"#;
+
+/// Events without end, to a standard output that nobody reads.
+const STUCK: &str = r#"name: stuck
+sources:
+  in: {type: generate}
+sinks:
+  out: {type: console, inputs: [in]}
+"#;
+
+const OUTCOMES: [&str; 6] = ["received", "passed", "filtered", "absorbed", "dead_lettered", "failed"];
+
+/// The lines of a graph's books at the end of a log in JSON, by node and outcome.
+fn books(logs: &[Value]) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let of_node = |line: &Value| {
+        let numbers = line.as_object().unwrap().iter();
+        let numbers = numbers.filter_map(|(name, value)| Some((name.clone(), value.as_u64()?))).collect();
+        (line["node"].as_str().unwrap().to_owned(), numbers)
+    };
+    logs.iter().filter(|line| line["message"] == "books").map(of_node).collect()
+}
+
+fn lines(home: &Home, file: &str) -> usize {
+    std::fs::read(home.path(file)).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[test]
+fn a_pipe_goes_through_byte_for_byte_and_ends_with_its_input() {
+    let home = Home::new(PIPE);
+    let kept = |n: u32| format!("{{ \"n\" :{n}.0, \"reason\":\"BackOff\" , \"text\":\"\\u00e4\\/ä\" }}\n");
+    let other = |n: u32| format!("{{\"n\":{n},\"reason\":\"Pulled\"}}\n");
+    let input: String = (0..5000).map(|n| if n % 3 == 0 { kept(n) } else { other(n) }).collect();
+    let expected: String = (0..5000).step_by(3).map(kept).collect();
+    for args in [&["run", "graph.yaml"][..], &["run", "--once", "graph.yaml"]] {
+        let done = weir_with(home.path("").as_path(), args, &[], input.as_bytes()).exits(0);
+        assert!(done.out == expected, "{args:?}: {} instead of {} bytes", done.out.len(), expected.len());
+    }
+    let unended = weir_with(home.path("").as_path(), &["run", "graph.yaml"], &[], b"{\"reason\":\"BackOff\"}").exits(0);
+    assert_eq!(unended.out, "{\"reason\":\"BackOff\"}\n", "the last line needs no newline");
+    assert_eq!(weir(home.path("").as_path(), &["run", "graph.yaml"]).exits(0).out, "", "nothing in, nothing out");
+}
+
+#[test]
+fn set_and_the_environment_change_the_graph() {
+    let home = Home::new(&PIPE.replace("BackOff", "${REASON:-BackOff}"));
+    let input = b"{\"reason\":\"BackOff\",\"message\":\"one\"}\n{\"reason\":\"Pulled\",\"message\":\"two\"}\n";
+    let ask = |args: &[&str], env: &[(&str, &str)]| {
+        let args = [&["run", "graph.yaml"], args].concat();
+        weir_with(home.path("").as_path(), &args, env, input).exits(0).out
+    };
+    assert_eq!(ask(&["--set", "sinks.out.encoding=text"], &[]), "one\n");
+    assert_eq!(ask(&["--set", "sinks.out.encoding=text"], &[("REASON", "Pulled")]), "two\n");
+    assert_eq!(ask(&["--set", "sinks.out.encoding=text", "--set", "sinks.out.inputs.0=in"], &[]), "one\ntwo\n");
+}
+
+#[test]
+fn logs_in_json_are_json_to_the_last_line() {
+    let home = Home::new(PIPE);
+    // More dead letters than one place of the code may write lines.
+    let input = "no json\n".repeat(50) + "{\"reason\":\"BackOff\"}\n";
+    let args = ["run", "graph.yaml", "--log-format", "json"];
+    let done = weir_with(home.path("").as_path(), &args, &[], input.as_bytes()).exits(0);
+    let logs = done.logs();
+    for line in &logs {
+        assert!(line["level"].is_string() && line["message"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+    let letters = logs.iter().filter(|line| line["message"] == "dead letter").count();
+    assert_eq!(letters, 10, "a flood is cut");
+    let books = books(&logs);
+    assert_eq!((books["keep"]["received"], books["keep"]["dead_lettered"], books["keep"]["passed"]), (51, 50, 1));
+    assert_eq!((books["out"]["received"], books["out"]["passed"], books["out"]["in_flight"]), (1, 1, 0));
+    assert_eq!(logs.last().unwrap()["clean"], true);
+
+    let quiet = weir_with(home.path("").as_path(), &args, &[("WEIR_LOG", "error")], b"{}\n").exits(0);
+    assert_eq!(quiet.err, "");
+}
+
+#[test]
+fn once_into_a_file_gives_the_same_bytes_again_and_again() {
+    let graph = ENDLESS.replace("rate: 20000", "count: 20000");
+    let home = Home::new(&graph);
+    let run = |args: &[&str]| {
+        let _ = weir(home.path("").as_path(), &[&["run", "--once", "graph.yaml"], args].concat()).exits(0);
+    };
+    run(&[]);
+    let first = std::fs::read(home.path("out.ndjson")).unwrap();
+    assert!(first.len() > 1_000_000, "{} bytes", first.len());
+    run(&[]);
+    assert!(std::fs::read(home.path("out.ndjson")).unwrap() == first, "the same data folder");
+    run(&["--set", "data_dir=other", "--set", "sinks.out.path=other.ndjson"]);
+    assert!(std::fs::read(home.path("other.ndjson")).unwrap() == first, "another data folder");
+}
+
+#[test]
+fn a_terminated_run_drains_and_everything_its_books_say_is_in_the_file() {
+    for signal in ["TERM", "INT"] {
+        let home = Home::new(ENDLESS);
+        let mut weir = home.start_with("weir", &[], &["--log-format", "json"], Stdio::null());
+        until("some output", PATIENCE, || lines(&home, "out.ndjson") >= 1000);
+        weir.signal(signal);
+        let status = weir.wait(PATIENCE);
+        assert_eq!(status.code(), Some(0), "{status}");
+
+        let books = books(&log_lines(&weir.log()));
+        for (node, counts) in &books {
+            assert_eq!(counts["in_flight"], 0, "{node}");
+        }
+        let (made, kept) = (books["in"]["passed"], books["out"]["passed"]);
+        assert_eq!((books["keep"]["received"], books["keep"]["passed"]), (made, kept));
+        assert_eq!(lines(&home, "out.ndjson") as u64, kept);
+
+        // The same events can be made again: the file holds what it should, to the byte.
+        let again = ENDLESS.replace("rate: 20000", &format!("count: {made}")).replace("out.ndjson", "again.ndjson");
+        std::fs::write(home.path("again.yaml"), again).unwrap();
+        let _ = command(&home, &["run", "--once", "again.yaml"]).exits(0);
+        let (stopped, whole) = (std::fs::read(home.path("out.ndjson")), std::fs::read(home.path("again.ndjson")));
+        assert!(stopped.unwrap() == whole.unwrap(), "{made} events, {kept} of them kept");
+    }
+}
+
+fn command(home: &Home, args: &[&str]) -> weir_tests::command::Done {
+    weir(home.path("").as_path(), args)
+}
+
+/// A weir whose sink waits for a reader that does not come, and which was asked to stop.
+fn stuck(home: &Home) -> Weir {
+    let mut weir = home.start_with("weir", &[], &[], Stdio::piped());
+    weir.until_running();
+    // Some hundred bytes each: far more than a pipe takes.
+    until("the sink to be stuck", PATIENCE, || weir.events("out", "received") >= weir.events("out", "passed") + 4096);
+    weir.assert_running();
+    weir.terminate();
+    until("it to notice", PATIENCE, || weir.log().contains("stopping"));
+    weir
+}
+
+#[test]
+fn while_it_drains_it_is_alive_and_not_ready_and_a_second_signal_leaves_at_once() {
+    let home = Home::new(&STUCK.replace("sources:", "drain: 10m\nsources:"));
+    let mut weir = stuck(&home);
+    assert_eq!(weir.get("/health"), (200, "ok\n".to_owned()));
+    let (status, why) = weir.get("/ready");
+    assert_eq!(status, 503);
+    assert!(why.contains("stopping"), "{why}");
+    weir.terminate();
+    assert_eq!(weir.wait(Duration::from_secs(10)).code(), Some(1));
+    assert!(weir.log().contains("leaving at once"));
+}
+
+#[test]
+fn what_does_not_drain_in_time_is_given_up_and_the_code_says_so() {
+    let home = Home::new(&STUCK.replace("sources:", "drain: 300ms\nsources:"));
+    let mut weir = stuck(&home);
+    // Whoever has to wait for the reader of the pipe waits for `drain` and some more, not for the reader.
+    assert_eq!(weir.wait(Duration::from_secs(20)).code(), Some(1));
+    assert!(weir.log().contains("clean=false"), "{}", weir.log());
+}
+
+#[test]
+fn telemetry_answers_and_the_books_balance_at_every_look() {
+    let home = Home::new(ENDLESS);
+    let weir = home.start("weir", &[]);
+    weir.until_ready(PATIENCE);
+    assert_eq!(weir.get("/health"), (200, "ok\n".to_owned()));
+    assert_eq!(weir.get("/ready"), (200, "ready\n".to_owned()));
+    assert_eq!(weir.get("/nothing").0, 404);
+    let mut received = 0;
+    while received < 20_000 {
+        let (status, text) = weir.get("/metrics");
+        assert_eq!(status, 200);
+        let metrics = metrics(&text);
+        for node in ["in", "keep", "out"] {
+            let count =
+                |outcome: &str| metrics[&format!("weir_node_events_total{{node=\"{node}\",outcome=\"{outcome}\"}}")];
+            let ended: u64 = OUTCOMES[1..].iter().map(|outcome| count(outcome)).sum();
+            let in_flight = metrics[&format!("weir_node_in_flight_events{{node=\"{node}\"}}")];
+            assert_eq!(count("received"), ended + in_flight, "{node}:\n{text}");
+            received = count("received");
+        }
+        assert!(metrics["weir_memory_used_bytes"] <= metrics["weir_memory_limit_bytes"]);
+        assert_eq!(metrics["weir_lanes"], 1);
+    }
+    assert_eq!(weir.stop(PATIENCE).as_secs() / 60, 0);
+}
+
+/// Every sample of a scrape; fails on a line that is none.
+fn metrics(text: &str) -> BTreeMap<String, u64> {
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line}"));
+        (name.to_owned(), value.parse::<f64>().unwrap_or_else(|error| panic!("{error}: {line}")) as u64)
+    };
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect()
+}
+
+#[test]
+fn a_data_folder_serves_one_process_at_a_time() {
+    let home = Home::new(ENDLESS);
+    let mut first = home.start("shared", &[]);
+    first.until_running();
+    let mut second = home.start("shared", &["sinks.out.path=second.ndjson"]);
+    assert_eq!(second.wait(PATIENCE).code(), Some(78));
+    let refused = second.log();
+    assert!(refused.contains("another weir uses it") && refused.contains("--set data_dir="), "{refused}");
+    assert!(!home.path("second.ndjson").exists());
+    first.assert_running();
+    first.kill();
+
+    let third = home.start("shared", &["sinks.out.path=third.ndjson"]);
+    third.until_running();
+    third.stop(PATIENCE);
+}
+
+#[test]
+fn what_cannot_be_run_says_whether_the_configuration_is_to_blame() {
+    let home = Home::new(ENDLESS);
+    std::fs::write(home.path("precious.txt"), "not weir's\n").unwrap();
+    let ask = |set: &str, code: i32, says: &str| {
+        let done =
+            command(&home, &["run", "--once", "graph.yaml", "--set", "sources.in.count=10", "--set", set]).exits(code);
+        assert!(done.err.contains(says), "{set}: {}", done.err);
+        assert_eq!(done.err.lines().filter(|line| line.contains("panicked")).count(), 0, "{}", done.err);
+    };
+    ask("sinks.out.path=precious.txt", 78, "append: true or overwrite: true");
+    assert_eq!(std::fs::read_to_string(home.path("precious.txt")).unwrap(), "not weir's\n");
+    ask("sinks.out.path=no/such/folder/out", 1, "no/such/folder/out");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    ask(&format!("telemetry.listen={}", taken.local_addr().unwrap()), 78, "telemetry.listen");
+
+    let missing = r#"{sources: {in: {type: file, paths: [gone.ndjson]}}, sinks: {out: {type: console, inputs: [in]}}}"#;
+    std::fs::write(home.path("missing.yaml"), missing).unwrap();
+    let done = command(&home, &["run", "--once", "missing.yaml"]).exits(1);
+    assert!(done.err.contains("gone.ndjson"), "{}", done.err);
+}
+
+/// What is in its pipe up to the end, and the end.
+fn rest(weir: &mut Weir) -> (ExitStatus, String) {
+    let mut text = String::new();
+    weir.stdout().read_to_string(&mut text).unwrap();
+    (weir.wait(PATIENCE), text)
+}
+
+#[test]
+fn a_reader_that_comes_late_gets_every_event_once() {
+    let home = Home::new(&STUCK.replace("{type: generate}", "{type: generate, count: 20000}"));
+    let mut weir = home.start_with("weir", &[], &["--once"], Stdio::piped());
+    until("the pipe to be full", PATIENCE, || weir.events("out", "received") > 0);
+    let (status, text) = rest(&mut weir);
+    assert_eq!(status.code(), Some(0));
+    let _ = command(&home, &["run", "--once", "graph.yaml"]).exits(0);
+    let again = command(&home, &["run", "--once", "graph.yaml"]).exits(0).out;
+    assert_eq!(text.lines().count(), 20_000);
+    assert!(text == again);
+}
+
+#[test]
+fn a_reader_that_has_gone_is_named_and_does_not_hold_a_stop_up() {
+    let home = Home::new(STUCK);
+    let mut weir = home.start_with("weir", &[], &[], Stdio::piped());
+    weir.stdout().read_exact(&mut [0; 10]).unwrap();
+    weir.close_stdout();
+    until("/ready to say so", PATIENCE, || {
+        weir.get("/ready") == (503, "not ready\nout: stdout is closed\n".to_owned())
+    });
+    assert!(weir.log().contains("stdout is closed"), "{}", weir.log());
+    weir.terminate();
+    assert_eq!(weir.wait(Duration::from_secs(10)).code(), Some(1), "not everything was delivered");
+}

@@ -1,0 +1,273 @@
+//! Every verb of the `weir` binary as it is typed, and the exit codes that scripts rely on.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use weir_tests::command::{weir, weir_with};
+
+const GOOD: i32 = 0;
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const BAD_CONFIG: i32 = 78;
+
+const GRAPH: &str = r#"name: small
+sources:
+  in: {type: stdin}
+transforms:
+  keep: {type: filter, inputs: [in], condition: '.reason == "BackOff"'}
+sinks:
+  out: {type: console, inputs: [keep]}
+tests:
+  - name: back-offs pass
+    feed: {in: [{reason: BackOff}, {reason: Pulled}]}
+    expect: {out: [{reason: BackOff}]}
+"#;
+
+/// Three mistakes, on lines 3, 5 and 7.
+const FAULTY: &str = r#"name: faulty
+sources:
+  in: {type: stdin, decodin: json}
+transforms:
+  keep: {type: filter, inputs: [in], condition: '.reason =='}
+sinks:
+  out: {type: console, inputs: [kept]}
+"#;
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+fn assert_width(text: &str, columns: usize) {
+    let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > columns).collect();
+    assert!(long.is_empty(), "wider than {columns} columns: {long:#?}");
+}
+
+#[test]
+fn help_fits_a_terminal_and_names_every_verb() {
+    let here = Path::new(".");
+    for columns in ["80", "90", "100"] {
+        let env = [("COLUMNS", columns)];
+        let help = weir_with(here, &["--help"], &env, b"").exits(GOOD).out;
+        assert!(help.lines().count() <= 24, "{help}");
+        assert_width(&help, columns.parse().unwrap());
+        for verb in ["run", "validate", "test", "explain", "list", "schema", "demo"] {
+            assert!(help.contains(&format!("\n  {verb} ")), "{verb} is not in:\n{help}");
+            let help = weir_with(here, &[verb, "--help"], &env, b"").exits(GOOD).out;
+            assert!(help.contains(&format!("Usage: weir {verb}")), "{help}");
+            assert_width(&help, columns.parse().unwrap());
+        }
+    }
+    let version = weir(here, &["--version"]).exits(GOOD).out;
+    assert_eq!(version.trim(), concat!("weir ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_is_right() {
+    let here = Path::new(".");
+    for (args, says) in [
+        (&[][..], "Usage: weir"),
+        (&["rum", "a.yaml"], "run"),
+        (&["run"], "<FILE>"),
+        (&["validate"], "<FILE>"),
+        (&["test"], "<FILE>"),
+        (&["explain"], "<FILE>"),
+        (&["run", "a.yaml", "--onze"], "--once"),
+        (&["run", "a.yaml", "--set"], "--set"),
+        (&["run", "a.yaml", "--log-format", "xml"], "json"),
+        (&["validate", "a.yaml", "--format", "xml"], "json"),
+        (&["list", "a.yaml"], "a.yaml"),
+        (&["schema", "a.yaml"], "a.yaml"),
+        (&["demo", "--rate", "fast"], "--rate"),
+    ] {
+        let done = weir(here, args).exits(USAGE);
+        assert!(done.err.contains(says), "{args:?} does not say {says:?}: {}", done.err);
+        assert_eq!(done.out, "", "{args:?}: what is piped on must not be a usage text");
+    }
+}
+
+#[test]
+fn a_good_graph_passes_every_verb_that_takes_one() {
+    let dir = folder(&[("small.yaml", GRAPH)]);
+    let ask = |args: &[&str]| weir(dir.path(), args).exits(GOOD);
+    assert!(ask(&["validate", "small.yaml"]).out.starts_with("small: 3 nodes, ok"));
+    assert_eq!(ask(&["validate", "small.yaml", "--format", "json"]).json(), Value::Array(Vec::new()));
+    assert_eq!(ask(&["test", "small.yaml"]).out, "ok     back-offs pass\n1 passed, 0 failed\n");
+    let plan = ask(&["explain", "small.yaml"]).out;
+    for part in ["graph small: 3 nodes", "source in (stdin)", "-> keep (filter", "-> out (console", "acknowledged"] {
+        assert!(plan.contains(part), "{part:?} is not in:\n{plan}");
+    }
+    assert!(!dir.path().join(".weir").exists(), "none of these verbs leaves anything behind");
+}
+
+#[test]
+fn files_and_folders_together_are_one_graph() {
+    let (start, end) = GRAPH.split_once("sinks:").unwrap();
+    let end = format!("sinks:{end}");
+    let dir = folder(&[("a.yaml", start), ("b.yaml", &end), ("notes.txt", "no graph")]);
+    for args in [&["validate", "a.yaml", "b.yaml"][..], &["validate", "."]] {
+        assert!(weir(dir.path(), args).exits(GOOD).out.starts_with("small: 3 nodes, ok"));
+    }
+    let _ = weir(dir.path(), &["validate", "a.yaml"]).exits(BAD_CONFIG);
+}
+
+#[test]
+fn a_bad_graph_exits_with_78_and_every_mistake_has_its_line() {
+    let dir = folder(&[("faulty.yaml", FAULTY)]);
+    for verb in ["validate", "run", "test", "explain"] {
+        let done = weir(dir.path(), &[verb, "faulty.yaml"]).exits(BAD_CONFIG);
+        assert_eq!(done.out, "", "{verb}: problems go to standard error");
+        for line in [3, 5, 7] {
+            assert!(done.err.contains(&format!("faulty.yaml:{line}:")), "{verb}, line {line}: {}", done.err);
+        }
+        assert!(done.err.contains("3 errors found; nothing was started"), "{verb}: {}", done.err);
+    }
+    assert!(!dir.path().join(".weir").exists(), "a run that was refused leaves nothing behind");
+}
+
+#[test]
+fn problems_in_json_have_all_a_program_needs() {
+    let dir = folder(&[("faulty.yaml", FAULTY)]);
+    let done = weir(dir.path(), &["validate", "faulty.yaml", "--format", "json"]).exits(BAD_CONFIG);
+    assert_eq!(done.err, "", "nothing but the document is printed");
+    let problems = done.json();
+    let problems = problems.as_array().unwrap();
+    let lines: Vec<u64> = problems.iter().map(|problem| problem["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [3, 5, 7]);
+    for problem in problems {
+        assert_eq!((&problem["file"], &problem["severity"]), (&"faulty.yaml".into(), &"error".into()));
+        for field in ["code", "message", "help"] {
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {problem}");
+        }
+        assert!(problem["column"].as_u64() <= problem["end_column"].as_u64(), "{problem}");
+    }
+    assert!(problems[0]["allowed"].as_array().unwrap().contains(&"decoding".into()), "{}", problems[0]);
+
+    for args in [&["validate", "none.yaml", "--format", "json"][..], &["validate", "--format", "json", "none.yaml"]] {
+        let missing = weir(dir.path(), args).exits(BAD_CONFIG).json();
+        assert_eq!(missing[0]["code"], "unreadable_file");
+    }
+}
+
+#[test]
+fn set_is_checked_like_the_file() {
+    let dir = folder(&[("small.yaml", GRAPH)]);
+    let ask = |set: &str| weir(dir.path(), &["validate", "small.yaml", "--set", set, "--format", "json"]);
+    assert_eq!(ask("sinks.out.encoding=text").exits(GOOD).json(), Value::Array(Vec::new()));
+    for (set, code) in [
+        ("sinks.out.encoding=xml", "bad_value"),
+        ("sinks.out.encodin=json", "unknown_field"),
+        ("transforms.keep.condition=.a ==", "invalid_condition"),
+        ("no equals sign", "bad_set"),
+    ] {
+        let problems = ask(set).exits(BAD_CONFIG).json();
+        assert_eq!((&problems[0]["file"], &problems[0]["code"]), (&"--set".into(), &code.into()), "{set}: {problems}");
+    }
+}
+
+#[test]
+fn a_failing_test_of_the_graph_exits_with_1_and_shows_the_difference() {
+    let wrong = GRAPH.replace("expect: {out: [{reason: BackOff}]}", "expect: {out: [{reason: Pulled}]}");
+    let dir = folder(&[("small.yaml", &wrong)]);
+    let done = weir(dir.path(), &["test", "small.yaml"]).exits(FAILED);
+    assert!(done.out.contains("FAILED back-offs pass"), "{}", done.out);
+    assert!(done.out.contains("Pulled") && done.out.contains("BackOff"), "{}", done.out);
+    assert!(done.out.ends_with("0 passed, 1 failed\n"), "{}", done.out);
+}
+
+#[test]
+fn list_and_schema_know_the_same_components() {
+    let here = Path::new(".");
+    let text = weir(here, &["list"]).exits(GOOD).out;
+    let list = weir(here, &["list", "--format", "json"]).exits(GOOD).json();
+    let schema = weir(here, &["schema"]).exits(GOOD).json();
+    assert!(schema.get("$schema").is_some() && schema.get("properties").is_some());
+    let schema = schema.to_string();
+    let components = list.as_array().unwrap();
+    assert_eq!(text.lines().count(), components.len());
+    for component in components {
+        let part = |name: &str| component[name].as_str().unwrap();
+        let (kind, name) = (part("kind"), part("name"));
+        let line = text.lines().find(|line| line.split_whitespace().take(2).eq([kind, name]));
+        assert!(line.is_some_and(|line| line.ends_with(part("summary"))), "{kind} {name}:\n{text}");
+        assert!(schema.contains(&format!("\"{name}\"")), "{kind} {name} is not in the schema");
+        assert!(part("example").contains(&format!("type: {name}")), "{component}");
+    }
+}
+
+#[test]
+fn the_ejected_demo_is_a_graph_to_go_on_with() {
+    let dir = folder(&[]);
+    let done = weir(dir.path(), &["demo", "--eject", "new/folder"]).exits(GOOD);
+    assert!(done.out.contains("weir validate new/folder/graph.yaml"), "{}", done.out);
+    for args in [&["validate", "new/folder/graph.yaml"][..], &["validate", "new/folder"], &["explain", "new/folder"]] {
+        let _ = weir(dir.path(), args).exits(GOOD);
+    }
+    let tests = weir(dir.path(), &["test", "new/folder"]).exits(GOOD).out;
+    assert!(tests.ends_with(" passed, 0 failed\n") && !tests.contains("\n0 passed"), "{tests}");
+
+    let graph = dir.path().join("new/folder/graph.yaml");
+    std::fs::write(&graph, "mine").unwrap();
+    let again = weir(dir.path(), &["demo", "--eject", "new/folder"]).exits(FAILED);
+    assert!(again.err.contains("there already"), "{}", again.err);
+    assert_eq!(std::fs::read_to_string(&graph).unwrap(), "mine", "nobody's work is overwritten");
+}
+
+#[test]
+fn the_demo_runs_through_and_accounts_for_every_line() {
+    let dir = folder(&[]);
+    let done = weir(dir.path(), &["demo", "--events", "200", "--rate", "2000"]).exits(GOOD);
+    assert!(done.out.contains("\n200 lines in "), "{}", done.out);
+    for node in ["cluster", "logs", "events", "topic"] {
+        let line = done.out.lines().find_map(|line| line.strip_prefix(&format!("  {node} "))).unwrap();
+        let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        let [received, passed, filtered, dead_letters, in_flight] = numbers[..] else { panic!("{line}") };
+        assert_eq!((received, in_flight), (200, 0), "{line}");
+        assert_eq!(passed + filtered + dead_letters, received, "{line}");
+    }
+    assert_eq!(done.err, "", "nothing to worry about is said");
+}
+
+/// The exit code, and what comes out of the stream that does not go to `file`.
+fn with_output_to(dir: &Path, args: &[&str], file: &str, is_error: bool) -> (i32, String) {
+    let file = || Stdio::from(std::fs::OpenOptions::new().write(true).open(file).unwrap());
+    let mut command = Command::new(weir_tests::process::binary());
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    let command = if is_error { command.stderr(file()) } else { command.stdout(file()) };
+    let output = command.output().unwrap();
+    let other = if is_error { output.stdout } else { output.stderr };
+    (output.status.code().unwrap(), String::from_utf8(other).unwrap())
+}
+
+#[test]
+fn a_full_disk_or_a_reader_that_has_gone_is_no_panic() {
+    let dir = folder(&[("small.yaml", GRAPH), ("faulty.yaml", FAULTY)]);
+    let verbs = [
+        &["validate", "small.yaml"][..],
+        &["validate", "small.yaml", "--format", "json"],
+        &["test", "small.yaml"],
+        &["explain", "small.yaml"],
+        &["list"],
+        &["schema"],
+        &["demo", "--eject", "new"],
+    ];
+    for args in verbs {
+        let (code, err) = with_output_to(dir.path(), args, "/dev/full", false);
+        assert_eq!(code, FAILED, "{args:?}: what it was asked for is lost: {err}");
+        assert!(err.starts_with("cannot write to standard output") && !err.contains("panicked"), "{args:?}: {err}");
+    }
+    for (args, code) in [(&["validate", "faulty.yaml"][..], BAD_CONFIG), (&["run", "small.yaml"], GOOD)] {
+        assert_eq!(with_output_to(dir.path(), args, "/dev/full", true), (code, String::new()), "{args:?}");
+    }
+
+    let mut schema = Command::new(weir_tests::process::binary());
+    let mut schema = schema.arg("schema").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(schema.stdout.take());
+    let output = schema.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(GOOD), String::new()));
+}
