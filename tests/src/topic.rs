@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::broker::client;
+use crate::broker::{client, servers};
 use crate::records::seq_of;
 use crate::wait::PATIENCE;
 
@@ -21,6 +21,8 @@ pub struct Topic {
     pub name: String,
     /// How many partitions it has.
     pub partitions: i32,
+    /// The brokers it is on.
+    pub servers: String,
     reader: BaseConsumer,
 }
 
@@ -29,24 +31,29 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Topic {
-    /// A new topic, its name `purpose` and something unique.
+    /// A new topic on the brokers all share, its name `purpose` and something unique.
     pub fn create(purpose: &str, partitions: i32, config: &[(&str, &str)]) -> Topic {
+        Topic::create_at(&servers(), purpose, partitions, config)
+    }
+
+    /// The same on other brokers.
+    pub fn create_at(servers: &str, purpose: &str, partitions: i32, config: &[(&str, &str)]) -> Topic {
         let name = format!("{purpose}-{:016x}", rand::random::<u64>());
-        let admin: AdminClient<DefaultClientContext> = client().create().unwrap();
+        let admin: AdminClient<DefaultClientContext> = client(servers).create().unwrap();
         let mut new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
         for (key, value) in config {
             new = new.set(key, value);
         }
         let made = wait_for(admin.create_topics([&new], &AdminOptions::new())).unwrap();
         assert!(made[0].is_ok(), "{made:?}");
-        let reader = client()
+        let reader = client(servers)
             .set("group.id", format!("reader-of-{name}"))
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .create()
             .unwrap();
-        Topic { name, partitions, reader }
+        Topic { name, partitions, servers: servers.to_owned(), reader }
     }
 
     /// Where each partition ends now.
@@ -129,7 +136,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        if let Ok(admin) = client().create::<AdminClient<DefaultClientContext>>() {
+        if let Ok(admin) = client(&self.servers).create::<AdminClient<DefaultClientContext>>() {
             // What cannot be deleted stays behind in a broker for tests.
             let _ = wait_for(admin.delete_topics(&[&self.name], &AdminOptions::new()));
         }
@@ -140,8 +147,9 @@ impl Drop for Topic {
 pub struct Group(BaseConsumer);
 
 impl Group {
-    /// The group with this name.
-    pub fn named(name: &str) -> Group {
-        Group(client().set("group.id", name).set("enable.auto.commit", "false").create().unwrap())
+    /// The group that reads a topic and has its name.
+    pub fn of(topic: &Topic) -> Group {
+        let mut config = client(&topic.servers);
+        Group(config.set("group.id", &topic.name).set("enable.auto.commit", "false").create().unwrap())
     }
 }

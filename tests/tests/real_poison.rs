@@ -15,7 +15,7 @@ use weir_tests::wait::{PATIENCE, until};
 type Record = (Option<&'static str>, Option<Vec<u8>>);
 
 fn write(topic: &Topic, records: &[Record]) {
-    let producer: BaseProducer = client().set("message.max.bytes", "1000000").create().unwrap();
+    let producer: BaseProducer = client(&topic.servers).set("message.max.bytes", "1000000").create().unwrap();
     for (key, value) in records {
         let mut record = BaseRecord::<str, [u8]>::to(&topic.name).partition(0);
         record.key = *key;
@@ -82,7 +82,7 @@ sinks:
     write(&input, &records);
 
     let weir = home.start("weir", &[]);
-    let group = Group::named(name);
+    let group = Group::of(&input);
     until("everything to be committed", PATIENCE, || input.is_read_by(&group));
     let mut expected = Vec::new();
     for (n, (what, value)) in poison.iter().enumerate() {
@@ -152,7 +152,7 @@ sinks:
     ];
     write(&input, &records);
     let weir = home.start("weir", &[]);
-    let group = Group::named(name);
+    let group = Group::of(&input);
     until("everything to be committed", PATIENCE, || input.is_read_by(&group));
 
     let letter = |node: &str, n: usize, code: &str| (node.to_owned(), n as u64, code.to_owned(), records[n].1.clone());

@@ -33,7 +33,7 @@ fn members_that_join_leave_and_die_lose_nothing_and_keep_the_order() {
     let campaign = Campaign::of("rebalance");
     let (each, rate) = (campaign.count(1_000_000), 10_000);
     let (input, output) = (Topic::create("group-in", PARTITIONS, &[]), Topic::create("group-out", PARTITIONS, &[]));
-    let group = Group::named(&input.name);
+    let group = Group::of(&input);
     let home = Home::new(&graphs::filter(&input, &output, ""));
     let began = Instant::now();
     let feed = Feed::start(&input, each, Some(rate));
