@@ -9,6 +9,7 @@ pub mod broker;
 pub mod campaign;
 pub mod feed;
 pub mod graphs;
+pub mod letters;
 pub mod output;
 pub mod process;
 pub mod records;
