@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use weir_tests::broker::{client, servers};
 use weir_tests::letters::{Letter, dead_letters};
 use weir_tests::process::Home;
 use weir_tests::topic::{Group, Topic};
-use weir_tests::wait::{PATIENCE, found, until};
+use weir_tests::wait::{PATIENCE, moment, until};
 
 /// Key and value of a record.
 type Record = (Option<&'static str>, Option<Vec<u8>>);
@@ -192,8 +192,18 @@ sinks:
 
     // A source that may not read it waits, says so, and can be stopped and put right.
     let weir = home.start("weir", &["sources.in.max_record_size=8MiB"]);
-    let why = found("/ready to say why", PATIENCE, || Some(weir.get("/ready")).filter(|(status, _)| *status == 503));
-    println!("large: with the default max_record_size /ready is 503: {}", why.1.trim().replace('\n', "; "));
+    let says_why = || weir.get("/ready").1.contains("a record is larger than max_record_size");
+    until("/ready to say why", PATIENCE, says_why);
+    let (said, reported) = (Instant::now(), weir.get("/ready"));
+    println!(
+        "large: with the default max_record_size /ready is {}: {}",
+        reported.0,
+        reported.1.trim().replace('\n', "; ")
+    );
+    while said.elapsed() < Duration::from_secs(10) {
+        assert!(says_why(), "it goes on saying so: {}", weir.get("/ready").1);
+        moment();
+    }
     weir.stop(Duration::from_secs(20));
 
     let weir = home.start("weir", &[]);
