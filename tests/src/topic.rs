@@ -120,7 +120,7 @@ impl Topic {
         for partition in 0..self.partitions {
             list.add_partition(&self.name, partition);
         }
-        let found = group.0.committed_offsets(list, ANSWER).unwrap();
+        let found = group.looker.committed_offsets(list, ANSWER).unwrap();
         let offset = |partition| match found.find_partition(&self.name, partition).map(|found| found.offset()) {
             Some(Offset::Offset(offset)) => offset as u64,
             _ => 0,
@@ -144,12 +144,42 @@ impl Drop for Topic {
 }
 
 /// Looks at a group without being of it.
-pub struct Group(BaseConsumer);
+pub struct Group {
+    name: String,
+    looker: BaseConsumer,
+}
 
 impl Group {
     /// The group that reads a topic and has its name.
     pub fn of(topic: &Topic) -> Group {
-        let mut config = client(&topic.servers);
-        Group(config.set("group.id", &topic.name).set("enable.auto.commit", "false").create().unwrap())
+        let name = topic.name.clone();
+        let looker = client(&topic.servers).set("group.id", &name).set("enable.auto.commit", "false").create().unwrap();
+        Group { name, looker }
     }
+
+    /// The partitions its coordinator has given to the member with this `client.id`; of a group that reads one topic.
+    ///
+    /// # Panics
+    /// When there is no such member, or the group is in the middle of a rebalance.
+    pub fn partitions_of(&self, client_id: &str) -> Vec<i32> {
+        let list = self.looker.fetch_group_list(Some(&self.name), ANSWER).unwrap();
+        let group = &list.groups()[0];
+        assert_eq!(group.state(), "Stable", "the group {}", self.name);
+        let member = group.members().iter().find(|member| member.client_id() == client_id);
+        let assignment = member.and_then(|member| member.assignment());
+        partitions(assignment.unwrap_or_else(|| panic!("{} has no member {client_id}", self.name)))
+    }
+}
+
+/// The partitions in an assignment of the consumer protocol: the version, then by topic its name and its partitions.
+fn partitions(assignment: &[u8]) -> Vec<i32> {
+    let number = |bytes: &[u8]| i32::from_be_bytes(bytes[..4].try_into().unwrap());
+    let (topics, rest) = (number(&assignment[2..]), &assignment[6..]);
+    assert!(topics <= 1, "one topic, or nothing assigned");
+    if topics == 0 {
+        return Vec::new();
+    }
+    let name = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+    let (count, numbers) = rest[2 + name..].split_at(4);
+    numbers.chunks_exact(4).take(number(count) as usize).map(number).collect()
 }
