@@ -19,7 +19,7 @@ const RATE: u64 = 2000;
 #[test]
 fn a_kill_before_the_first_delivery_skips_nothing_that_came_after_the_assignment() {
     let mut campaign = Campaign::of("start");
-    let rounds = campaign.count(50);
+    let rounds = campaign.count(20);
     let began = Instant::now();
     let mut saved = 0;
     for _ in 0..rounds {
