@@ -24,9 +24,10 @@ bench *args:
     scripts/setup bench
     benches/pipelines/run {{ args }}
 
-# the seeded simulation at length: many more schedules than a test run takes, from a seed of your choice
+# the stated counts: the simulation at length, from a seed of your choice, then the binary against a real Kafka
 campaign schedules="100000" seed="0":
-    WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release -p weir --lib simulator -- --nocapture
+    WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release --workspace --lib simulator -- --nocapture
+    scripts/test campaign
 
 # the API documentation, with warnings as errors
 docs:

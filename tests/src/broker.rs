@@ -1,10 +1,14 @@
-//! The Kafka the tests run against, as `tests/services/kafka env` names it.
+//! The Kafkas the tests run against: the one they share, and one of a test's own that it may kill.
 
+use std::path::Path;
 use std::process::Command;
 
 use rdkafka::ClientConfig;
+use tempfile::TempDir;
 
-/// Where to find the brokers.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/services/kafka");
+
+/// Where to find the brokers that all tests share, as `tests/services/kafka env` names them.
 ///
 /// # Panics
 /// When the environment does not say.
@@ -18,51 +22,50 @@ pub fn servers() -> String {
 }
 
 /// A client's plain options.
-pub fn client() -> ClientConfig {
+pub fn client(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", servers());
+    config.set("bootstrap.servers", servers);
     config
 }
 
-/// A broker that we may kill.
+/// A broker of a test's own; it stops when this is dropped, also when the test has failed.
 #[derive(Debug)]
 pub struct OwnBroker {
-    script: String,
-    dir: String,
+    dir: TempDir,
+    /// Where to find it, also after it was killed and is back.
+    pub servers: String,
 }
 
 impl OwnBroker {
-    /// `None` when the server was given to us.
-    pub fn from_env() -> Option<OwnBroker> {
-        let dir = std::env::var("KAFKA_SERVICE_DIR").ok()?;
-        let script = std::env::var("KAFKA_SERVICE")
-            .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/services/kafka").to_owned());
-        Some(OwnBroker { script, dir })
+    /// Starts one; returns when it is ready.
+    pub fn start() -> OwnBroker {
+        let port = call(&["free-port".as_ref()]);
+        let dir = tempfile::Builder::new().prefix("weir-broker-").tempdir().unwrap();
+        let broker = OwnBroker { dir, servers: format!("127.0.0.1:{port}") };
+        call(&["start".as_ref(), port.as_ref(), broker.dir.path()]);
+        broker
     }
 
-    /// Ends it without warning.
-    pub fn kill(self) -> Outage {
-        self.call("kill");
-        Outage(self)
+    /// Ends it without warning, as a crash would.
+    pub fn kill(&self) {
+        call(&["kill".as_ref(), self.dir.path()]);
     }
 
-    fn call(&self, verb: &str) {
-        let status = Command::new(&self.script).args([verb, &self.dir]).status().unwrap();
-        assert!(status.success(), "{} {verb} {}: {status}", self.script, self.dir);
-    }
-}
-
-/// The broker is away; it comes back when this is dropped, also when the test has failed: others need it.
-#[derive(Debug)]
-pub struct Outage(OwnBroker);
-
-impl Outage {
     /// Starts it as it was started last; returns when it is ready.
-    pub fn end(self) {}
+    pub fn restart(&self) {
+        call(&["restart".as_ref(), self.dir.path()]);
+    }
 }
 
-impl Drop for Outage {
+impl Drop for OwnBroker {
     fn drop(&mut self) {
-        self.0.call("restart");
+        // Of a broker that is gone already there is nothing to stop; a panic here would hide the test's own.
+        let _ = Command::new(SCRIPT).arg("stop").arg(self.dir.path()).status();
     }
+}
+
+fn call(args: &[&Path]) -> String {
+    let output = Command::new(SCRIPT).args(args).stderr(std::process::Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{SCRIPT} {args:?}: {}", output.status);
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

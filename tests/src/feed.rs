@@ -39,7 +39,7 @@ impl Feed {
     /// Writes records 0, 1, 2 … to every partition, `each` of them at most, `rate` a second over all partitions.
     pub fn start(topic: &Topic, each: u64, rate: Option<u64>) -> Feed {
         let (delivered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let producer: BaseProducer<Count> = client()
+        let producer: BaseProducer<Count> = client(&topic.servers)
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "0")
             .set("linger.ms", "10")

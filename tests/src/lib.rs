@@ -10,6 +10,7 @@ pub mod campaign;
 pub mod command;
 pub mod feed;
 pub mod graphs;
+pub mod letters;
 pub mod output;
 pub mod process;
 pub mod records;

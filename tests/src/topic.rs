@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
-use crate::broker::client;
+use crate::broker::{client, servers};
 use crate::records::seq_of;
 use crate::wait::PATIENCE;
 
@@ -21,6 +21,8 @@ pub struct Topic {
     pub name: String,
     /// How many partitions it has.
     pub partitions: i32,
+    /// The brokers it is on.
+    pub servers: String,
     reader: BaseConsumer,
 }
 
@@ -29,24 +31,29 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Topic {
-    /// A new topic, its name `purpose` and something unique.
+    /// A new topic on the brokers all share, its name `purpose` and something unique.
     pub fn create(purpose: &str, partitions: i32, config: &[(&str, &str)]) -> Topic {
+        Topic::create_at(&servers(), purpose, partitions, config)
+    }
+
+    /// The same on other brokers.
+    pub fn create_at(servers: &str, purpose: &str, partitions: i32, config: &[(&str, &str)]) -> Topic {
         let name = format!("{purpose}-{:016x}", rand::random::<u64>());
-        let admin: AdminClient<DefaultClientContext> = client().create().unwrap();
+        let admin: AdminClient<DefaultClientContext> = client(servers).create().unwrap();
         let mut new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
         for (key, value) in config {
             new = new.set(key, value);
         }
         let made = wait_for(admin.create_topics([&new], &AdminOptions::new())).unwrap();
         assert!(made[0].is_ok(), "{made:?}");
-        let reader = client()
+        let reader = client(servers)
             .set("group.id", format!("reader-of-{name}"))
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .create()
             .unwrap();
-        Topic { name, partitions, reader }
+        Topic { name, partitions, servers: servers.to_owned(), reader }
     }
 
     /// Where each partition ends now.
@@ -113,7 +120,7 @@ impl Topic {
         for partition in 0..self.partitions {
             list.add_partition(&self.name, partition);
         }
-        let found = group.0.committed_offsets(list, ANSWER).unwrap();
+        let found = group.looker.committed_offsets(list, ANSWER).unwrap();
         let offset = |partition| match found.find_partition(&self.name, partition).map(|found| found.offset()) {
             Some(Offset::Offset(offset)) => offset as u64,
             _ => 0,
@@ -129,7 +136,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        if let Ok(admin) = client().create::<AdminClient<DefaultClientContext>>() {
+        if let Ok(admin) = client(&self.servers).create::<AdminClient<DefaultClientContext>>() {
             // What cannot be deleted stays behind in a broker for tests.
             let _ = wait_for(admin.delete_topics(&[&self.name], &AdminOptions::new()));
         }
@@ -137,11 +144,42 @@ impl Drop for Topic {
 }
 
 /// Looks at a group without being of it.
-pub struct Group(BaseConsumer);
+pub struct Group {
+    name: String,
+    looker: BaseConsumer,
+}
 
 impl Group {
-    /// The group with this name.
-    pub fn named(name: &str) -> Group {
-        Group(client().set("group.id", name).set("enable.auto.commit", "false").create().unwrap())
+    /// The group that reads a topic and has its name.
+    pub fn of(topic: &Topic) -> Group {
+        let name = topic.name.clone();
+        let looker = client(&topic.servers).set("group.id", &name).set("enable.auto.commit", "false").create().unwrap();
+        Group { name, looker }
     }
+
+    /// The partitions its coordinator has given to the member with this `client.id`; of a group that reads one topic.
+    ///
+    /// # Panics
+    /// When there is no such member, or the group is in the middle of a rebalance.
+    pub fn partitions_of(&self, client_id: &str) -> Vec<i32> {
+        let list = self.looker.fetch_group_list(Some(&self.name), ANSWER).unwrap();
+        let group = &list.groups()[0];
+        assert_eq!(group.state(), "Stable", "the group {}", self.name);
+        let member = group.members().iter().find(|member| member.client_id() == client_id);
+        let assignment = member.and_then(|member| member.assignment());
+        partitions(assignment.unwrap_or_else(|| panic!("{} has no member {client_id}", self.name)))
+    }
+}
+
+/// The partitions in an assignment of the consumer protocol: the version, then by topic its name and its partitions.
+fn partitions(assignment: &[u8]) -> Vec<i32> {
+    let number = |bytes: &[u8]| i32::from_be_bytes(bytes[..4].try_into().unwrap());
+    let (topics, rest) = (number(&assignment[2..]), &assignment[6..]);
+    assert!(topics <= 1, "one topic, or nothing assigned");
+    if topics == 0 {
+        return Vec::new();
+    }
+    let name = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+    let (count, numbers) = rest[2 + name..].split_at(4);
+    numbers.chunks_exact(4).take(number(count) as usize).map(number).collect()
 }

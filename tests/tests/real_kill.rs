@@ -22,7 +22,7 @@ fn kills_lose_nothing_and_repeat_only_what_was_not_committed() {
     let seconds = campaign.count(120);
     let total = each * PARTITIONS as u64;
     let (input, output) = (Topic::create("kill-in", PARTITIONS, &[]), Topic::create("kill-out", PARTITIONS, &[]));
-    let group = Group::named(&input.name);
+    let group = Group::of(&input);
     let home = Home::new(&graphs::filter(&input, &output, "group_instance_id: one"));
 
     let mut moments: Vec<u64> = (0..kills).map(|_| campaign.random.random_range(total / 50..total)).collect();

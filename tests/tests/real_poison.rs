@@ -3,19 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use weir_tests::broker::{client, servers};
+use weir_tests::letters::{Letter, dead_letters};
 use weir_tests::process::Home;
 use weir_tests::topic::{Group, Topic};
-use weir_tests::wait::{PATIENCE, until};
+use weir_tests::wait::{PATIENCE, moment, until};
 
 /// Key and value of a record.
 type Record = (Option<&'static str>, Option<Vec<u8>>);
 
 fn write(topic: &Topic, records: &[Record]) {
-    let producer: BaseProducer = client().set("message.max.bytes", "1000000").create().unwrap();
+    let producer: BaseProducer = client(&topic.servers).set("message.max.bytes", "100000000").create().unwrap();
     for (key, value) in records {
         let mut record = BaseRecord::<str, [u8]>::to(&topic.name).partition(0);
         record.key = *key;
@@ -27,21 +28,6 @@ fn write(topic: &Topic, records: &[Record]) {
 
 fn good(n: u32, more: &str) -> Vec<u8> {
     format!(r#"{{"reason":"BackOff","n":{n},"more":"{more}"}}"#).into_bytes()
-}
-
-/// A dead letter: node, position, code and body.
-type Letter = (String, u64, String, Option<Vec<u8>>);
-
-fn dead_letters(home: &Home, graph: &str) -> Vec<Letter> {
-    let mut letters = Vec::new();
-    let dir = home.data_dir("weir").join(graph).join("dead-letters");
-    let each = |letter: weir::graph::DeadLetter| {
-        let position = letter.id.rsplit('/').next().and_then(|position| position.parse().ok()).unwrap();
-        letters.push((letter.node.clone(), position, letter.code.clone(), letter.bytes()));
-    };
-    weir::graph::read_dead_letters(&dir, each, |damage| panic!("{damage}")).unwrap();
-    letters.sort();
-    letters
 }
 
 #[test]
@@ -82,7 +68,7 @@ sinks:
     write(&input, &records);
 
     let weir = home.start("weir", &[]);
-    let group = Group::named(name);
+    let group = Group::of(&input);
     until("everything to be committed", PATIENCE, || input.is_read_by(&group));
     let mut expected = Vec::new();
     for (n, (what, value)) in poison.iter().enumerate() {
@@ -95,7 +81,7 @@ sinks:
         expected.push(letter("mark", mark));
     }
     expected.sort();
-    let seen = dead_letters(&home, "poison");
+    let seen = dead_letters(&home.data_dir("weir"), "poison");
     let brief = |letters: &[Letter]| letters.iter().map(|it| (it.0.clone(), it.1, it.2.clone())).collect::<Vec<_>>();
     assert_eq!(brief(&seen), brief(&expected));
     assert!(seen == expected, "the bodies are kept as they came");
@@ -152,7 +138,7 @@ sinks:
     ];
     write(&input, &records);
     let weir = home.start("weir", &[]);
-    let group = Group::named(name);
+    let group = Group::of(&input);
     until("everything to be committed", PATIENCE, || input.is_read_by(&group));
 
     let letter = |node: &str, n: usize, code: &str| (node.to_owned(), n as u64, code.to_owned(), records[n].1.clone());
@@ -162,7 +148,7 @@ sinks:
         letter("small", 1, "message_too_large"),
         letter("small", 5, "message_too_large"),
     ];
-    assert_eq!(dead_letters(&home, "refused"), expected);
+    assert_eq!(dead_letters(&home.data_dir("weir"), "refused"), expected);
     // Neighbours refused together with a bad one are sent again, perhaps behind later ones.
     let numbers =
         |topic: &Topic| topic.values()[0].iter().map(|value| n_and_mark(value.as_deref()).0).collect::<BTreeSet<_>>();
@@ -173,4 +159,63 @@ sinks:
     assert_eq!((weir.events("compacted", "passed"), weir.events("compacted", "dead_lettered")), (5, 2));
     weir.stop(Duration::from_secs(20));
     println!("refused: 2 dead letters message_too_large, 2 invalid_record, all neighbours arrived, the books balance");
+}
+
+/// Takes records of up to 95 MiB.
+const TAKES_ALL: [(&str, &str); 1] = [("max.message.bytes", "100000000")];
+
+#[test]
+fn a_record_of_64_mib_passes_where_it_may_and_is_a_dead_letter_where_not() {
+    let (input, large) = (Topic::create("large-in", 1, &TAKES_ALL), Topic::create("large-out", 1, &TAKES_ALL));
+    let small = Topic::create("large-small", 1, &[]);
+    let (servers, name, large_name, small_name) = (servers(), &input.name, &large.name, &small.name);
+    let home = Home::new(&format!(
+        r#"name: large
+sources:
+  in: {{type: kafka, bootstrap_servers: "{servers}", topics: ["{name}"], group_id: {name}, start: earliest, max_record_size: 80MiB}}
+transforms:
+  keep: {{type: filter, inputs: [in], condition: '.reason == "BackOff"'}}
+sinks:
+  large: {{type: kafka, inputs: [keep], bootstrap_servers: "{servers}", topic: {large_name}, max_message_size: 80MiB}}
+  small: {{type: kafka, inputs: [keep], bootstrap_servers: "{servers}", topic: {small_name}}}
+"#
+    ));
+    let records: Vec<Record> = vec![
+        (Some("a"), Some(good(0, "first"))),
+        (Some("b"), Some(good(1, &"x".repeat(64 << 20)))),
+        (Some("c"), Some(good(2, "neighbour"))),
+        (Some("d"), Some(good(3, "last"))),
+    ];
+    write(&input, &records);
+    let values: Vec<_> = records.iter().map(|record| record.1.clone()).collect();
+    let group = Group::of(&input);
+
+    // A source that may not read it waits, says so, and can be stopped and put right.
+    let weir = home.start("weir", &["sources.in.max_record_size=8MiB"]);
+    let says_why = || weir.get("/ready").1.contains("a record is larger than max_record_size");
+    until("/ready to say why", PATIENCE, says_why);
+    let (said, reported) = (Instant::now(), weir.get("/ready"));
+    println!(
+        "large: with the default max_record_size /ready is {}: {}",
+        reported.0,
+        reported.1.trim().replace('\n', "; ")
+    );
+    while said.elapsed() < Duration::from_secs(10) {
+        assert!(says_why(), "it goes on saying so: {}", weir.get("/ready").1);
+        moment();
+    }
+    weir.stop(Duration::from_secs(20));
+
+    let weir = home.start("weir", &[]);
+    until("everything to be committed", PATIENCE, || input.is_read_by(&group));
+    let letter: Letter = ("small".to_owned(), 1, "message_too_large".to_owned(), values[1].clone());
+    assert!(dead_letters(&home.data_dir("weir"), "large") == [letter], "one dead letter, byte for byte");
+    assert!(large.values() == [values.clone()], "all of it passes where it may, byte for byte and in order");
+    assert!(small.values() == [[0, 2, 3].map(|n| values[n].clone())], "its neighbours pass the other sink");
+    weir.assert_balance(&["in", "keep", "large", "small"]);
+    println!(
+        "large: a record of 64 MiB passed one sink and is a dead letter of the other, RSS {} MiB",
+        weir.rss() >> 20
+    );
+    weir.stop(Duration::from_secs(20));
 }

@@ -22,7 +22,7 @@ fn a_stop_under_load_is_clean_and_the_next_start_repeats_nothing() {
     let mut campaign = Campaign::of("stop");
     let (each, stops) = (campaign.count(200_000), campaign.count(50));
     let (input, output) = (Topic::create("stop-in", PARTITIONS, &[]), Topic::create("stop-out", PARTITIONS, &[]));
-    let group = Group::named(&input.name);
+    let group = Group::of(&input);
     let home = Home::new(&graphs::filter(&input, &output, ""));
     let matches = each * PARTITIONS as u64 / 5;
 

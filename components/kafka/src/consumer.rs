@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
@@ -12,6 +13,10 @@ use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::client::{Logs, note_error};
 use crate::troubles::{Subject, Troubles};
+
+/// An answer that is too large comes again sooner: librdkafka connects again after 10 s at most, and tells of the same
+/// failure every 30 s.
+const OVERSIZE_OVER: Duration = Duration::from_secs(60);
 
 /// A member of a consumer group.
 pub(crate) type GroupConsumer = BaseConsumer<SourceClient>;
@@ -32,6 +37,8 @@ pub(crate) struct SourceClient {
     pub logs: Logs,
     rebalances: Mutex<VecDeque<Rebalance>>,
     fatal: Mutex<Option<String>>,
+    /// When an answer last was larger than we take.
+    oversize: Mutex<Option<Instant>>,
     closing: AtomicBool,
 }
 
@@ -42,6 +49,7 @@ impl SourceClient {
             logs: Logs::default(),
             rebalances: Mutex::default(),
             fatal: Mutex::default(),
+            oversize: Mutex::default(),
             closing: AtomicBool::new(false),
         }
     }
@@ -50,6 +58,12 @@ impl SourceClient {
     /// [`assign`] or [`unassign`].
     pub fn next_rebalance(&self) -> Option<Rebalance> {
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Whether no answer was too large for so long that none will be.
+    pub fn is_oversize_over(&self) -> bool {
+        let last = *self.oversize.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_none_or(|last| last.elapsed() > OVERSIZE_OVER)
     }
 
     /// From now on rebalances are answered at once, as there are no lanes any more.
@@ -80,6 +94,12 @@ impl ClientContext for SourceClient {
                 // `Subscribed topic not available: metrics: Broker: Unknown topic or partition`
                 let topic = reason.split(": ").nth(1).unwrap_or_default().to_owned();
                 self.troubles.set(Subject::Topic(topic), reason.to_owned());
+            }
+            // librdkafka drops the connection, and soon asks for the same once more; nothing else tells.
+            Some(Code::BadMessage) if reason.contains("receive.message.max.bytes") => {
+                *self.oversize.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                let text = "a record is larger than max_record_size and cannot be read; raise it";
+                self.troubles.set(Subject::RecordSize, text.to_owned());
             }
             Some(Code::Fatal | Code::FencedInstanceId) => self.set_fatal(reason.to_owned()),
             _ => note_error(&self.troubles, &self.logs, &error, reason),

@@ -174,10 +174,9 @@ impl Control {
                 }
             }
         }
-        if first.count() > 0
-            && let Err(error) = self.consumer.commit(&first, CommitMode::Async)
-        {
-            tracing::warn!(%error, "the first offsets cannot be committed");
+        // Answered before anything is read: what comes after the assignment is then safe.
+        if let Err(why) = self.commit_list(first) {
+            tracing::warn!(why, "the first offsets are not committed; a crash before the first delivery skips records");
         }
         list
     }
@@ -231,16 +230,21 @@ impl Control {
                 tracing::warn!(%error, offset, "offset cannot be committed");
             }
         }
+        if let Err(why) = self.commit_list(list) {
+            tracing::warn!(why, "kafka commit failed; the records may be read again");
+        }
+    }
+
+    fn commit_list(&self, list: TopicPartitionList) -> Result<(), String> {
         if list.count() == 0 {
-            return;
+            return Ok(());
         }
         // On a thread of its own with a deadline: without its coordinator, librdkafka waits for a whole session.
         let consumer = self.consumer.clone();
         let committing = self.runtime.spawn_blocking(move || consumer.commit(&list, CommitMode::Sync));
         match self.runtime.block_on(async { tokio::time::timeout(COMMIT, committing).await }) {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "kafka commit failed; the records are read again"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("kafka commit is not answered; the records may be read again"),
+            Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
+            Ok(Err(_)) | Err(_) => Err("no answer".to_owned()),
         }
     }
 
@@ -283,6 +287,7 @@ impl Control {
             return;
         }
         let troubles = &self.consumer.context().troubles;
+        troubles.clear(|open| *open == Subject::RecordSize && self.consumer.context().is_oversize_over());
         if topics.is_empty() && self.consumer.fetch_metadata(self.literal_topics().next(), LOOK).is_ok() {
             troubles.clear(|open| *open == Subject::Connection);
         }

@@ -17,6 +17,8 @@ pub(crate) enum Subject {
     Topic(String),
     /// A partition cannot be read.
     Partition(String, i32),
+    /// A record does not fit the answers we take.
+    RecordSize,
     /// The client is not usable any more and is being replaced.
     Client,
 }
