@@ -9,6 +9,7 @@
 //! Nothing here does I/O: functions that would are not available. A program never keeps anything from one event
 //! to the next.
 
+mod condition;
 mod functions;
 mod lens;
 mod native;
@@ -27,9 +28,10 @@ use vrl::value::Value;
 
 use crate::component::{Problems, Severity};
 use crate::event::{Body, Codec, Event, OriginId};
+pub use condition::{Condition, Conditions};
 pub use functions::set_deterministic;
 use lens::{Changes, Lens, ReadView, WriteView};
-use native::Native;
+use native::Plain;
 use plan::Plan;
 pub use template::Template;
 
@@ -191,7 +193,8 @@ enum Access {
 struct Built {
     engine: Engine,
     plan: Plan,
-    native: Option<Native>,
+    /// Its plain condition, if it is one.
+    plain: Option<Plain<String>>,
     warnings: Vec<Problem>,
 }
 
@@ -202,7 +205,7 @@ fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
             .map(Problem::from_vrl)
             .collect::<Vec<_>>()
     })?;
-    let shape = native::recognise(&tree, source);
+    let plain = native::recognise(&tree, source);
     let (plan, mut problems) = plan::plan(tree, access);
 
     let config = CompileConfig::default();
@@ -212,10 +215,9 @@ fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
         Ok(compiled) if problems.is_empty() => {
             let timezone = TimeZone::parse("UTC").unwrap_or_default();
             let salt = functions::hash([source.as_bytes()]);
-            let native = shape.and_then(|shape| shape.bind(&plan));
             let warnings = compiled.warnings.into_iter().map(Problem::from_vrl).collect();
             let engine = Engine { program: compiled.program, state: RuntimeState::default(), timezone, salt };
-            Ok(Built { engine, plan, native, warnings })
+            Ok(Built { engine, plan, plain, warnings })
         }
         Ok(_) => Err(problems),
         Err(diagnostics) => {
@@ -228,51 +230,6 @@ fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
             }
             Err(problems)
         }
-    }
-}
-
-/// A VRL expression that yields a boolean, such as `.level == "error"`.
-#[derive(Debug, Clone)]
-pub struct Condition {
-    engine: Engine,
-    lens: Lens,
-    native: Option<Native>,
-}
-
-impl Condition {
-    /// Compiles a condition; on success with the warnings. It must yield a boolean and change nothing.
-    pub fn compile(source: &str) -> Compiled<Condition> {
-        let Built { engine, plan, native, warnings } = compile(source, Access::Read)?;
-        let result = engine.program.final_type_info().result;
-        let kind = result.kind().clone().union(result.returns().clone());
-        if !kind.is_boolean() {
-            let text = format!("a condition must yield a boolean, and this yields {kind}");
-            return Err(vec![Problem::error("condition_type", 0..source.len(), text)]);
-        }
-        Ok((Condition { engine, lens: Lens::new(plan), native }, warnings))
-    }
-
-    /// Whether the condition holds for an event. A condition that says `abort` does not hold.
-    pub fn holds(&mut self, event: &Event, origin: &OriginId) -> Result<bool, Failure> {
-        if let (Some(native), Body::Raw(doc, Codec::Json)) = (&self.native, &event.body) {
-            let found = self.lens.scan(doc)?;
-            return Ok(native.holds(doc, found));
-        }
-        let _now = self.lens.enter(event, origin, self.engine.salt);
-        let metadata = self.lens.metadata(event, origin);
-        let value = self.lens.look(event)?;
-        match self.engine.run(&mut ReadView { value, metadata: &metadata })? {
-            Ended::With(Value::Boolean(holds)) => Ok(holds),
-            Ended::With(value) => {
-                Err(Failure::new("vrl_error", format!("the condition gave {} and not a boolean", value.kind_str())))
-            }
-            Ended::Aborted => Ok(false),
-        }
-    }
-
-    /// What it takes out of an event, for `weir explain`.
-    pub fn explain(&self) -> String {
-        self.lens.plan().explain()
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Exit {
     Ok = 0,
     /// It failed at run time.
     Failed = 1,
+    /// The arguments are wrong, as clap has it.
+    Usage = 2,
     /// The configuration is bad (`EX_CONFIG`).
     BadConfig = 78,
 }

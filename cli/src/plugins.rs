@@ -3,5 +3,6 @@
 use weir_console as _;
 use weir_file as _;
 use weir_kafka as _;
+use weir_kubernetes as _;
 use weir_remap as _;
 use weir_simulate as _;

@@ -1,7 +1,12 @@
 //! The verbs.
 
+mod completions;
 mod demo;
+mod dlq;
 mod explain;
+mod graph;
+mod health;
+mod init;
 mod list;
 mod run;
 mod schema;
@@ -22,8 +27,13 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
         Verb::Validate(args) => validate::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Init(args) => init::run(&args),
+        Verb::Health(args) => health::run(&args),
+        Verb::Graph(args) => graph::run(&args),
+        Verb::Dlq(args) => dlq::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Schema => schema::run(),
+        Verb::Completions(args) => completions::run(&args),
         Verb::Demo(args) => demo::run(&args),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use super::{BuildContext, Problems};
 use crate::error::Result;
-use crate::event::{Batch, Rejected, Timestamp};
+use crate::event::{Batch, Event, Rejected, Timestamp};
 
 /// A transform's options.
 #[typetag::deserialize(tag = "type")]
@@ -15,6 +15,12 @@ pub trait TransformConfig: Debug + Send + Sync {
     /// Whether the transform keeps state; it then sees the batches of each lane on its own.
     fn is_stateful(&self) -> bool {
         false
+    }
+
+    /// Names of its outputs, where it has several: `[split.crash]` among a node's inputs reads output `crash` of `split`.
+    /// Empty: it has one, read by the node's id alone. (`errors` is there in any case.)
+    fn ports(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// For `weir explain`: what it reads of an event, and what it changes. One line.
@@ -31,6 +37,41 @@ pub trait TransformConfig: Debug + Send + Sync {
 pub struct Output {
     /// Events for the `errors` port.
     pub rejected: Vec<Rejected>,
+    pub(crate) named: Vec<NamedOutput>,
+    /// Events sent to named ports, each counted once.
+    pub(crate) sent: usize,
+}
+
+/// What goes to a named port.
+#[derive(Debug)]
+pub(crate) struct NamedOutput {
+    pub events: Vec<Event>,
+    /// Whether anybody reads it.
+    pub is_read: bool,
+}
+
+impl Output {
+    pub(crate) fn with_ports(is_read: impl Iterator<Item = bool>) -> Output {
+        let named = is_read.map(|is_read| NamedOutput { events: Vec::new(), is_read }).collect();
+        Output { named, ..Output::default() }
+    }
+
+    /// Sends an event to named ports, by their numbers in [`TransformConfig::ports`]. It counts as filtered when nobody
+    /// reads any of them.
+    pub fn send(&mut self, event: Event, ports: impl IntoIterator<Item = usize>) {
+        let mut last: Option<usize> = None;
+        for port in ports {
+            if self.named.get(port).is_some_and(|named| named.is_read)
+                && let Some(before) = last.replace(port)
+            {
+                self.named[before].events.push(event.clone());
+            }
+        }
+        if let Some(last) = last {
+            self.named[last].events.push(event);
+            self.sent += 1;
+        }
+    }
 }
 
 /// What a transform without memory does to a batch.

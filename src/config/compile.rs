@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::diagnostic::{Diagnostic, Place, SourceText};
 use super::document::{SECTIONS, duplicate_id};
 use super::edges::{self, Gap};
-use super::graph::{DeadLettersConfig, Graph, Node, NodeConfig, Test, TestBody};
+use super::graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Test, TestBody};
 use super::hints::{listing, nearest, shown};
 use super::schema_check::{SchemaCheck, keep_texts};
 use super::secrets::Secrets;
@@ -24,6 +24,8 @@ pub(crate) struct Draft<'a> {
     pub kind: Kind,
     pub entry: &'a Entry,
     pub component: Option<&'static Component>,
+    /// Names of its outputs, where they have names; `None` where its options are wrong and nobody knows.
+    pub ports: Option<Vec<String>>,
 }
 
 /// The graph, as far as it could be built. With `is_partial`, a file is missing.
@@ -35,7 +37,17 @@ pub(crate) fn compile(
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Graph> {
     let settings = settings(entries, problems);
-    let drafts = drafts(entries, problems);
+    let mut drafts = drafts(entries, problems);
+    let mut configs: Vec<Option<NodeConfig>> = Vec::with_capacity(drafts.len());
+    for draft in &mut drafts {
+        let config = config(draft, texts, problems);
+        draft.ports = match (&config, draft.kind) {
+            (Some(NodeConfig::Transform(config)), _) => Some(config.ports()),
+            (None, Kind::Transform) => None,
+            _ => Some(Vec::new()),
+        };
+        configs.push(config);
+    }
     let is_hidden = |entry: &Entry| {
         KINDS.iter().any(|kind| entry.key == kind.section()) && !matches!(entry.node.value, Value::Map(_) | Value::Null)
     };
@@ -45,8 +57,12 @@ pub(crate) fn compile(
         false => Gap::None,
     };
     let edges = edges::resolve(&drafts, entries, gap, problems);
-    let mut nodes: Vec<Option<Node>> =
-        drafts.iter().zip(&edges.inputs).map(|(draft, inputs)| build(draft, inputs, texts, problems)).collect();
+    let node = |((draft, config), inputs): ((&Draft<'_>, Option<NodeConfig>), Option<Vec<Input>>)| {
+        let (id, component) = (draft.entry.key.clone(), draft.component?.name.to_owned());
+        let (ports, config, inputs) = (draft.ports.clone()?, config?, inputs?);
+        Some(Node { id, kind: draft.kind, component, inputs, ports, config })
+    };
+    let mut nodes: Vec<Option<Node>> = drafts.iter().zip(configs).zip(edges.inputs).map(node).collect();
     let tests = tests(entries, &drafts, gap, problems);
     let (settings, order) = (settings?, edges.order?);
     let place_of = |old: usize| order.iter().position(|other| *other == old).unwrap_or(0);
@@ -181,7 +197,7 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
             let component = component(kind, entry, &all, problems);
-            drafts.push(Draft { kind, entry, component });
+            drafts.push(Draft { kind, entry, component, ports: None });
         }
     }
     drafts
@@ -253,12 +269,7 @@ fn with_common(mut schema: Json, kind: Kind) -> Json {
 }
 
 /// Checks a node's options and builds its config.
-fn build(
-    draft: &Draft<'_>,
-    inputs: &Option<Vec<super::graph::Input>>,
-    texts: &[SourceText],
-    problems: &mut Vec<Diagnostic>,
-) -> Option<Node> {
+fn config(draft: &Draft<'_>, texts: &[SourceText], problems: &mut Vec<Diagnostic>) -> Option<NodeConfig> {
     let (entry, component) = (draft.entry, draft.component?);
     let mut own: Vec<Entry> =
         entry.node.entries().iter().filter(|option| option.key != "type" && option.key != "inputs").cloned().collect();
@@ -292,8 +303,7 @@ fn build(
     for problem in found.into_vec() {
         problems.push(with_place(problem, &subject, entry, texts));
     }
-    let inputs = inputs.clone()?;
-    Some(Node { id: entry.key.clone(), kind: draft.kind, component: component.name.to_owned(), inputs, config })
+    Some(config)
 }
 
 /// A problem found by `check`, at its place in the file: inside the option's text where it says so.

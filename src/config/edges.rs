@@ -184,15 +184,29 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
         let help = format!("inputs can be {}, or `.errors` of a node", all.readable_text(reader));
         return refuse(problem.help(help));
     };
-    let kind = all.drafts[node].kind;
+    let Draft { kind, ports, .. } = &all.drafts[node];
     if node == reader && port.is_none() {
         let problem = Diagnostic::error("self_input", place, format!("the node `{id}` reads itself"));
         let help = format!("name another node: {}", all.readable_text(reader));
         return refuse(problem.allowed(&candidates).help(help));
     }
+    // Wrong options have been reported already.
+    let named = match (ports, port) {
+        (Some(ports), _) => ports,
+        (None, Some("errors")) => &Vec::new(),
+        (None, _) => return Err(None),
+    };
+    let number = named.iter().position(|name| Some(name.as_str()) == port);
     match (port, kind) {
+        (None, Kind::Transform) if !named.is_empty() => {
+            let problem = Diagnostic::error("unknown_port", place, format!("`{id}` has several outputs, not one"));
+            let ports: Vec<String> = named.iter().map(|port| format!("{id}.{port}")).collect();
+            let help = format!("name the one that is meant: {}", listing(&ports));
+            refuse(problem.allowed(&ports).help(help))
+        }
         (None, Kind::Source | Kind::Transform) => Ok(Input { node, port: Port::Main }),
         (Some("errors"), Kind::Transform | Kind::Sink) => Ok(Input { node, port: Port::Errors }),
+        (Some(_), Kind::Transform) if let Some(number) = number => Ok(Input { node, port: Port::Named(number) }),
         (None, Kind::Sink) => {
             let problem =
                 Diagnostic::error("unknown_input", place, format!("`{id}` is a sink: nothing comes out of it"));
@@ -204,6 +218,12 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
             let problem = Diagnostic::error("unknown_port", place, Secrets::of(item, true).hide(message));
             let (ports, help) = match kind {
                 Kind::Source => (vec![id.to_owned()], format!("a source has one output: write `{id}`")),
+                Kind::Transform if !named.is_empty() => {
+                    let ports: Vec<String> =
+                        named.iter().map(String::as_str).chain(["errors"]).map(|port| format!("{id}.{port}")).collect();
+                    let help = format!("its ports are {}", listing(&ports));
+                    (ports, help)
+                }
                 Kind::Transform => (
                     vec![id.to_owned(), format!("{id}.errors")],
                     format!("ports are `{id}` (what passed) and `{id}.errors` (what was rejected)"),
@@ -219,14 +239,31 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
 
 fn unused(drafts: &[Draft<'_>], known: &[Vec<Input>], problems: &mut Vec<Diagnostic>) {
     let mut is_read = vec![false; drafts.len()];
-    known.iter().flatten().filter(|input| input.port == Port::Main).for_each(|input| is_read[input.node] = true);
-    for (draft, is_read) in drafts.iter().zip(is_read) {
+    known.iter().flatten().filter(|input| input.port != Port::Errors).for_each(|input| is_read[input.node] = true);
+    for (number, (draft, is_read)) in drafts.iter().zip(is_read).enumerate() {
+        if is_read {
+            unused_ports(number, draft, known, problems);
+        }
         if draft.kind == Kind::Sink || is_read {
             continue;
         }
         let message = format!("nobody reads the {} `{}`", draft.kind.name(), draft.entry.key);
         let help = "add it to the `inputs` of a node, or remove it: what comes out of it is dropped";
         problems.push(Diagnostic::warning("unused_node", draft.entry.key_place.clone(), message).help(help));
+    }
+}
+
+/// Outputs that were named on purpose and lead nowhere. What is left over, `default`, is often not wanted.
+fn unused_ports(number: usize, draft: &Draft<'_>, known: &[Vec<Input>], problems: &mut Vec<Diagnostic>) {
+    for (at, name) in draft.ports.iter().flatten().enumerate().filter(|(_, name)| *name != "default") {
+        let port = Input { node: number, port: Port::Named(at) };
+        if known.iter().flatten().any(|input| *input == port) {
+            continue;
+        }
+        let output = format!("{}.{name}", draft.entry.key);
+        let message = format!("nobody reads `{output}`: what goes there is dropped");
+        let help = format!("add `{output}` to the `inputs` of a node; to drop it on purpose, of a `blackhole`");
+        problems.push(Diagnostic::warning("unused_port", draft.entry.key_place.clone(), message).help(help));
     }
 }
 

@@ -26,6 +26,18 @@ pub struct Graph {
     pub tests: Vec<Test>,
 }
 
+impl Graph {
+    /// Where the graph keeps what is its own.
+    pub fn dir(&self) -> PathBuf {
+        self.data_dir.join(&self.name)
+    }
+
+    /// The folder of the graph's dead letters.
+    pub fn dead_letters_dir(&self) -> PathBuf {
+        self.dead_letters.path.clone().unwrap_or_else(|| self.dir().join("dead-letters"))
+    }
+}
+
 /// Where dead letters go.
 #[derive(Debug, Clone)]
 pub struct DeadLettersConfig {
@@ -46,8 +58,21 @@ pub struct Node {
     pub component: String,
     /// What it reads.
     pub inputs: Vec<Input>,
+    /// Names of its outputs, where they have names: see [`TransformConfig::ports`].
+    pub ports: Vec<String>,
     /// Its options.
     pub config: NodeConfig,
+}
+
+impl Node {
+    /// How the inputs of other nodes name the output: `id`, `id.port` or `id.errors`.
+    pub fn output(&self, port: Port) -> String {
+        match port {
+            Port::Main => self.id.clone(),
+            Port::Errors => format!("{}.errors", self.id),
+            Port::Named(number) => format!("{}.{}", self.id, self.ports.get(number).map_or("?", String::as_str)),
+        }
+    }
 }
 
 /// An edge into a node.
@@ -66,6 +91,8 @@ pub enum Port {
     Main,
     /// What was rejected.
     Errors,
+    /// One of several outputs, by its number among the node's ports.
+    Named(usize),
 }
 
 /// A node's options, by kind.

@@ -60,6 +60,9 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("pipeline", &["transforms"]),
     ("filters", &["transforms"]),
     ("dlq", &["dead_letters"]),
+    ("route", &["routes"]),
+    ("window_secs", &["window"]),
+    ("key_field", &["key"]),
     ("dead_letter_queue", &["dead_letters"]),
 ];
 
@@ -89,9 +92,9 @@ pub(crate) fn nearest<'a>(written: &str, allowed: &[&'a str]) -> Option<&'a str>
 }
 
 /// `a`, `b` and `c`, for messages; long lists are cut.
-pub(crate) fn listing(names: &[&str]) -> String {
+pub(crate) fn listing<S: AsRef<str>>(names: &[S]) -> String {
     const SHOWN: usize = 24;
-    let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", name.as_ref())).collect();
     let more = if names.len() > SHOWN { ", ..." } else { "" };
     quoted.join(", ") + more
 }

@@ -42,7 +42,7 @@ fn node(component: &Component, defs: &mut Map<String, Json>) -> Json {
     let mut own = Map::new();
     own.insert("type".to_owned(), json!({ "const": component.name, "description": component.summary() }));
     if component.kind != Kind::Source {
-        let text = "Ids of the nodes it reads; `id.errors` is what a node rejected.";
+        let text = "Ids of the nodes it reads; `id.port` is one of several outputs, `id.errors` what a node rejected.";
         own.insert(
             "inputs".to_owned(),
             json!({ "type": "array", "items": { "type": "string" }, "minItems": 1, "description": text }),

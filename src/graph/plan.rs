@@ -14,10 +14,15 @@ use crate::state::{Clock, Storage};
 pub struct PlanNode {
     /// What all lanes share of it.
     pub node: Arc<Node>,
-    /// Numbers of the nodes that read its main output, in declared order.
-    pub next: Vec<usize>,
-    /// Numbers of the nodes that read its `errors` port.
-    pub errors: Vec<usize>,
+    /// Who reads which of its outputs: numbers of nodes, in declared order.
+    pub readers: Vec<(Port, usize)>,
+}
+
+impl PlanNode {
+    /// Numbers of the nodes that read this output, in declared order.
+    pub fn readers_of(&self, port: Port) -> impl Iterator<Item = usize> + '_ {
+        self.readers.iter().filter(move |(read, _)| *read == port).map(|(_, reader)| *reader)
+    }
 }
 
 /// Nodes in topological order, as in the [`Graph`].
@@ -36,16 +41,12 @@ impl Plan {
             .iter()
             .map(|node| PlanNode {
                 node: Arc::new(Node { id: node.id.as_str().into(), ..Node::default() }),
-                next: Vec::new(),
-                errors: Vec::new(),
+                readers: Vec::new(),
             })
             .collect();
         for (reader, node) in graph.nodes.iter().enumerate() {
             for input in &node.inputs {
-                match input.port {
-                    Port::Main => nodes[input.node].next.push(reader),
-                    Port::Errors => nodes[input.node].errors.push(reader),
-                }
+                nodes[input.node].readers.push((input.port, reader));
             }
         }
         Plan { graph, nodes }
@@ -82,30 +83,27 @@ impl Plan {
     ///
     /// Every lane has its own transforms; nothing but the books and the sinks is shared between lanes.
     pub(crate) fn route(&self, from: usize, port: Port, context: &dyn Fn(usize) -> BuildContext) -> Result<Route> {
-        let edges = |node: &PlanNode| match port {
-            Port::Main => node.next.clone(),
-            Port::Errors => node.errors.clone(),
-        };
-        let entry = edges(&self.nodes[from]);
+        let entry: Vec<usize> = self.nodes[from].readers_of(port).collect();
         let reached = self.reached(&entry);
         let steps_of: Vec<usize> = reached.iter().copied().filter(|node| self.transform(*node).is_some()).collect();
         let target = |node: usize| match steps_of.iter().position(|step| *step == node) {
             Some(step) => Target::Step(step),
             None => Target::Sink(node),
         };
-        let targets = |nodes: &[usize]| nodes.iter().map(|node| target(*node)).collect::<Vec<_>>();
+        let targets = |from: usize, port| self.nodes[from].readers_of(port).map(target).collect::<Vec<_>>();
         let mut steps = Vec::with_capacity(steps_of.len());
         for &number in &steps_of {
             let Some(config) = self.transform(number) else { continue };
-            let node = &self.nodes[number];
+            let ports = 0..self.graph.nodes[number].ports.len();
             steps.push(Step {
-                node: node.node.clone(),
+                node: self.nodes[number].node.clone(),
                 transform: config.build(&context(number))?,
-                next: targets(&node.next),
-                errors: targets(&node.errors),
+                next: targets(number, Port::Main),
+                named: ports.map(|port| targets(number, Port::Named(port))).collect(),
+                errors: targets(number, Port::Errors),
             });
         }
-        Ok(Route { steps, entry: targets(&entry) })
+        Ok(Route { steps, entry: entry.into_iter().map(target).collect() })
     }
 
     fn transform(&self, number: usize) -> Option<&dyn TransformConfig> {
@@ -123,8 +121,7 @@ impl Plan {
             if std::mem::replace(&mut seen[number], true) || self.transform(number).is_none() {
                 continue;
             }
-            open.extend(&self.nodes[number].next);
-            open.extend(&self.nodes[number].errors);
+            open.extend(self.nodes[number].readers.iter().map(|(_, reader)| *reader));
         }
         (0..self.nodes.len()).filter(|number| seen[*number]).collect()
     }

@@ -44,6 +44,8 @@ pub(crate) struct Step {
     pub node: Arc<Node>,
     pub transform: Transform,
     pub next: Vec<Target>,
+    /// Who reads its named ports, by number.
+    pub named: Vec<Vec<Target>>,
     /// Who listens on the `errors` port; nobody: the dead letters.
     pub errors: Vec<Target>,
 }
@@ -94,11 +96,17 @@ impl Route {
         for at in 0..self.steps.len() {
             for batch in std::mem::take(&mut waiting[at]) {
                 let step = &mut self.steps[at];
-                let (batch, rejected) = step.run(batch, alone)?;
-                if let Some(rejected) = rejected {
-                    step.send_rejected(rejected, &mut waiting, out);
+                let (batch, Output { rejected, named, .. }) = step.run(batch, alone)?;
+                if !rejected.is_empty() {
+                    let (origin, receipt) = (batch.origin.clone(), batch.receipt.clone());
+                    step.send_rejected(RejectedBatch { origin, receipt, rejected }, &mut waiting, out);
                 }
-                send(batch, &self.steps[at].next, &mut waiting, out);
+                for (named, targets) in named.into_iter().zip(&step.named) {
+                    if !named.events.is_empty() {
+                        send(batch.with_events(named.events), targets, &mut waiting, out);
+                    }
+                }
+                send(batch, &step.next, &mut waiting, out);
             }
         }
         Ok(())
@@ -123,14 +131,14 @@ impl Route {
 }
 
 impl Step {
-    /// Runs the transform on a batch; gives what passed, and what was rejected under a receipt of its own.
-    fn run(&mut self, mut batch: Batch, alone: bool) -> Result<(Batch, Option<RejectedBatch>), Panicked> {
+    /// Runs the transform on a batch; gives what passed, and what left by other ports.
+    fn run(&mut self, mut batch: Batch, alone: bool) -> Result<(Batch, Output), Panicked> {
         let books = &self.node.books;
         let received = batch.events.len();
         books.received(received);
         // It may be alone because it panicked before: keep what is needed to name the event.
         let only = if alone { batch.events.first().cloned() } else { None };
-        let mut output = Output::default();
+        let mut output = Output::with_ports(self.named.iter().map(|targets| !targets.is_empty()));
         let transform = &mut self.transform;
         let result = catch_unwind(AssertUnwindSafe(|| match transform {
             Transform::Stateless(process) => process(&mut batch, &mut output),
@@ -150,19 +158,13 @@ impl Step {
                 transform.abort();
             }
             batch.events.clear();
-            output = Output { rejected: vec![Rejected { event, code: "panic", message }] };
+            output = Output { rejected: vec![Rejected { event, code: "panic", message }], ..Output::default() };
         }
-        let rejected = output.rejected.len();
-        let passed = batch.events.len();
+        let passed = batch.events.len() + output.sent;
         books.passed(passed);
-        books.emitted(passed);
-        books.filtered(received.saturating_sub(passed + rejected));
-        let rejected = (rejected > 0).then(|| RejectedBatch {
-            origin: batch.origin.clone(),
-            receipt: batch.receipt.clone(),
-            rejected: output.rejected,
-        });
-        Ok((batch, rejected))
+        books.emitted(batch.events.len() + output.named.iter().map(|named| named.events.len()).sum::<usize>());
+        books.filtered(received.saturating_sub(passed + output.rejected.len()));
+        Ok((batch, output))
     }
 
     fn send_rejected(&self, rejected: RejectedBatch, waiting: &mut [Vec<Batch>], out: &mut Vec<Outgoing>) {

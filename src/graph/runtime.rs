@@ -95,10 +95,10 @@ pub async fn run(
     started: impl FnOnce(Status),
 ) -> Result<Report> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let dir = plan.graph.data_dir.join(&plan.graph.name);
+    let dir = plan.graph.dir();
     let _lock = lock_data_dir(&dir)?;
     let trouble = Trouble::default();
-    let letters_dir = plan.graph.dead_letters.path.clone().unwrap_or_else(|| dir.join("dead-letters"));
+    let letters_dir = plan.graph.dead_letters_dir();
     let writer = Writer::open(letters_dir.clone(), plan.graph.dead_letters.max_size, trouble.clone(), clock.clone())
         .map_err(|error| io_error("open dead letters", &letters_dir, error))?;
     let (dead_letters, letters) = mpsc::channel(64);
@@ -285,7 +285,7 @@ impl Builder {
         let mut tasks = JoinSet::new();
         for (number, mut rejected) in ports {
             let node = self.plan.nodes[number].node.clone();
-            let connected = !self.plan.nodes[number].errors.is_empty();
+            let connected = self.plan.nodes[number].readers_of(Port::Errors).next().is_some();
             let mut route = self.route(number, Port::Errors)?;
             let shared = shared.clone();
             tasks.spawn(async move {

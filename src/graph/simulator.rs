@@ -98,7 +98,13 @@ impl Process {
             true => Transform::stateful(Dedupe(KeyedState::new(StateLimits { max_keys: 1000 }))),
             false => Transform::stateless(|_: &mut Batch, _: &mut Output| {}),
         };
-        let step = |at: usize, transform, next| Step { node: nodes[at].clone(), transform, next, errors: Vec::new() };
+        let step = |at: usize, transform, next| Step {
+            node: nodes[at].clone(),
+            transform,
+            next,
+            named: Vec::new(),
+            errors: Vec::new(),
+        };
         let steps = vec![step(1, decide_all, vec![Target::Step(1)]), step(2, last, vec![Target::Sink(3)])];
         let origin = OriginId { node: "source".into(), log: "log".into(), partition: 0, kind: OriginKind::Other };
         let route = Route { steps, entry: vec![Target::Step(0)] };

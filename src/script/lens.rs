@@ -23,6 +23,16 @@ pub(super) struct Lens {
     object: Value,
     /// An event that had to be taken apart as a whole.
     parsed: Value,
+    /// Where the event that was looked at last is.
+    seen: Seen,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Seen {
+    /// In the event itself.
+    Body,
+    Object,
+    Parsed,
 }
 
 impl Clone for Lens {
@@ -41,7 +51,7 @@ impl Lens {
         let fields = Fields::new(if plan.whole { &[][..] } else { &plan.fields[..] }.iter().cloned());
         let keys = fields.names().iter().map(|name| KeyString::from(name.as_str())).collect();
         let object = Value::Object(ObjectMap::new());
-        Lens { plan, fields, keys, found: Found::default(), object, parsed: Value::Null }
+        Lens { plan, fields, keys, found: Found::default(), object, parsed: Value::Null, seen: Seen::Parsed }
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -54,21 +64,30 @@ impl Lens {
     }
 
     /// Checks a JSON document and finds the planned fields.
-    pub(super) fn scan(&mut self, doc: &Bytes) -> Result<&Found, Failure> {
-        json::scan(doc, &self.fields, &mut self.found).map_err(invalid_json)?;
-        Ok(&self.found)
+    pub(super) fn scan(&mut self, doc: &Bytes) -> Result<(), Failure> {
+        json::scan(doc, &self.fields, &mut self.found).map_err(invalid_json)
+    }
+
+    /// What the last scan found.
+    pub(super) fn found(&self) -> &Found {
+        &self.found
     }
 
     /// An object of the planned fields alone; `None` when the document is not an object.
     pub(super) fn load(&mut self, doc: &Bytes) -> Result<Option<&mut Value>, Failure> {
-        json::scan(doc, &self.fields, &mut self.found).map_err(invalid_json)?;
+        self.scan(doc)?;
+        Ok(if self.fill(doc)? { Some(&mut self.object) } else { None })
+    }
+
+    /// Puts the fields that were found into the object; false when the document is not an object.
+    fn fill(&mut self, doc: &Bytes) -> Result<bool, Failure> {
         if !self.found.is_object() {
-            return Ok(None);
+            return Ok(false);
         }
         if !self.object.is_object() {
             self.object = Value::Object(ObjectMap::new());
         }
-        let Value::Object(map) = &mut self.object else { return Ok(None) };
+        let Value::Object(map) = &mut self.object else { return Ok(false) };
         for (number, key) in self.keys.iter().enumerate() {
             match self.found.get(number) {
                 Some(range) => {
@@ -85,25 +104,50 @@ impl Lens {
                 }
             }
         }
-        Ok(Some(&mut self.object))
+        Ok(true)
+    }
+
+    /// The bytes that [`scan`](Self::scan) finds the planned fields in, where it can.
+    pub(super) fn scannable<'a>(&self, event: &'a Event) -> Option<&'a Bytes> {
+        match &event.body {
+            Body::Raw(doc, Codec::Json) if !self.plan.whole => Some(doc),
+            _ => None,
+        }
     }
 
     /// The event as the program sees it.
     pub(super) fn look<'a>(&'a mut self, event: &'a Event) -> Result<&'a Value, Failure> {
-        match &event.body {
-            Body::Parsed(value) => Ok(value),
+        if let Some(doc) = self.scannable(event) {
+            self.scan(doc)?;
+        }
+        self.take_apart(event)?;
+        Ok(self.seen(event))
+    }
+
+    /// Prepares what [`seen`](Self::seen) shows, of an event that was scanned where it can be.
+    pub(super) fn take_apart(&mut self, event: &Event) -> Result<(), Failure> {
+        self.seen = match &event.body {
+            Body::Parsed(_) => Seen::Body,
+            Body::Raw(doc, Codec::Json) if !self.plan.whole && self.fill(doc)? => Seen::Object,
             Body::Raw(doc, Codec::Json) => {
-                if !self.plan.whole && self.load(doc)?.is_some() {
-                    return Ok(&self.object);
-                }
                 self.parsed = json::parse(doc).map_err(invalid_json)?;
-                Ok(&self.parsed)
+                Seen::Parsed
             }
             Body::Raw(bytes, Codec::Text | Codec::Raw) => {
                 let message = (KeyString::from("message"), Value::Bytes(bytes.clone()));
                 self.parsed = Value::Object(ObjectMap::from([message]));
-                Ok(&self.parsed)
+                Seen::Parsed
             }
+        };
+        Ok(())
+    }
+
+    /// The event last taken apart.
+    pub(super) fn seen<'a>(&'a self, event: &'a Event) -> &'a Value {
+        match (self.seen, &event.body) {
+            (Seen::Body, Body::Parsed(value)) => value,
+            (Seen::Object, _) => &self.object,
+            _ => &self.parsed,
         }
     }
 

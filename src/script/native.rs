@@ -82,18 +82,18 @@ fn text(expr: &Node<Expr>, source: &str) -> Option<Vec<u8>> {
 
 impl Plain<String> {
     /// Looks the names up in the plan of the same program.
-    pub(super) fn bind(self, plan: &Plan) -> Option<Native> {
+    pub(super) fn bind(&self, plan: &Plan) -> Option<Native> {
         Some(match self {
             Plain::Is { field, text, equal } => {
-                let field = plan.fields.iter().position(|name| *name == field)?;
-                Plain::Is { field, text, equal }
+                let field = plan.fields.iter().position(|name| name == field)?;
+                Plain::Is { field, text: text.clone(), equal: *equal }
             }
             Plain::All(both) => {
-                let [left, right] = *both;
+                let [left, right] = &**both;
                 Plain::All(Box::new([left.bind(plan)?, right.bind(plan)?]))
             }
             Plain::Any(both) => {
-                let [left, right] = *both;
+                let [left, right] = &**both;
                 Plain::Any(Box::new([left.bind(plan)?, right.bind(plan)?]))
             }
         })

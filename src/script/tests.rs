@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use vrl::compiler::{Context, ExpressionError, TargetValue, TimeZone};
 use vrl::value::{Secrets, Value};
 
 use super::plan::{BY_CHANCE, LEFT_OUT, ON_ARGUMENTS, ON_PATHS, ON_THE_WHOLE};
-use super::{Access, Condition, Failure, Flow, Script, Template, compile, functions, set_deterministic};
+use super::{Access, Condition, Conditions, Failure, Flow, Script, Template, compile, functions, set_deterministic};
 use crate::event::{Body, Codec, Event, Meta, Ordinal, OriginId, OriginKind, Position, Reason, Timestamp, json};
 
 const DOC: &str = r#"{"a":{"b":"{\"x\":1}","c":[1,2.50,3]},"b":"{\"y\": [true]}","tags":{"k":"v","l":"w"},"list":[{"n":1},{"n":2}],"n":1.10,"text":"hello","quoted key":"q","list":[{"n":3},{"n":4}],"nothing":null}"#;
@@ -403,6 +404,16 @@ fn plain_condition() -> impl Strategy<Value = String> {
     })
 }
 
+/// Conditions that are VRL's to decide, some of them over the whole event.
+const MIXED: &[&str] = &[
+    "exists(.a)",
+    "is_string(.b) && .a == \"x\"",
+    "length(.) > 2",
+    ".a == .b",
+    "if .a == null { abort } else { true }",
+    "true",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -413,14 +424,43 @@ proptest! {
     }
 
     #[test]
+    fn conditions_together_hold_as_each_alone(
+        doc in document(),
+        plain in proptest::collection::vec(plain_condition(), 0..4),
+        others in proptest::collection::vec(0..MIXED.len(), 0..4),
+    ) {
+        let origin = origin(OriginKind::Other);
+        let event = raw(&doc);
+        let parsed = Event { body: Body::Parsed(value_of(&event.body)), ..raw(&doc) };
+        let sources = plain.iter().map(String::as_str).chain(others.into_iter().map(|which| MIXED[which]));
+        let mut alone: Vec<Condition> = sources.map(|source| Condition::compile(source).unwrap().0).collect();
+        let mut together = Conditions::of(alone.clone());
+        for event in [&event, &parsed] {
+            let mut held = Vec::new();
+            together.each(event, &origin, |number| {
+                held.push(number);
+                ControlFlow::Continue(())
+            }).unwrap();
+            let expected: Vec<usize> =
+                (0..alone.len()).filter(|number| alone[*number].holds(event, &origin).unwrap()).collect();
+            prop_assert_eq!(&held, &expected);
+            let mut first = None;
+            together.each(event, &origin, |number| {
+                first = Some(number);
+                ControlFlow::Break(())
+            }).unwrap();
+            prop_assert_eq!(first, expected.first().copied());
+        }
+    }
+
+    #[test]
     fn plain_conditions_hold_as_in_vrl(doc in document(), source in plain_condition()) {
         let origin = origin(OriginKind::Other);
         let event = raw(&doc);
         let parsed = Event { body: Body::Parsed(value_of(&event.body)), ..raw(&doc) };
         let mut native = Condition::compile(&source).unwrap().0;
-        prop_assert!(native.native.is_some() || source.contains('\\'), "{}", source);
-        let mut vrl = Condition::compile(&source).unwrap().0;
-        vrl.native = None;
+        prop_assert!(native.is_native() || source.contains('\\'), "{}", source);
+        let mut vrl = Condition::compile(&source).unwrap().0.by_vrl();
         let expected = vrl.holds(&parsed, &origin).unwrap();
         prop_assert_eq!(native.holds(&event, &origin).unwrap(), expected, "{} {}", source, doc);
         prop_assert_eq!(vrl.holds(&event, &origin).unwrap(), expected, "{} {}", source, doc);

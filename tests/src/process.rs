@@ -166,14 +166,18 @@ impl Weir {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// GET of its telemetry: the status and the body.
-    pub fn get(&self, path: &str) -> (u16, String) {
-        let address = found("the address of telemetry in the log", PATIENCE, || {
+    /// Where its telemetry listens, as it has logged.
+    pub fn address(&self) -> String {
+        found("the address of telemetry in the log", PATIENCE, || {
             let log = self.log();
             let (_, rest) = log.split_once("telemetry=")?;
             Some(rest.split_whitespace().next()?.to_owned()).filter(|_| rest.contains('\n'))
-        });
-        let mut stream = TcpStream::connect(&address).unwrap();
+        })
+    }
+
+    /// GET of its telemetry: the status and the body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();

@@ -29,24 +29,10 @@ pub(super) fn run(args: &Demo) -> Exit {
 }
 
 fn eject(dir: &Path) -> Result<()> {
-    let file = dir.join("graph.yaml");
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::Io, "write the graph", "the file system refused")
-            .with("path", file.display())
-            .caused_by(error)
-    };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    if file.exists() {
-        return Err(Error::new(ErrorKind::Io, "write the graph", "the file is there already; choose another folder")
-            .with("path", file.display()));
-    }
-    std::fs::write(&file, GRAPH).map_err(failed)?;
-    let file = file.display();
-    outln!("wrote {file}");
-    outln!("next:  weir validate {file}");
-    outln!("       weir test {file}");
+    super::init::write_graph(dir, GRAPH)?;
     outln!(
-        "       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 weir run {file}    (your own Kafka, with the topics logs and key-events)"
+        "       KAFKA_BOOTSTRAP_SERVERS=localhost:9092 weir run {}    (your own Kafka, with the topics logs and key-events)",
+        dir.join("graph.yaml").display()
     );
     Ok(())
 }

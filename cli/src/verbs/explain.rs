@@ -21,15 +21,15 @@ pub(super) fn run(args: &args::Graph) -> Exit {
 /// The plan as text; golden files hold it.
 pub(crate) fn explain(graph: Graph) -> String {
     let plan = Plan::new(graph);
-    let Graph { name, data_dir, memory, dead_letters, drain, nodes, .. } = &plan.graph;
+    let Graph { name, memory, dead_letters, drain, nodes, .. } = &plan.graph;
     let mut out = String::new();
-    let letters = dead_letters.path.clone().unwrap_or_else(|| data_dir.join(name).join("dead-letters"));
+    let letters = plan.graph.dead_letters_dir();
     let mib = |bytes: u64| bytes / (1 << 20);
     // Writing to a String cannot fail.
     let _ = writeln!(out, "graph {name}: {} nodes", nodes.len());
     let _ =
         writeln!(out, "  memory        {} MiB for batches in flight; a source waits when it is used up", mib(*memory));
-    let _ = writeln!(out, "  data          {}", data_dir.join(name).display());
+    let _ = writeln!(out, "  data          {}", plan.graph.dir().display());
     let _ = writeln!(
         out,
         "  dead letters  {}, at most {} MiB; when full, lanes stop there",
@@ -40,7 +40,7 @@ pub(crate) fn explain(graph: Graph) -> String {
     for (number, node) in nodes.iter().enumerate() {
         if let NodeConfig::Source(config) = &node.config {
             let _ = writeln!(out, "\nsource {} ({}): {}", node.id, node.component, config.explain());
-            branch(&plan, number, Port::Main, 1, &mut out);
+            branch(&plan, number, 1, &mut out);
             let mut ends = Vec::new();
             sinks_behind(&plan, number, &mut ends);
             let _ = match &*ends {
@@ -57,14 +57,13 @@ pub(crate) fn explain(graph: Graph) -> String {
 }
 
 /// One line a node behind `from`, fused into the same lane.
-fn branch(plan: &Plan, from: usize, port: Port, depth: usize, out: &mut String) {
-    let node = &plan.nodes[from];
-    let readers = match port {
-        Port::Main => &node.next,
-        Port::Errors => &node.errors,
-    };
-    let arrow = if port == Port::Main { "->" } else { "errors ->" };
-    for &reader in readers {
+fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
+    for &(port, reader) in &plan.nodes[from].readers {
+        let arrow = match port {
+            Port::Main => "->".to_owned(),
+            Port::Errors => "errors ->".to_owned(),
+            Port::Named(number) => format!("{} ->", plan.graph.nodes[from].ports[number]),
+        };
         let node = &plan.graph.nodes[reader];
         let (says, kind) = match &node.config {
             NodeConfig::Source(config) => (config.explain(), "source"),
@@ -75,13 +74,12 @@ fn branch(plan: &Plan, from: usize, port: Port, depth: usize, out: &mut String) 
         };
         let _ =
             writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
-        branch(plan, reader, Port::Main, depth + 1, out);
-        branch(plan, reader, Port::Errors, depth + 1, out);
+        branch(plan, reader, depth + 1, out);
     }
 }
 
 fn sinks_behind<'a>(plan: &'a Plan, from: usize, found: &mut Vec<&'a str>) {
-    for &reader in plan.nodes[from].next.iter().chain(&plan.nodes[from].errors) {
+    for &(_, reader) in &plan.nodes[from].readers {
         let node = &plan.graph.nodes[reader];
         if matches!(node.config, NodeConfig::Sink(_)) && !found.contains(&node.id.as_str()) {
             found.push(&node.id);

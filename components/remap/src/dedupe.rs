@@ -7,7 +7,7 @@ use serde::Deserialize;
 use weir::Result;
 use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
 use weir::config::Span;
-use weir::event::{Batch, Timestamp, Verdict};
+use weir::event::{Batch, Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
 use weir::state::{KeyedState, StateLimits};
 
@@ -32,7 +32,7 @@ fn default_within() -> Span {
     Span(Duration::from_secs(600))
 }
 
-fn default_max_keys() -> usize {
+pub(crate) fn default_max_keys() -> usize {
     1_000_000
 }
 
@@ -60,7 +60,24 @@ impl TransformConfig for Dedupe {
     }
 }
 
-/// The keys a lane has seen. The key is the value as JSON, so that `1` and `"1"` are two.
+/// The key of an event: its value as JSON, so that `1` and `"1"` are two; none when it is null.
+pub(crate) fn key_of(
+    key: &mut Expression,
+    event: &Event,
+    origin: &OriginId,
+) -> std::result::Result<Option<Vec<u8>>, Verdict> {
+    match key.value(event, origin) {
+        Ok(value) if value.is_null() => Ok(None),
+        Ok(value) => {
+            let mut bytes = Vec::new();
+            weir::event::json::write(&value, &mut bytes);
+            Ok(Some(bytes))
+        }
+        Err(failure) => Err(Verdict::Reject { code: failure.code, message: failure.message }),
+    }
+}
+
+/// The keys a lane has seen.
 struct Seen {
     key: Expression,
     within: i64,
@@ -72,15 +89,13 @@ impl Stateful for Seen {
         let Seen { key, within, seen } = self;
         let origin = batch.origin.clone();
         output.rejected = batch.decide(|event| {
-            let value = match key.value(event, &origin) {
-                Ok(value) if value.is_null() => return Verdict::Pass,
-                Ok(value) => value,
-                Err(failure) => return Verdict::Reject { code: failure.code, message: failure.message },
+            let key = match key_of(key, event, &origin) {
+                Ok(Some(key)) => key,
+                Ok(None) => return Verdict::Pass,
+                Err(rejected) => return rejected,
             };
-            let mut bytes = Vec::new();
-            weir::event::json::write(&value, &mut bytes);
             let expires = Timestamp(event.time.0.saturating_add(*within));
-            if seen.insert_new(bytes, (), expires) { Verdict::Pass } else { Verdict::Filter }
+            if seen.insert_new(key, (), expires) { Verdict::Pass } else { Verdict::Filter }
         });
     }
 

@@ -3,8 +3,16 @@
 
 mod dedupe;
 mod filter;
+mod limit;
 mod remap;
+mod route;
+mod sample;
+mod throttle;
 
 pub use dedupe::Dedupe;
 pub use filter::Filter;
+pub use limit::Limit;
 pub use remap::Remap;
+pub use route::{Match, Route};
+pub use sample::Sample;
+pub use throttle::Throttle;

@@ -11,7 +11,7 @@ fn config(options: serde_json::Value) -> Box<dyn TransformConfig> {
 }
 
 #[test]
-fn filter_remap_and_dedupe() {
+fn every_transform_over_events() {
     let bodies: Vec<Body> =
         (0..20).map(|n| Body::Raw(json!({ "n": n % 7, "s": "a\"b" }).to_string().into(), Codec::Json)).collect();
     for options in [
@@ -20,9 +20,19 @@ fn filter_remap_and_dedupe() {
         json!({ "type": "remap", "source": ".m = .n; del(.s)" }),
         json!({ "type": "remap", "source": ". = {\"all\": .}" }),
         json!({ "type": "dedupe", "key": ".n" }),
+        json!({ "type": "route", "routes": { "three": ".n == 3", "text": "is_string(.s)" } }),
+        json!({ "type": "route", "routes": { "three": ".n == 3", "text": "is_string(.s)" }, "match": "all" }),
+        json!({ "type": "throttle", "threshold": 2, "window": "1m", "key": ".n" }),
+        json!({ "type": "sample", "rate": 3, "key": ".n", "exclude": ".n == 5" }),
     ] {
         for poison in ["{\"n\":1} garbage", "{", "\u{feff}{}", ""] {
             conformance::transform(&*config(options.clone()), &bodies, Some(Body::Raw(poison.into(), Codec::Json)));
         }
     }
+}
+
+#[test]
+fn a_limit_looks_inside_nothing() {
+    let bodies: Vec<Body> = (0..20).map(|n| Body::Raw(format!("{n} {{").into(), Codec::Json)).collect();
+    conformance::transform(&*config(json!({ "type": "limit", "count": 7 })), &bodies, None);
 }

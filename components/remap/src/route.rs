@@ -1,0 +1,107 @@
+//! The `route` transform.
+
+use std::ops::ControlFlow;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::Result;
+use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
+use weir::event::{Batch, Rejected};
+use weir::script::{Condition, Conditions, Problem};
+
+use crate::filter::unchecked;
+
+/// Where events go that no condition holds for.
+const DEFAULT: &str = "default";
+
+/// Sends events to named outputs by VRL conditions; `id.name` among a node's inputs reads one.
+///
+/// What no condition holds for goes to the output `default`. An event counts as filtered when nobody reads the output it
+/// goes to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Outputs by name, each with the VRL condition for the events that go there, tried in this order.
+    #[schemars(length(min = 1))]
+    routes: IndexMap<String, String>,
+    /// Which of the outputs whose condition holds get an event: the `first`, or `all` of them. Default: `first`.
+    #[serde(default, rename = "match")]
+    matching: Match,
+}
+
+/// Which outputs get an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Match {
+    /// The first one whose condition holds.
+    #[default]
+    First,
+    /// Every one whose condition holds.
+    All,
+}
+
+weir::register_transform!(
+    "route",
+    Route,
+    r#"{type: route, inputs: [in], routes: {crash: '.reason == "BackOff"', node: '.kind == "Node"'}}"#
+);
+
+impl Route {
+    fn conditions(&self) -> Result<Conditions> {
+        let compile = |source: &String| Ok(Condition::compile(source).map_err(|_| unchecked("routes"))?.0);
+        Ok(Conditions::of(self.routes.values().map(compile).collect::<Result<_>>()?))
+    }
+}
+
+#[typetag::deserialize(name = "route")]
+impl TransformConfig for Route {
+    fn check(&self, problems: &mut Problems) {
+        if self.routes.is_empty() {
+            problems.error("routes", "missing_value", "names no output", "add `name: condition`");
+        }
+        for (name, source) in &self.routes {
+            let option = format!("routes.{name}");
+            if name == DEFAULT || name == "errors" {
+                let message = format!("`{name}` is an output that is there already");
+                problems.error(&option, "bad_value", message, "give the output another name");
+            }
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+            {
+                let message = format!("`{name}` cannot be the name of an output");
+                problems.error(&option, "bad_value", message, "use letters, digits, `-` and `_`");
+            }
+            Problem::report(Condition::compile(source), &option, "invalid_condition", problems);
+        }
+    }
+
+    fn ports(&self) -> Vec<String> {
+        self.routes.keys().map(String::as_str).chain([DEFAULT]).map(str::to_owned).collect()
+    }
+
+    fn explain(&self) -> String {
+        self.conditions().map(|conditions| conditions.explain()).unwrap_or_default()
+    }
+
+    fn build(&self, _: &BuildContext) -> Result<Transform> {
+        let mut conditions = self.conditions()?;
+        let (otherwise, matching) = (self.routes.len(), self.matching);
+        let mut ports = Vec::with_capacity(otherwise);
+        Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
+            for event in batch.events.drain(..) {
+                ports.clear();
+                let looked = conditions.each(&event, &batch.origin, |port| {
+                    ports.push(port);
+                    if matching == Match::First { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                match looked {
+                    Ok(()) if ports.is_empty() => output.send(event, [otherwise]),
+                    Ok(()) => output.send(event, ports.iter().copied()),
+                    Err(failure) => {
+                        output.rejected.push(Rejected { event, code: failure.code, message: failure.message });
+                    }
+                }
+            }
+        }))
+    }
+}

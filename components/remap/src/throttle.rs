@@ -1,0 +1,133 @@
+//! The `throttle` transform.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::Result;
+use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
+use weir::config::Span;
+use weir::event::{Batch, Timestamp, Verdict};
+use weir::script::{Expression, Problem};
+use weir::state::{KeyedState, StateLimits};
+
+use crate::dedupe::{default_max_keys, key_of};
+use crate::filter::unchecked;
+
+/// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
+///
+/// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
+/// every `window / threshold`. Remembers in memory, each lane on its own. Events of sources that know no time, such as
+/// files, all happen at one moment.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Throttle {
+    /// Events of one key that may pass in a window.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    threshold: u32,
+    /// The window, in event time. Default: `1s`.
+    #[serde(default = "default_window")]
+    window: Span,
+    /// VRL expression for the key, such as `.involvedObject.name`; events for which it is null pass. Default: none, all
+    /// events share one threshold.
+    key: Option<String>,
+    /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
+    #[serde(default = "default_max_keys")]
+    #[schemars(range(min = 1))]
+    max_keys: usize,
+}
+
+fn default_window() -> Span {
+    Span(Duration::from_secs(1))
+}
+
+weir::register_transform!(
+    "throttle",
+    Throttle,
+    "{type: throttle, inputs: [in], threshold: 10, window: 1m, key: .involvedObject.name}"
+);
+
+#[typetag::deserialize(name = "throttle")]
+impl TransformConfig for Throttle {
+    fn check(&self, problems: &mut Problems) {
+        if let Some(key) = &self.key {
+            Problem::report(Expression::compile(key), "key", "invalid_key", problems);
+        }
+        if self.window.0.is_zero() {
+            problems.error("window", "out_of_range", "is no time at all", "write a span such as 1m");
+        }
+    }
+
+    fn is_stateful(&self) -> bool {
+        true
+    }
+
+    fn explain(&self) -> String {
+        format!("remembers up to {} keys in memory; a restart forgets them", self.max_keys)
+    }
+
+    fn build(&self, _: &BuildContext) -> Result<Transform> {
+        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| unchecked("key")));
+        Ok(Transform::stateful(Rates {
+            key: key.transpose()?.map(|(key, _)| key),
+            window: i64::try_from(self.window.0.as_micros()).unwrap_or(i64::MAX / 4),
+            threshold: i64::from(self.threshold.max(1)),
+            free_at: KeyedState::new(StateLimits { max_keys: self.max_keys }),
+        }))
+    }
+}
+
+/// Times in microseconds, so that a window is shared out evenly also where it is short.
+struct Rates {
+    key: Option<Expression>,
+    window: i64,
+    threshold: i64,
+    /// The "theoretical arrival time" of each key: when all that has passed would have passed at the even rate.
+    free_at: KeyedState<Vec<u8>, i64>,
+}
+
+impl Rates {
+    fn passes(&mut self, key: Vec<u8>, time: Timestamp) -> bool {
+        let now = time.0.saturating_mul(1000);
+        let free_at = self.free_at.get(&key).map_or(now, |free_at| now.max(*free_at));
+        let next = free_at.saturating_add(self.window / self.threshold);
+        let passes = next.saturating_sub(now) <= self.window;
+        if passes {
+            self.free_at.insert(key, next, Timestamp(next.saturating_add(999).div_euclid(1000)));
+        }
+        passes
+    }
+}
+
+impl Stateful for Rates {
+    fn process(&mut self, batch: &mut Batch, output: &mut Output) {
+        let origin = batch.origin.clone();
+        output.rejected = batch.decide(|event| {
+            let key = match &mut self.key {
+                Some(key) => match key_of(key, event, &origin) {
+                    Ok(Some(key)) => key,
+                    Ok(None) => return Verdict::Pass,
+                    Err(rejected) => return rejected,
+                },
+                None => Vec::new(),
+            };
+            if self.passes(key, event.time) { Verdict::Pass } else { Verdict::Filter }
+        });
+    }
+
+    fn watermark(&mut self, watermark: Timestamp) {
+        self.free_at.advance(watermark, |_, _| {});
+    }
+
+    fn begin(&mut self, epoch: u64) {
+        self.free_at.begin(epoch);
+    }
+
+    fn commit(&mut self, epoch: u64) {
+        self.free_at.commit(epoch);
+    }
+
+    fn abort(&mut self) {
+        self.free_at.abort();
+    }
+}
