@@ -1,7 +1,7 @@
 //! `weir dlq`: what became of events that no node could take.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 use chrono::DateTime;
 use weir::graph::{DeadLetter, read_dead_letters};
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Dlq) -> Exit {
 }
 
 /// Hands over every letter that is asked for; false when some are damaged, which is said.
-fn each(dir: &PathBuf, choice: &LetterChoice, mut take: impl FnMut(DeadLetter)) -> std::io::Result<bool> {
+fn each(dir: &Path, choice: &LetterChoice, mut take: impl FnMut(DeadLetter)) -> std::io::Result<bool> {
     if !dir.try_exists()? {
         return Ok(true);
     }
@@ -62,7 +62,7 @@ struct Group {
     message: String,
 }
 
-fn list(dir: &PathBuf, choice: &LetterChoice, format: OutputFormat) -> std::io::Result<bool> {
+fn list(dir: &Path, choice: &LetterChoice, format: OutputFormat) -> std::io::Result<bool> {
     let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
     let is_whole = each(dir, choice, |letter| {
         let DeadLetter { node, code, time, message, .. } = letter;
@@ -92,7 +92,7 @@ fn list(dir: &PathBuf, choice: &LetterChoice, format: OutputFormat) -> std::io::
     Ok(is_whole)
 }
 
-fn show(dir: &PathBuf, choice: &LetterChoice, limit: usize) -> std::io::Result<bool> {
+fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool> {
     let (mut shown, mut more) = (0, 0u64);
     let is_whole = each(dir, choice, |letter| {
         if shown == limit {
