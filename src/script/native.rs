@@ -115,10 +115,14 @@ fn is(doc: &Bytes, found: &Found, field: usize, text: &[u8]) -> bool {
     let Some(range) = found.get(field) else { return false };
     match doc.get(range.clone()) {
         Some([b'"', spelled @ .., b'"']) => {
-            if memchr::memchr(b'\\', spelled).is_none() {
-                return spelled == text;
+            let same =
+                spelled.iter().zip(text).take_while(|(spelled, text)| spelled == text && **spelled != b'\\').count();
+            match spelled.get(same) {
+                None => same == text.len(),
+                // Only what is the same up to its first escape is worth taking apart.
+                Some(b'\\') => json::string_at(doc, range).is_some_and(|unescaped| unescaped == text),
+                Some(_) => false,
             }
-            json::string_at(doc, range).is_some_and(|unescaped| unescaped == text)
         }
         _ => false,
     }
