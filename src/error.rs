@@ -38,6 +38,11 @@ pub struct Error {
 }
 
 impl Error {
+    /// `build` was called with an option that `check` would have refused: a fault in the program.
+    pub fn unchecked(option: &'static str) -> Self {
+        Error::new(ErrorKind::Internal, "build", "the option was not checked").with("option", option)
+    }
+
     /// A permanent error; `operation` names what was being done, such as `"kafka produce"`.
     pub fn new(kind: ErrorKind, operation: &'static str, message: impl Into<String>) -> Self {
         Error { kind, temporary: false, operation, message: message.into(), context: Vec::new(), source: None }

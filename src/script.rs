@@ -27,9 +27,9 @@ use vrl::diagnostic::{Diagnostic, DiagnosticList};
 use vrl::value::Value;
 
 use crate::component::{Problems, Severity};
-use crate::event::{Body, Codec, Event, OriginId};
+use crate::event::{Body, Codec, Event, OriginId, Verdict};
 pub use condition::{Condition, Conditions};
-pub use functions::set_deterministic;
+pub use functions::{hash, set_deterministic};
 use lens::{Changes, Lens, ReadView, WriteView};
 use native::Plain;
 use plan::Plan;
@@ -135,6 +135,12 @@ impl Failure {
     }
 }
 
+impl From<Failure> for Verdict {
+    fn from(Failure { code, message }: Failure) -> Verdict {
+        Verdict::Reject { code, message }
+    }
+}
+
 /// What becomes of an event behind a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
@@ -214,7 +220,7 @@ fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
     match compiled {
         Ok(compiled) if problems.is_empty() => {
             let timezone = TimeZone::parse("UTC").unwrap_or_default();
-            let salt = functions::hash([source.as_bytes()]);
+            let salt = hash([source.as_bytes()]);
             let warnings = compiled.warnings.into_iter().map(Problem::from_vrl).collect();
             let engine = Engine { program: compiled.program, state: RuntimeState::default(), timezone, salt };
             Ok(Built { engine, plan, plain, warnings })

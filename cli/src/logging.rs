@@ -31,7 +31,7 @@ pub(crate) fn start_quiet() {
 fn start_at(format: LogFormat, level: &str) {
     let wanted = std::env::var("WEIR_LOG").ok().filter(|wanted| !wanted.is_empty());
     let levels = wanted.as_deref().map(EnvFilter::try_new).and_then(|levels| {
-        let told = levels.inspect_err(|error| eprintln!("WEIR_LOG: {error}; write warn, debug or weir_kafka=debug"));
+        let told = levels.inspect_err(|error| errln!("WEIR_LOG: {error}; write warn, debug or weir_kafka=debug"));
         told.ok()
     });
     let levels = levels.unwrap_or_else(|| EnvFilter::new(level));

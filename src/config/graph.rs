@@ -65,12 +65,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// How the inputs of other nodes name the output: `id`, `id.port` or `id.errors`.
-    pub fn output(&self, port: Port) -> String {
+    /// The name of an output; empty of one that has none, as it is the only one.
+    pub fn port_name(&self, port: Port) -> &str {
         match port {
-            Port::Main => self.id.clone(),
-            Port::Errors => format!("{}.errors", self.id),
-            Port::Named(number) => format!("{}.{}", self.id, self.ports.get(number).map_or("?", String::as_str)),
+            Port::Main => "",
+            Port::Errors => "errors",
+            Port::Named(number) => self.ports.get(number).map_or("", String::as_str),
         }
     }
 }

@@ -67,8 +67,8 @@ impl Drop for Now {
     }
 }
 
-/// FNV-1a: the same in every build, for it decides what a deterministic run writes.
-pub(super) fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
+/// FNV-1a over parts and their lengths: the same in every build, for it decides what a deterministic run writes.
+pub fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for part in parts {
         // The length keeps "ab", "c" and "a", "bc" apart.

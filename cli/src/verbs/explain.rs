@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use weir::config::{Graph, NodeConfig, Port};
+use weir::config::{Graph, NodeConfig};
 use weir::graph::Plan;
 
 use crate::Exit;
@@ -59,11 +59,8 @@ pub(crate) fn explain(graph: Graph) -> String {
 /// One line a node behind `from`, fused into the same lane.
 fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
     for &(port, reader) in &plan.nodes[from].readers {
-        let arrow = match port {
-            Port::Main => "->".to_owned(),
-            Port::Errors => "errors ->".to_owned(),
-            Port::Named(number) => format!("{} ->", plan.graph.nodes[from].ports[number]),
-        };
+        let name = plan.graph.nodes[from].port_name(port);
+        let arrow = if name.is_empty() { "->".to_owned() } else { format!("{name} ->") };
         let node = &plan.graph.nodes[reader];
         let (says, kind) = match &node.config {
             NodeConfig::Source(config) => (config.explain(), "source"),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use weir::component::Kind;
-use weir::config::{Graph, Port};
+use weir::config::Graph;
 use weir::graph::Plan;
 
 use crate::Exit;
@@ -23,17 +23,10 @@ pub(super) fn run(args: &GraphPicture) -> Exit {
     }
 }
 
-/// Each edge as reader, what is read, and the port's name; empty for a node's only output.
+/// Each edge as node, reader and the name of the output.
 fn edges(plan: &Plan) -> impl Iterator<Item = (usize, usize, &str)> {
-    plan.nodes.iter().enumerate().flat_map(move |(from, node)| {
-        node.readers.iter().map(move |(port, reader)| {
-            let label = match port {
-                Port::Main => "",
-                Port::Errors => "errors",
-                Port::Named(number) => plan.graph.nodes[from].ports[*number].as_str(),
-            };
-            (from, *reader, label)
-        })
+    plan.nodes.iter().zip(&plan.graph.nodes).enumerate().flat_map(|(from, (node, written))| {
+        node.readers.iter().map(move |(port, reader)| (from, *reader, written.port_name(*port)))
     })
 }
 

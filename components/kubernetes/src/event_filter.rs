@@ -11,7 +11,7 @@ use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig
 use weir::config::Span;
 use weir::event::{Batch, Body, Codec, Event, OriginId, Timestamp, Verdict};
 use weir::script::{Condition, Problem};
-use weir::{Error, ErrorKind, Result};
+use weir::{Error, Result};
 
 use crate::presets::{Entry, Preset, TABLE};
 use crate::record::{Reader, about, event_in, text};
@@ -49,9 +49,10 @@ weir::register_transform!(
 
 impl EventFilter {
     fn condition(&self) -> Result<Option<Condition>> {
-        let unchecked =
-            |_| Error::new(ErrorKind::Internal, "build", "the option was not checked").with("option", "condition");
-        self.condition.as_ref().map(|source| Ok(Condition::compile(source).map_err(unchecked)?.0)).transpose()
+        self.condition
+            .as_ref()
+            .map(|source| Ok(Condition::compile(source).map_err(|_| Error::unchecked("condition"))?.0))
+            .transpose()
     }
 }
 

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::Result;
 use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
 use weir::config::Span;
 use weir::event::{Batch, Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
 use weir::state::{KeyedState, StateLimits};
-
-use crate::filter::unchecked;
+use weir::{Error, Result};
 
 /// Drops events whose key was seen within a span of event time. Remembers in memory, each lane on its own.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,7 +51,7 @@ impl TransformConfig for Dedupe {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let (key, _) = Expression::compile(&self.key).map_err(|_| unchecked("key"))?;
+        let (key, _) = Expression::compile(&self.key).map_err(|_| Error::unchecked("key"))?;
         let within = i64::try_from(self.within.0.as_millis()).unwrap_or(i64::MAX);
         let seen = KeyedState::new(StateLimits { max_keys: self.max_keys });
         Ok(Transform::stateful(Seen { key, within, seen }))
@@ -73,7 +71,7 @@ pub(crate) fn key_of(
             weir::event::json::write(&value, &mut bytes);
             Ok(Some(bytes))
         }
-        Err(failure) => Err(Verdict::Reject { code: failure.code, message: failure.message }),
+        Err(failure) => Err(failure.into()),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
 use weir::event::{Batch, Verdict};
 use weir::script::{Condition, Problem};
-use weir::{Error, ErrorKind, Result};
+use weir::{Error, Result};
 
 /// Keeps the events for which a VRL condition holds; the others count as filtered.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -28,19 +28,14 @@ impl TransformConfig for Filter {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let (mut condition, _) = Condition::compile(&self.condition).map_err(|_| unchecked("condition"))?;
+        let (mut condition, _) = Condition::compile(&self.condition).map_err(|_| Error::unchecked("condition"))?;
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
             output.rejected = batch.decide(|event| match condition.holds(event, &origin) {
                 Ok(true) => Verdict::Pass,
                 Ok(false) => Verdict::Filter,
-                Err(failure) => Verdict::Reject { code: failure.code, message: failure.message },
+                Err(failure) => failure.into(),
             });
         }))
     }
-}
-
-/// `build` is only called on configs that passed `check`.
-pub(crate) fn unchecked(option: &'static str) -> Error {
-    Error::new(ErrorKind::Internal, "build", "the option was not checked").with("option", option)
 }

@@ -2,12 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::Result;
 use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
 use weir::event::{Batch, Verdict};
 use weir::script::{Flow, Problem, Script};
-
-use crate::filter::unchecked;
+use weir::{Error, Result};
 
 /// Changes events with a VRL program. An event the program fails on is rejected as it was; `abort` filters it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,13 +28,13 @@ impl TransformConfig for Remap {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let (mut script, _) = Script::compile(&self.source).map_err(|_| unchecked("source"))?;
+        let (mut script, _) = Script::compile(&self.source).map_err(|_| Error::unchecked("source"))?;
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
             output.rejected = batch.decide(|event| match script.run(event, &origin) {
                 Ok(Flow::Keep) => Verdict::Pass,
                 Ok(Flow::Drop) => Verdict::Filter,
-                Err(failure) => Verdict::Reject { code: failure.code, message: failure.message },
+                Err(failure) => failure.into(),
             });
         }))
     }

@@ -5,12 +5,10 @@ use std::ops::ControlFlow;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::Result;
 use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
 use weir::event::{Batch, Rejected};
 use weir::script::{Condition, Conditions, Problem};
-
-use crate::filter::unchecked;
+use weir::{Error, Result};
 
 /// Where events go that no condition holds for.
 const DEFAULT: &str = "default";
@@ -49,7 +47,7 @@ weir::register_transform!(
 
 impl Route {
     fn conditions(&self) -> Result<Conditions> {
-        let compile = |source: &String| Ok(Condition::compile(source).map_err(|_| unchecked("routes"))?.0);
+        let compile = |source: &String| Ok(Condition::compile(source).map_err(|_| Error::unchecked("routes"))?.0);
         Ok(Conditions::of(self.routes.values().map(compile).collect::<Result<_>>()?))
     }
 }

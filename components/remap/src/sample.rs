@@ -2,13 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::Result;
 use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
 use weir::event::{Batch, Event, OriginId, Verdict};
-use weir::script::{Condition, Expression, Problem};
+use weir::script::{Condition, Expression, Problem, hash};
+use weir::{Error, Result};
 
 use crate::dedupe::key_of;
-use crate::filter::unchecked;
 
 /// Keeps about one in `rate` events, or all events of about one in `rate` keys; the others count as filtered.
 ///
@@ -49,9 +48,10 @@ impl TransformConfig for Sample {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| unchecked("key")));
+        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| Error::unchecked("key")));
         let mut key = key.transpose()?.map(|(key, _)| key);
-        let exclude = self.exclude.as_ref().map(|source| Condition::compile(source).map_err(|_| unchecked("exclude")));
+        let exclude =
+            self.exclude.as_ref().map(|source| Condition::compile(source).map_err(|_| Error::unchecked("exclude")));
         let mut exclude = exclude.transpose()?.map(|(condition, _)| condition);
         let rate = self.rate.max(1);
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
@@ -59,11 +59,11 @@ impl TransformConfig for Sample {
             output.rejected = batch.decide(|event| {
                 match exclude.as_mut().map(|exclude| exclude.holds(event, &origin)) {
                     Some(Ok(true)) => return Verdict::Pass,
-                    Some(Err(failure)) => return Verdict::Reject { code: failure.code, message: failure.message },
+                    Some(Err(failure)) => return failure.into(),
                     Some(Ok(false)) | None => {}
                 }
                 let hash = match key.as_mut().map(|key| key_of(key, event, &origin)) {
-                    Some(Ok(Some(key))) => hash(&[&key]),
+                    Some(Ok(Some(key))) => mixed(hash([&key])),
                     Some(Err(rejected)) => return rejected,
                     Some(Ok(None)) | None => hash_of(event, &origin),
                 };
@@ -76,19 +76,12 @@ impl TransformConfig for Sample {
 /// Of where an event came from.
 fn hash_of(event: &Event, origin: &OriginId) -> u64 {
     let (partition, position) = (origin.partition.to_le_bytes(), event.position.0.to_le_bytes());
-    hash(&[origin.log.as_bytes(), &partition, &position, &event.ordinal.0.to_le_bytes()])
+    mixed(hash([origin.log.as_bytes(), &partition, &position, &event.ordinal.0.to_le_bytes()]))
 }
 
-/// FNV-1a over the parts with their lengths, mixed by the finaliser of SplitMix64: FNV alone leaves its low bits too
-/// alike for a remainder.
-fn hash(parts: &[&[u8]]) -> u64 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for part in parts {
-        for byte in part.len().to_le_bytes().iter().chain(*part) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+/// The finaliser of SplitMix64: FNV alone leaves its low bits too alike for a remainder.
+fn mixed(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
 }

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::Result;
 use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
 use weir::config::Span;
 use weir::event::{Batch, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
 use weir::state::{KeyedState, StateLimits};
+use weir::{Error, Result};
 
 use crate::dedupe::{default_max_keys, key_of};
-use crate::filter::unchecked;
 
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
@@ -67,7 +66,7 @@ impl TransformConfig for Throttle {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| unchecked("key")));
+        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| Error::unchecked("key")));
         Ok(Transform::stateful(Rates {
             key: key.transpose()?.map(|(key, _)| key),
             window: i64::try_from(self.window.0.as_micros()).unwrap_or(i64::MAX / 4),
