@@ -18,7 +18,7 @@ pub use problems::{Problem, Problems, Severity};
 pub use registry::{Component, Kind, components};
 pub use sink::{Sink, SinkConfig};
 pub use source::{
-    DetachedEnd, DetachedLane, DetachedLanes, LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig,
+    Again, DetachedEnd, DetachedLane, DetachedLanes, LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig,
 };
 pub(crate) use source::{LaneEnd, OpenLane};
 pub use transform::{Output, Stateful, Transform, TransformConfig};

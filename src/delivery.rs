@@ -10,9 +10,11 @@ pub mod log;
 mod memory;
 mod receipt;
 mod rejects;
+mod settled;
 
 pub use books::{BookTotals, Books};
 pub use ledger::{Ledger, Progress};
 pub use memory::{MemoryBudget, MemoryPermit};
 pub use receipt::{Outcome, Receipt, Settled, Settlements};
 pub use rejects::{RejectedBatch, Rejects};
+pub use settled::SettledRecords;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use vrl::value::Value;
 
 /// A place in an origin's log: a Kafka offset, a byte or line offset in a file, a log offset.
@@ -191,13 +191,15 @@ pub struct OriginId {
 }
 
 /// What kind of log an origin is; decides the metadata names in VRL (`%kafka.topic`, `%file.path`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OriginKind {
     /// `%kafka.{topic,partition,offset,key,headers,timestamp}`.
     Kafka,
     /// `%file.{path,offset}`.
     File,
     /// No metadata of its own.
+    #[default]
     Other,
 }
 
@@ -211,6 +213,22 @@ pub struct EventId<'a> {
     pub position: Position,
     /// Which child of the record.
     pub ordinal: Ordinal,
+}
+
+impl EventId<'_> {
+    /// What the text form of an id says, given the kind of the origin, which it leaves out.
+    pub fn parse(text: &str, kind: OriginKind) -> Option<(OriginId, Position, Ordinal)> {
+        // A log's name may hold slashes, a node's id does not.
+        let (node, rest) = text.split_once('/')?;
+        let (rest, place) = rest.rsplit_once('/')?;
+        let (log, partition) = rest.rsplit_once('/')?;
+        let (position, ordinal) = match place.split_once('.') {
+            Some((position, ordinal)) => (position, u128::from_str_radix(ordinal, 16).ok()?),
+            None => (place, 0),
+        };
+        let origin = OriginId { node: node.to_owned(), log: log.to_owned(), partition: partition.parse().ok()?, kind };
+        Some((origin, Position(position.parse().ok()?), Ordinal(ordinal)))
+    }
 }
 
 impl std::fmt::Display for EventId<'_> {

@@ -14,7 +14,8 @@ mod runtime;
 mod simulator;
 mod test_run;
 
-pub use dead_letters::{DeadLetter, read_dead_letters};
+pub use dead_letters::retry::Retried;
+pub use dead_letters::{DeadLetter, LetterChoice, read_dead_letters};
 pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};

@@ -138,6 +138,17 @@ pub(crate) enum DlqVerb {
         #[command(flatten)]
         choice: LetterChoice,
     },
+    /// Take them once more into the node that rejected them, as the events they were there
+    ///
+    /// A graph that runs does it itself; otherwise its sinks are started for it. What is settled is no dead letter any
+    /// more; what is rejected again is a new one.
+    Retry {
+        #[command(flatten)]
+        choice: LetterChoice,
+        /// How the result is printed
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
 }
 
 /// Which dead letters.
@@ -151,6 +162,9 @@ pub(crate) struct LetterChoice {
     /// Only those of this class of error, such as `invalid_json`
     #[arg(long)]
     pub code: Option<String>,
+    /// Only the one of the event with this id, as `show` prints it
+    #[arg(long)]
+    pub id: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -26,6 +26,8 @@ pub struct BuildContext {
     pub storage: Arc<dyn Storage>,
     /// `weir run --once`: bounded sources end, and the same input gives the same output.
     pub once: bool,
+    /// `weir dlq retry`: what a finished run has written stays, and more comes behind it.
+    pub retry: bool,
 }
 
 impl BuildContext {
@@ -41,6 +43,7 @@ impl BuildContext {
             clock: Arc::new(SystemClock::default()),
             storage: Arc::new(MemoryStorage::default()),
             once: true,
+            retry: false,
         };
         (context, rejected)
     }

@@ -59,8 +59,23 @@ pub struct ReadLimit {
 pub enum Read {
     /// At least one event, in order of position. Positions rise within an origin; gaps are fine.
     Events(Vec<Event>),
+    /// At least one event that came from another origin before and keeps the place it had there.
+    Again(Again),
     /// There is no more and never will be.
     End,
+}
+
+/// Events out of a log that is not their own: dead letters that are tried again.
+#[derive(Debug)]
+pub struct Again {
+    /// Where all of them came from first: with their positions it gives their ids and metadata.
+    pub origin: Arc<OriginId>,
+    /// Where the first of them stands in the log that is read now; commits and seeks speak of this.
+    pub first: Position,
+    /// Where the last of them stands there.
+    pub last: Position,
+    /// The events.
+    pub events: Vec<Event>,
 }
 
 /// One partition of a source: a log with positions.

@@ -1,4 +1,4 @@
-//! A segmented log on disk: the dead letters now; push logs, disk buffers and recordings later.
+//! A segmented log on disk: the dead letters; which of its records are done with, [`super::SettledRecords`] knows.
 //!
 //! # Format, version 1
 //!
@@ -18,6 +18,7 @@
 //! The size bound is kept when appending: a record that does not fit is refused with [`LogFull`], and room
 //! comes only from [`SegmentedLog::truncate_before`] or a person removing files.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -165,6 +166,11 @@ impl SegmentedLog {
         self.next
     }
 
+    /// From now on all files together may hold so many bytes.
+    pub fn allow(&mut self, total_bytes: u64) {
+        self.limits.total_bytes = total_bytes;
+    }
+
     /// Removes files that hold only records below `number`.
     pub fn truncate_before(&mut self, number: u64) -> io::Result<()> {
         while let Some(&(first, _)) = self.closed.first() {
@@ -204,35 +210,71 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
-/// Reads every whole record of the log in `dir`, oldest first; `damage` is told what could not be read.
-pub fn read(
-    dir: &Path,
+/// A file of the log that cannot be read on; reading goes on in the next one.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: io::Error,
+}
+
+/// Every whole record of a log, oldest first, and what of it could not be read.
+#[derive(Debug)]
+pub struct LogReader {
+    files: VecDeque<(u64, PathBuf)>,
+    current: Option<(PathBuf, SegmentReader)>,
     record_bytes: u32,
-    mut each: impl FnMut(Record),
-    mut damage: impl FnMut(&Path, io::Error),
-) -> io::Result<()> {
-    for (first, path) in segments(dir)? {
-        let mut reader = match SegmentReader::open(&path, first, record_bytes) {
-            Ok(reader) => reader,
-            Err(error) => {
-                damage(&path, error);
-                continue;
+    from: u64,
+}
+
+impl LogReader {
+    /// Reads the log in `dir` from record number `from` on, or from the first behind it.
+    pub fn open(dir: &Path, record_bytes: u32, from: u64) -> io::Result<LogReader> {
+        let mut files = VecDeque::from(segments(dir)?);
+        while files.get(1).is_some_and(|(first, _)| *first <= from) {
+            files.pop_front();
+        }
+        Ok(LogReader { files, current: None, record_bytes, from })
+    }
+
+    fn take(&mut self) -> io::Result<Option<Record>> {
+        let Some((_, reader)) = &mut self.current else { return Ok(None) };
+        while let Some(record) = reader.next()? {
+            if record.number >= self.from {
+                return Ok(Some(record));
             }
-        };
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for LogReader {
+    type Item = Result<Record, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match reader.next() {
-                Ok(Some(record)) => each(record),
-                Ok(None) => break,
-                Err(error) => {
-                    damage(&path, error);
-                    break;
-                }
+            let error = match self.take() {
+                Ok(Some(record)) => return Some(Ok(record)),
+                Ok(None) => None,
+                Err(error) => self.current.take().map(|(path, _)| Damage { path, error }),
+            };
+            if error.is_some() {
+                return error.map(Err);
+            }
+            let (first, path) = self.files.pop_front()?;
+            match SegmentReader::open(&path, first, self.record_bytes) {
+                Ok(reader) => self.current = Some((path, reader)),
+                // Done with, and removed since the folder was looked at.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.current = None,
+                Err(error) => return Some(Err(Damage { path, error })),
             }
         }
     }
-    Ok(())
 }
 
+#[derive(Debug)]
 struct SegmentReader {
     file: BufReader<File>,
     next: u64,
@@ -306,8 +348,8 @@ fn create(dir: &Path, first: u64) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// The log's files, oldest first.
-fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// The log's files, oldest first, by the number of their first record.
+pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -330,9 +372,9 @@ mod tests {
     const LIMITS: LogLimits = LogLimits { segment_bytes: 100, total_bytes: 10_000, record_bytes: 1000 };
 
     fn read_all(dir: &Path) -> (Vec<Vec<u8>>, usize) {
-        let (mut records, mut damaged) = (Vec::new(), 0);
-        read(dir, LIMITS.record_bytes, |record| records.push(record.payload), |_, _| damaged += 1).unwrap();
-        (records, damaged)
+        let (records, damage): (Vec<_>, Vec<_>) =
+            LogReader::open(dir, LIMITS.record_bytes, 0).unwrap().partition(Result::is_ok);
+        (records.into_iter().map(|record| record.unwrap().payload).collect(), damage.len())
     }
 
     #[test]

@@ -12,9 +12,9 @@ use super::dead_letters::DeadLettersPort;
 use super::lane::{Lane, Step};
 use super::plan::origin_name;
 use super::route::Outgoing;
-use crate::component::{LaneEnd, Origin, Read, ReadLimit, Sink};
+use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
 use crate::delivery::MemoryBudget;
-use crate::event::Position;
+use crate::event::{Event, Position};
 use crate::state::Clock;
 
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
@@ -144,8 +144,9 @@ impl Driver {
                 () = settlements.changed() => continue,
                 read = self.origin.read(limit), if may_read => read,
             };
-            let events = match read {
-                Ok(Read::Events(events)) => events,
+            let read = match read {
+                Ok(Read::Events(events)) => self.own(events),
+                Ok(Read::Again(again)) => again,
                 Ok(Read::End) => return ReadingOver::Ended,
                 Err(error) if error.is_temporary() => {
                     tracing::warn!(lane = origin_name(self.lane.origin()), %error, "read failed, trying again");
@@ -154,15 +155,17 @@ impl Driver {
                 }
                 Err(error) => return ReadingOver::Broken(error.to_string()),
             };
-            let Some(last) = events.last() else { continue };
-            self.next = last.position.next();
+            if read.events.is_empty() {
+                continue;
+            }
+            self.next = read.last.next();
             let lag = self.origin.lag();
             self.lane.source().note_lag(std::mem::replace(&mut self.lag, lag), lag);
-            let size = events.iter().map(crate::event::Event::size).sum();
+            let size = read.events.iter().map(Event::size).sum();
             let Driver { lane, shared, outgoing, stop, .. } = self;
             let process_and_send = async {
                 let permit = shared.memory.acquire(size).await;
-                lane.process(events, Some(permit), outgoing);
+                lane.process_again(read, Some(permit), outgoing);
                 shared.send(outgoing).await;
             };
             tokio::pin!(process_and_send);
@@ -175,6 +178,13 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Events of the lane's own origin.
+    fn own(&self, events: Vec<Event>) -> Again {
+        let place = |event: Option<&Event>| event.map_or(self.next, |event| event.position);
+        let (first, last) = (place(events.first()), place(events.last()));
+        Again { origin: self.lane.origin().clone(), first, last, events }
     }
 
     /// Does what the settlements so far ask for.

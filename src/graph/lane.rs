@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::route::{Node, Outgoing, Route};
+use crate::component::Again;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, Settlements};
 use crate::event::{Batch, Event, OriginId, Position, Timestamp};
 
@@ -49,6 +50,12 @@ impl Lane {
     pub fn process(&mut self, events: Vec<Event>, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
         let (first, last) = (first.position, last.position);
+        self.process_again(Again { origin: self.origin.clone(), first, last, events }, permit, out);
+    }
+
+    /// The same for events that stand elsewhere in the lane's log than they say.
+    pub(crate) fn process_again(&mut self, again: Again, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
+        let Again { origin, first, last, events } = again;
         let single = events.len() == 1;
         let number = self.ledger.open(first, last);
         let receipt = Receipt::new(number, self.settlements.clone(), permit);
@@ -60,7 +67,7 @@ impl Lane {
         for transform in self.route.stateful() {
             transform.begin(number);
         }
-        let batch = Batch { origin: self.origin.clone(), receipt, watermark: self.watermark, events };
+        let batch = Batch { origin, receipt, watermark: self.watermark, events };
         let alone = single && (self.ledger.open_batches() == 1 || self.careful_until.is_some());
         let before = out.len();
         if self.route.process(batch, alone, out).is_err() {

@@ -25,6 +25,26 @@ impl PlanNode {
     }
 }
 
+/// What a graph is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Until it is stopped, or its sources end.
+    Live,
+    /// Until its bounded sources end; the same input gives the same output.
+    Once,
+    /// To try dead letters again, without its sources.
+    Retry,
+}
+
+/// Where events enter a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Behind an output of this node.
+    Behind(usize, Port),
+    /// At this node itself.
+    At(usize),
+}
+
 /// Nodes in topological order, as in the [`Graph`].
 pub struct Plan {
     /// The checked graph.
@@ -64,7 +84,7 @@ impl Plan {
         rejects: Rejects,
         clock: Arc<dyn Clock>,
         storage: Arc<dyn Storage>,
-        once: bool,
+        mode: Mode,
     ) -> BuildContext {
         let node = &self.nodes[number].node;
         BuildContext {
@@ -75,15 +95,19 @@ impl Plan {
             trouble: node.trouble.clone(),
             clock,
             storage,
-            once,
+            once: mode == Mode::Once,
+            retry: mode == Mode::Retry,
         }
     }
 
-    /// Builds the route behind node `from` (its main output, or its `errors` port) for one lane.
+    /// Builds the route that begins at `entry` for one lane.
     ///
     /// Every lane has its own transforms; nothing but the books and the sinks is shared between lanes.
-    pub(crate) fn route(&self, from: usize, port: Port, context: &dyn Fn(usize) -> BuildContext) -> Result<Route> {
-        let entry: Vec<usize> = self.nodes[from].readers_of(port).collect();
+    pub(crate) fn route(&self, entry: Entry, context: &dyn Fn(usize) -> BuildContext) -> Result<Route> {
+        let entry: Vec<usize> = match entry {
+            Entry::Behind(node, port) => self.nodes[node].readers_of(port).collect(),
+            Entry::At(node) => vec![node],
+        };
         let reached = self.reached(&entry);
         let steps_of: Vec<usize> = reached.iter().copied().filter(|node| self.transform(*node).is_some()).collect();
         let target = |node: usize| match steps_of.iter().position(|step| *step == node) {

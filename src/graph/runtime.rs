@@ -2,17 +2,20 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::dead_letters::Writer;
+use super::dead_letters::retry::{Retried, Retry};
+use super::dead_letters::{LetterChoice, Writer};
 use super::driver::{Driver, Shared, Stop};
 use super::lane::Lane;
-use super::plan::{Plan, origin_name};
+use super::plan::{Entry, Mode, Plan, origin_name};
 use super::route::{Node, Outgoing, errors_batch};
+use super::test_run::DEAD_LETTERS;
 use crate::component::{BuildContext, LaneEnd, Lanes, OpenLane, Sink, Source, Trouble};
 use crate::config::{NodeConfig, Port};
 use crate::delivery::{BookTotals, MemoryBudget, Outcome, RejectedBatch, Rejects};
@@ -25,6 +28,18 @@ use crate::state::{Clock, DirStorage, Storage, SystemClock};
 pub struct RunOptions {
     /// End when the bounded sources end; the same input gives the same output.
     pub once: bool,
+    /// Do not read the sources: try these dead letters again, and end.
+    pub retry: Option<LetterChoice>,
+}
+
+impl RunOptions {
+    fn mode(&self) -> Mode {
+        match (&self.retry, self.once) {
+            (Some(_), _) => Mode::Retry,
+            (None, true) => Mode::Once,
+            (None, false) => Mode::Live,
+        }
+    }
 }
 
 /// What a run came to.
@@ -36,6 +51,8 @@ pub struct Report {
     pub clean: bool,
     /// What broke, source by source.
     pub broken: Vec<String>,
+    /// What became of the dead letters that were to be tried again.
+    pub retried: Option<Retried>,
 }
 
 /// A running graph as telemetry sees it.
@@ -46,6 +63,7 @@ pub struct Status {
     memory: MemoryBudget,
     lanes: watch::Receiver<usize>,
     stopping: watch::Receiver<bool>,
+    retry: mpsc::Sender<RetryRequest>,
 }
 
 impl Status {
@@ -74,6 +92,14 @@ impl Status {
         self.nodes.iter().filter_map(lag).collect()
     }
 
+    /// Tries dead letters again; returns when all that were there are settled.
+    pub async fn retry(&self, choice: LetterChoice) -> Result<Retried> {
+        let over = || Error::new(ErrorKind::Unavailable, "retry dead letters", "the graph has ended");
+        let (answer, answered) = oneshot::channel();
+        self.retry.send((choice, answer)).await.map_err(|_| over())?;
+        answered.await.map_err(|_| over())?
+    }
+
     /// Memory of batches in flight: used and allowed bytes.
     pub fn memory(&self) -> (u64, u64) {
         (self.memory.used(), self.memory.total())
@@ -99,13 +125,16 @@ pub async fn run(
     let _lock = lock_data_dir(&dir)?;
     let trouble = Trouble::default();
     let letters_dir = plan.graph.dead_letters_dir();
-    let writer = Writer::open(letters_dir.clone(), plan.graph.dead_letters.max_size, trouble.clone(), clock.clone())
+    let retrying = Arc::new(AtomicBool::new(false));
+    let max_size = plan.graph.dead_letters.max_size;
+    let writer = Writer::open(letters_dir.clone(), max_size, retrying.clone(), trouble.clone(), clock.clone())
         .map_err(|error| io_error("open dead letters", &letters_dir, error))?;
     let (dead_letters, letters) = mpsc::channel(64);
     let writing = tokio::spawn(writer.run(letters));
 
     let drain = plan.graph.drain;
-    let mut builder = Builder { plan: Arc::new(plan), clock: clock.clone(), dir, once: options.once };
+    let mode = options.mode();
+    let mut builder = Builder { plan: Arc::new(plan), clock: clock.clone(), dir, mode };
     let (sinks, rejected) = builder.sinks().await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
@@ -116,30 +145,43 @@ pub async fn run(
         memory: memory.clone(),
         clock,
         drain,
-        once: options.once,
+        once: mode == Mode::Once,
     });
     let ports: JoinSet<()> = builder.errors_ports(rejected, &shared)?;
-    let sources = builder.sources().await?;
+    let feeds = if mode == Mode::Retry { Vec::new() } else { builder.sources().await? };
 
     let (lanes_now, lanes_seen) = watch::channel(0);
     let (stopping, stopping_seen) = watch::channel(false);
-    let status =
-        Status { nodes: Arc::new(nodes), dead_letters: trouble, memory, lanes: lanes_seen, stopping: stopping_seen };
+    let (retry, retries) = mpsc::channel(1);
+    let status = Status {
+        nodes: Arc::new(nodes),
+        dead_letters: trouble,
+        memory,
+        lanes: lanes_seen,
+        stopping: stopping_seen,
+        retry,
+    };
     started(status.clone());
 
     let stopping = Arc::new(stopping);
     let asked = tokio::spawn(pass_on(stop, stopping.clone()));
     let hopeless = tokio::spawn(given_up(shared.nodes.clone(), stopping.clone()));
-    let running = Running { builder, shared: shared.clone(), stopping, drain, lanes_now };
-    let (mut clean, mut broken) = running.run(sources).await;
+    let running = Arc::new(Running { builder, shared: shared.clone(), stopping, drain, lanes_now, retrying });
+    let (mut clean, mut broken, mut retried) = (true, Vec::new(), None);
+    match options.retry {
+        None => (clean, broken) = running.run(feeds, retries).await,
+        Some(choice) => retried = Some(running.retry(&choice).await?),
+    }
+    // What it holds must not keep the dead letters' writer waiting for more.
+    drop(running);
     asked.abort();
     hopeless.abort();
     if let Ok(why) = hopeless.await {
         clean = false;
         broken.push(why);
     }
-    finish(shared, ports, writing, drain.min(FINISH), clean && options.once && broken.is_empty()).await?;
-    Ok(Report { books: status.books(), clean, broken })
+    finish(shared, ports, writing, drain.min(FINISH), clean && mode == Mode::Once && broken.is_empty()).await?;
+    Ok(Report { books: status.books(), clean, broken, retried })
 }
 
 /// Resolves once the watched value is true, or can no longer change.
@@ -231,7 +273,18 @@ struct Builder {
     plan: Arc<Plan>,
     clock: Arc<dyn Clock>,
     dir: PathBuf,
-    once: bool,
+    mode: Mode,
+}
+
+/// What feeds lanes: a source, or the dead letters of a node.
+struct Feed {
+    source: Box<dyn Source>,
+    /// Keeps the books of what is read.
+    node: Arc<Node>,
+    /// Where its events enter the graph.
+    entry: Entry,
+    /// Whether two runs over the same input read the same.
+    is_deterministic: bool,
 }
 
 impl Builder {
@@ -239,7 +292,7 @@ impl Builder {
         let dir = self.dir.join(&*self.plan.nodes[number].node.id);
         let storage: Arc<dyn Storage> =
             Arc::new(DirStorage::open(&dir).map_err(|error| io_error("open the node's folder", &dir, error))?);
-        Ok(self.plan.context(number, rejects, self.clock.clone(), storage, self.once))
+        Ok(self.plan.context(number, rejects, self.clock.clone(), storage, self.mode))
     }
 
     /// The sinks by node number, and the receiving ends of their `errors` ports.
@@ -257,26 +310,31 @@ impl Builder {
         Ok((sinks, ports))
     }
 
-    async fn sources(&self) -> Result<Vec<(usize, Box<dyn Source>)>> {
-        let mut sources = Vec::new();
+    async fn sources(&self) -> Result<Vec<Feed>> {
+        let mut feeds = Vec::new();
         for number in self.plan.numbers(|config| matches!(config, NodeConfig::Source(_))) {
             if let NodeConfig::Source(config) = &self.plan.graph.nodes[number].config {
                 // Sources have no `errors` port: what they cannot read is passed on as it is.
                 let (rejects, _nobody) = Rejects::channel();
                 let source = config.build(&self.context(number, rejects)?).await;
-                sources.push((number, source.map_err(|error| error.with("node", &self.plan.graph.nodes[number].id))?));
+                feeds.push(Feed {
+                    source: source.map_err(|error| error.with("node", &self.plan.graph.nodes[number].id))?,
+                    node: self.plan.nodes[number].node.clone(),
+                    entry: Entry::Behind(number, Port::Main),
+                    is_deterministic: config.is_deterministic(),
+                });
             }
         }
-        Ok(sources)
+        Ok(feeds)
     }
 
-    /// The route behind a source, or behind a sink's `errors` port.
-    fn route(&self, from: usize, port: Port) -> Result<super::route::Route> {
+    /// The route of one lane.
+    fn route(&self, entry: Entry) -> Result<super::route::Route> {
         let clock = self.clock.clone();
         let storage: Arc<dyn Storage> = Arc::new(crate::state::MemoryStorage::default());
         let (rejects, _unused) = Rejects::channel();
-        self.plan.route(from, port, &|number| {
-            self.plan.context(number, rejects.clone(), clock.clone(), storage.clone(), self.once)
+        self.plan.route(entry, &|number| {
+            self.plan.context(number, rejects.clone(), clock.clone(), storage.clone(), self.mode)
         })
     }
 
@@ -286,7 +344,7 @@ impl Builder {
         for (number, mut rejected) in ports {
             let node = self.plan.nodes[number].node.clone();
             let connected = self.plan.nodes[number].readers_of(Port::Errors).next().is_some();
-            let mut route = self.route(number, Port::Errors)?;
+            let mut route = self.route(Entry::Behind(number, Port::Errors))?;
             let shared = shared.clone();
             tasks.spawn(async move {
                 let mut outgoing = Vec::new();
@@ -328,17 +386,18 @@ struct Running {
     stopping: Arc<watch::Sender<bool>>,
     drain: Duration,
     lanes_now: watch::Sender<usize>,
+    /// Dead letters are being tried again.
+    retrying: Arc<AtomicBool>,
 }
+
+/// Dead letters to be tried again while the graph runs, and where the result is awaited.
+pub(crate) type RetryRequest = (LetterChoice, oneshot::Sender<Result<Retried>>);
 
 impl Running {
     /// Runs the sources to their end: together, or one after the other where the output depends on it.
-    async fn run(self, sources: Vec<(usize, Box<dyn Source>)>) -> (bool, Vec<String>) {
-        let this = Arc::new(self);
-        let is_deterministic = |number: usize| match &this.builder.plan.graph.nodes[number].config {
-            NodeConfig::Source(config) => config.is_deterministic(),
-            _ => false,
-        };
-        let in_order = this.shared.once && sources.iter().all(|(number, _)| is_deterministic(*number));
+    async fn run(self: &Arc<Self>, feeds: Vec<Feed>, mut retries: mpsc::Receiver<RetryRequest>) -> (bool, Vec<String>) {
+        let this = self;
+        let in_order = this.shared.once && feeds.iter().all(|feed| feed.is_deterministic);
         crate::script::set_deterministic(in_order);
         let mut clean = true;
         let mut broken = Vec::new();
@@ -351,22 +410,67 @@ impl Running {
             }
         };
         let mut together = JoinSet::new();
-        for (number, source) in sources {
+        for feed in feeds {
             if in_order {
-                note(this.clone().run_source(number, source).await);
+                note(this.clone().run_feed(feed).await);
             } else {
-                together.spawn(this.clone().run_source(number, source));
+                together.spawn(this.clone().run_feed(feed));
             }
         }
-        while let Some(result) = together.join_next().await {
-            note(result.unwrap_or_else(|panic| Err(format!("a source panicked: {panic}"))));
+        let mut retrying = JoinSet::new();
+        loop {
+            tokio::select! {
+                ended = together.join_next() => match ended {
+                    Some(result) => note(result.unwrap_or_else(|panic| Err(format!("a source panicked: {panic}")))),
+                    None => break,
+                },
+                Some((choice, answer)) = retries.recv() => {
+                    let this = this.clone();
+                    // Whoever asked may be gone; the letters are marked all the same.
+                    retrying.spawn(async move { drop(answer.send(this.retry(&choice).await)) });
+                }
+            }
         }
+        retrying.join_all().await;
         (clean && broken.is_empty(), broken)
     }
 
+    /// Takes dead letters through the graph once more.
+    async fn retry(self: &Arc<Self>, choice: &LetterChoice) -> Result<Retried> {
+        if self.retrying.swap(true, Ordering::Relaxed) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "retry dead letters",
+                "another retry is under way; wait for its end",
+            ));
+        }
+        let result = self.retry_alone(choice).await;
+        self.retrying.store(false, Ordering::Relaxed);
+        let dir = self.builder.plan.graph.dead_letters_dir();
+        result.map_err(|error| io_error("retry dead letters", &dir, error))
+    }
+
+    async fn retry_alone(self: &Arc<Self>, choice: &LetterChoice) -> io::Result<Retried> {
+        let mut retry = tokio::task::block_in_place(|| Retry::open(&self.builder.plan.graph, choice))?;
+        let node = Arc::new(Node { id: DEAD_LETTERS.into(), ..Node::default() });
+        let mut lanes = JoinSet::new();
+        for (number, source) in retry.take_sources() {
+            let feed = Feed {
+                source: Box::new(source),
+                node: node.clone(),
+                entry: Entry::At(number),
+                is_deterministic: false,
+            };
+            lanes.spawn(self.clone().run_feed(feed));
+        }
+        let broken = lanes.join_all().await.into_iter().filter_map(Result::err).collect();
+        tokio::task::block_in_place(|| retry.finish(broken))
+    }
+
     /// Runs one source and its lanes. `Ok(true)`: everything it read is settled and committed.
-    async fn run_source(self: Arc<Self>, number: usize, source: Box<dyn Source>) -> Result<bool, String> {
-        let id = self.builder.plan.graph.nodes[number].id.clone();
+    async fn run_feed(self: Arc<Self>, feed: Feed) -> Result<bool, String> {
+        let Feed { source, node, entry, .. } = feed;
+        let id = node.id.clone();
         let (open, mut opened) = mpsc::channel::<OpenLane>(16);
         let (graph_stop, graph_stop_seen) = watch::channel(None);
         let mut source = tokio::spawn(source.run(Lanes { open, stopping: self.stopping.subscribe() }));
@@ -387,7 +491,7 @@ impl Running {
             tokio::select! {
                 asked = opened.recv(), if may_open => match asked {
                     Some(lane) => self
-                        .start_lane(number, lane, &mut lanes, &graph_stop_seen)
+                        .start_lane(&node, entry, lane, &mut lanes, &graph_stop_seen)
                         .map_err(|error| format!("{id}: {error}"))?,
                     None => may_open = false,
                 },
@@ -412,14 +516,14 @@ impl Running {
 
     fn start_lane(
         &self,
-        number: usize,
+        node: &Arc<Node>,
+        entry: Entry,
         open: OpenLane,
         lanes: &mut JoinSet<LaneEnd>,
         graph_stop: &watch::Receiver<Option<Duration>>,
     ) -> Result<()> {
         let OpenLane { origin, stop, ended } = open;
-        let source = self.builder.plan.nodes[number].node.clone();
-        let lane = Lane::new(origin.id(), source, self.builder.route(number, Port::Main)?);
+        let lane = Lane::new(origin.id(), node.clone(), self.builder.route(entry)?);
         let stop = Stop { source: stop, graph: graph_stop.clone() };
         let name = origin_name(lane.origin());
         let driver = Driver::new(lane, origin, self.shared.clone(), stop);

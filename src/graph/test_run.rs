@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::lane::Lane;
-use super::plan::Plan;
+use super::plan::{Entry, Mode, Plan};
 use super::route::{Node, Outgoing};
 use crate::config::{NodeConfig, Port, Test, TestBody};
 use crate::delivery::Rejects;
@@ -74,9 +74,9 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
         return Ok(out);
     };
     let (rejects, _unused) = Rejects::channel();
-    let route = plan.route(number, Port::Main, &|number| {
+    let route = plan.route(Entry::Behind(number, Port::Main), &|number| {
         let (clock, storage) = (Arc::new(SystemClock::default()), Arc::new(MemoryStorage::default()));
-        plan.context(number, rejects.clone(), clock, storage, true)
+        plan.context(number, rejects.clone(), clock, storage, Mode::Once)
     })?;
     let origin = OriginId { node: source.to_owned(), log: "test".to_owned(), partition: 0, kind: OriginKind::Other };
     let mut lane = Lane::new(Arc::new(origin), plan.nodes[number].node.clone(), route);

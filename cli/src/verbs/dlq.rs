@@ -4,14 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::DateTime;
-use weir::graph::{DeadLetter, read_dead_letters};
+use weir::config::Graph;
+use weir::error::ErrorKind;
+use weir::graph::{self, DeadLetter, Retried, RunOptions, read_dead_letters};
 
 use crate::Exit;
-use crate::args::{Dlq, DlqVerb, LetterChoice, OutputFormat};
+use crate::args::{Dlq, DlqVerb, LetterChoice, LogFormat, OutputFormat};
 use crate::print::{errln, outln};
 
+impl From<&LetterChoice> for graph::LetterChoice {
+    fn from(LetterChoice { node, code, id, .. }: &LetterChoice) -> Self {
+        graph::LetterChoice { node: node.clone(), code: code.clone(), id: id.clone() }
+    }
+}
+
 pub(super) fn run(args: &Dlq) -> Exit {
-    let (DlqVerb::List { choice, .. } | DlqVerb::Show { choice, .. } | DlqVerb::Export { choice }) = &args.verb;
+    let (DlqVerb::List { choice, .. }
+    | DlqVerb::Show { choice, .. }
+    | DlqVerb::Export { choice }
+    | DlqVerb::Retry { choice, .. }) = &args.verb;
     let graph = match super::graph_or_exit(super::load(&choice.graph)) {
         Ok(graph) => graph,
         Err(exit) => return exit,
@@ -21,6 +32,7 @@ pub(super) fn run(args: &Dlq) -> Exit {
         DlqVerb::List { format, .. } => list(&dir, choice, *format),
         DlqVerb::Show { limit, .. } => show(&dir, choice, *limit),
         DlqVerb::Export { .. } => each(&dir, choice, |letter| outln!("{}", to_json(&letter))),
+        DlqVerb::Retry { format, .. } => return retry(graph, choice, *format),
     };
     match read {
         Ok(true) => Exit::Ok,
@@ -38,12 +50,9 @@ fn each(dir: &Path, choice: &LetterChoice, mut take: impl FnMut(DeadLetter)) -> 
         return Ok(true);
     }
     let mut is_whole = true;
-    let is_wanted = |letter: &DeadLetter| {
-        choice.node.as_ref().is_none_or(|node| *node == letter.node)
-            && choice.code.as_ref().is_none_or(|code| *code == letter.code)
-    };
+    let choice = graph::LetterChoice::from(choice);
     let chosen = |letter: DeadLetter| {
-        if is_wanted(&letter) {
+        if choice.takes(&letter) {
             take(letter);
         }
     };
@@ -111,6 +120,38 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
         outln!("{more} more; --limit shows them, `weir dlq export` gives all as JSON");
     }
     Ok(is_whole)
+}
+
+fn retry(mut graph: Graph, choice: &LetterChoice, format: OutputFormat) -> Exit {
+    crate::logging::start(LogFormat::Text);
+    // The graph's own process may have it.
+    graph.telemetry = None;
+    let options = RunOptions { retry: Some(choice.into()), ..RunOptions::default() };
+    let result = super::run::run_graph(graph, options, |_, _| {}).map(|report| report.retried.unwrap_or_default());
+    match result {
+        Ok(retried) => {
+            print_retried(&retried, format);
+            if retried.is_complete() { Exit::Ok } else { Exit::Failed }
+        }
+        Err(error) => {
+            errln!("the dead letters were not tried again: {error}");
+            if error.kind() == ErrorKind::Config { Exit::BadConfig } else { Exit::Failed }
+        }
+    }
+}
+
+fn print_retried(retried: &Retried, format: OutputFormat) {
+    if format == OutputFormat::Json {
+        return outln!("{}", serde_json::to_string(retried).unwrap_or_default());
+    }
+    let Retried { tried, settled, left, waiting, broken } = retried;
+    outln!("{tried} tried again, {settled} of them settled; {waiting} dead letters wait now");
+    for (why, count) in left {
+        outln!("{count} left alone: {why}");
+    }
+    for why in broken {
+        outln!("broken: {why}");
+    }
 }
 
 fn to_json(letter: &DeadLetter) -> String {

@@ -20,7 +20,7 @@ pub(super) fn run(args: &Run) -> Exit {
     };
     let started = Instant::now();
     let name = graph.name.clone();
-    match run_graph(graph, RunOptions { once: args.once }, |_, _| {}) {
+    match run_graph(graph, RunOptions { once: args.once, retry: None }, |_, _| {}) {
         Ok(report) => {
             summarise(&name, &report, started);
             if report.clean { Exit::Ok } else { Exit::Failed }

@@ -56,6 +56,8 @@ pub(crate) struct Writer {
     length: u64,
     /// As in the note.
     exact: bool,
+    /// A retry adds to the file of a run that was completed, and it stays that run's file.
+    is_completed: bool,
     /// When a length was noted last, and which.
     noted: Duration,
     noted_length: u64,
@@ -80,10 +82,11 @@ impl Writer {
         let failed = |error| error_at(path, "it cannot be opened; check the path, its rights and the disk", error);
         let note = context.storage.load(NOTE).map_err(failed)?;
         let note: Option<Note> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let is_completed = context.retry && note.as_ref().is_some_and(|note| note.completed);
         let found = if path.try_exists().map_err(failed)? { path.metadata().map_err(failed)?.len() } else { 0 };
         let is_compressed = !matches!(compression, Compression::Auto | Compression::None);
         let (length, is_resumed, exact) = match note.filter(|note| note.path == path) {
-            Some(note) if !note.completed => (note.length, true, note.exact),
+            Some(note) if !note.completed || context.retry => (note.length, true, note.exact),
             _ if append => (found, false, false),
             // A file of another length than the completed run left is not that run's any more.
             Some(note) if note.length == found => (0, false, false),
@@ -113,6 +116,7 @@ impl Writer {
             path: path.to_owned(),
             length,
             exact,
+            is_completed,
             noted: context.clock.uptime(),
             noted_length: 0,
             encoding,
@@ -137,6 +141,7 @@ impl Writer {
     }
 
     fn note(&mut self, completed: bool) -> io::Result<()> {
+        let completed = completed || self.is_completed;
         let note = Note { path: self.path.clone(), length: self.length, completed, exact: self.exact };
         self.context.storage.store(NOTE, &serde_json::to_vec(&note)?)?;
         self.noted = self.context.clock.uptime();

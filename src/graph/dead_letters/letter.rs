@@ -1,0 +1,157 @@
+//! One dead letter: an event and why no node took it, as a JSON document, and back.
+
+use std::path::Path;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::RECORD_BYTES;
+use crate::delivery::SettledRecords;
+use crate::delivery::log::LogReader;
+use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Rejected, Timestamp, json};
+
+/// An event as the failing node received it, and why it is here. One JSON document a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// When it was written, milliseconds since the epoch.
+    pub time: i64,
+    /// The node that rejected it.
+    pub node: String,
+    /// A stable word for the class of error.
+    pub code: String,
+    /// What went wrong.
+    pub message: String,
+    /// The event's id: `source/log/partition/position`, `.ordinal` for a child.
+    pub id: String,
+    /// What kind of log the event came from, which decides its metadata: `kafka`, `file` or `other`.
+    #[serde(default)]
+    pub kind: OriginKind,
+    /// The event's own time, milliseconds since the epoch.
+    pub event_time: i64,
+    /// How the body is to be read: `json`, `text`, `raw`, or `none` for a tombstone.
+    pub codec: String,
+    /// The body, where it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body otherwise, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// The record's key, where it had one, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_base64: Option<String>,
+    /// The record's headers, values in base64.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub headers: Vec<(String, Option<String>)>,
+}
+
+impl DeadLetter {
+    pub(super) fn new(node: &str, now: Timestamp, origin: &OriginId, rejected: &Rejected) -> DeadLetter {
+        let Rejected { event, code, message } = rejected;
+        let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
+        let (bytes, codec) = match &event.body {
+            Body::Raw(bytes, codec) => (bytes.clone(), codec_name(*codec)),
+            Body::Parsed(vrl::value::Value::Null) => (Bytes::new(), "none"),
+            Body::Parsed(value) => {
+                let mut out = Vec::new();
+                json::write(value, &mut out);
+                (out.into(), "json")
+            }
+        };
+        let text = String::from_utf8(bytes.to_vec()).ok().filter(|_| codec != "none");
+        let body_base64 = (text.is_none() && codec != "none").then(|| base64(&bytes));
+        DeadLetter {
+            time: now.0,
+            node: node.to_owned(),
+            code: (*code).to_owned(),
+            message: message.clone(),
+            id: EventId { origin, position: event.position, ordinal: event.ordinal }.to_string(),
+            kind: origin.kind,
+            event_time: event.time.0,
+            codec: codec.to_owned(),
+            body: text,
+            body_base64,
+            key_base64: event.key().map(base64),
+            headers: event.headers().iter().map(|(name, value)| (name.clone(), value.as_ref().map(base64))).collect(),
+        }
+    }
+
+    /// The event as the failing node received it, and where it came from; `None` where nothing was kept of it, or
+    /// what was kept makes no sense. `codec_of` knows the codec of a source's records.
+    pub(super) fn event(&self, codec_of: impl Fn(&str) -> Option<Codec>) -> Option<(OriginId, Event)> {
+        let (origin, position, ordinal) = EventId::parse(&self.id, self.kind)?;
+        let codec = codec_of(&origin.node).filter(|codec| codec_name(*codec) == self.codec);
+        let body = match (self.codec.as_str(), self.bytes(), codec) {
+            ("none", ..) => Body::Parsed(vrl::value::Value::Null),
+            (_, None, _) => return None,
+            (_, Some(bytes), Some(codec)) => Body::Raw(bytes.into(), codec),
+            ("json", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Json),
+            ("text", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Text),
+            ("raw", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Raw),
+            _ => return None,
+        };
+        let bytes = |base64: &String| BASE64_STANDARD.decode(base64).ok().map(Bytes::from);
+        let key = self.key_base64.as_ref().and_then(bytes);
+        let headers = self.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().and_then(bytes))).collect();
+        let meta = Meta { key, headers, error: None };
+        let is_empty = meta.key.is_none() && meta.headers.is_empty();
+        let meta = (!is_empty).then(|| Box::new(meta));
+        Some((origin, Event { body, position, ordinal, time: Timestamp(self.event_time), meta }))
+    }
+
+    /// The body's bytes as they were.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match (&self.body, &self.body_base64) {
+            (Some(text), _) => Some(text.clone().into_bytes()),
+            (None, Some(base64)) => BASE64_STANDARD.decode(base64).ok(),
+            (None, None) => None,
+        }
+    }
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LetterChoice {
+    /// Only those this node rejected.
+    pub node: Option<String>,
+    /// Only those of this class of error.
+    pub code: Option<String>,
+    /// Only the one of the event with this id.
+    pub id: Option<String>,
+}
+
+impl LetterChoice {
+    /// Whether this letter is one of them.
+    pub fn takes(&self, letter: &DeadLetter) -> bool {
+        let is = |wanted: &Option<String>, found: &String| wanted.as_ref().is_none_or(|wanted| wanted == found);
+        is(&self.node, &letter.node) && is(&self.code, &letter.code) && is(&self.id, &letter.id)
+    }
+}
+
+fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Json => "json",
+        Codec::Text => "text",
+        Codec::Raw => "raw",
+    }
+}
+
+/// Reads the dead letters in a folder that wait for somebody, oldest first; `damage` is told what could not be read.
+pub fn read_dead_letters(
+    dir: &Path,
+    mut each: impl FnMut(DeadLetter),
+    mut damage: impl FnMut(String),
+) -> std::io::Result<()> {
+    let settled = SettledRecords::open(dir)?;
+    for record in LogReader::open(dir, RECORD_BYTES, 0)? {
+        match record {
+            Ok(record) if settled.contains(record.number) => {}
+            Ok(record) => match serde_json::from_slice(&record.payload) {
+                Ok(letter) => each(letter),
+                Err(error) => damage(format!("record {}: {error}", record.number)),
+            },
+            Err(error) => damage(error.to_string()),
+        }
+    }
+    Ok(())
+}
