@@ -158,7 +158,7 @@ impl Event {
     }
 
     /// Calls `each` with every piece of raw bytes that the event refers to.
-    fn each_bytes(&mut self, mut each: impl FnMut(&mut Bytes)) {
+    pub(crate) fn each_bytes(&mut self, mut each: impl FnMut(&mut Bytes)) {
         if let Body::Raw(bytes, _) = &mut self.body {
             each(bytes);
         }

@@ -12,6 +12,8 @@ mod route;
 mod runtime;
 #[cfg(test)]
 mod simulator;
+mod status;
+pub(crate) mod tap;
 mod test_run;
 
 pub use dead_letters::retry::Retried;
@@ -19,5 +21,6 @@ pub use dead_letters::{DeadLetter, LetterChoice, read_dead_letters};
 pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
-pub use runtime::{Report, RunOptions, Status, run};
+pub use runtime::{Report, RunOptions, run};
+pub use status::{NodeSnapshot, Process, Snapshot, Status};
 pub use test_run::{DEAD_LETTERS, TestOutcome, run_tests};

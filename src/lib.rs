@@ -4,6 +4,7 @@
 //! [`delivery::Receipt`] that tells the lane when its positions may be committed. Dependencies point
 //! one way: `graph -> component -> delivery, state, script -> event`.
 
+pub mod admin;
 pub mod component;
 pub mod config;
 pub mod delivery;

@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::delivery::BookTotals;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::Status;
+use crate::graph::{NodeSnapshot, Snapshot, Status};
 
 /// The endpoint, bound and not yet serving.
 pub struct Endpoint {
@@ -81,9 +81,9 @@ fn describe() {
 }
 
 async fn show_metrics(State(Shared { status, handle }): State<Shared>) -> impl IntoResponse {
-    let troubled: Vec<String> = status.troubles();
-    for (node, totals) in status.books() {
-        let BookTotals { received, passed, filtered, absorbed, dead_lettered, failed, emitted } = totals;
+    let Snapshot { lanes, memory_used, memory_limit, process, troubles, nodes, .. } = status.snapshot();
+    for NodeSnapshot { id: node, books, lag, .. } in nodes {
+        let BookTotals { received, passed, filtered, absorbed, dead_lettered, failed, emitted } = books;
         let outcomes = [
             ("received", received),
             ("passed", passed),
@@ -96,19 +96,17 @@ async fn show_metrics(State(Shared { status, handle }): State<Shared>) -> impl I
         for (outcome, count) in outcomes {
             counter!("weir_node_events_total", "node" => node.clone(), "outcome" => outcome).absolute(count);
         }
-        let prefix = format!("{node}: ");
-        let is_ready = !troubled.iter().any(|trouble| trouble.starts_with(&prefix));
-        gauge!("weir_node_in_flight_events", "node" => node.clone()).set(totals.in_flight() as f64);
+        if let Some(lag) = lag {
+            gauge!("weir_source_lag_events", "node" => node.clone()).set(lag as f64);
+        }
+        let is_ready = !troubles.contains_key(&node);
+        gauge!("weir_node_in_flight_events", "node" => node.clone()).set(books.in_flight() as f64);
         gauge!("weir_node_ready", "node" => node).set(f64::from(u8::from(is_ready)));
     }
-    for (node, lag) in status.lags() {
-        gauge!("weir_source_lag_events", "node" => node).set(lag as f64);
-    }
-    let (used, limit) = status.memory();
-    gauge!("weir_memory_used_bytes").set(used as f64);
-    gauge!("weir_memory_limit_bytes").set(limit as f64);
-    gauge!("weir_lanes").set(status.lanes() as f64);
-    if let Some(process) = Process::read() {
+    gauge!("weir_memory_used_bytes").set(memory_used as f64);
+    gauge!("weir_memory_limit_bytes").set(memory_limit as f64);
+    gauge!("weir_lanes").set(lanes as f64);
+    if let Some(process) = process {
         gauge!("process_resident_memory_bytes").set(process.resident_bytes as f64);
         counter!("process_cpu_milliseconds_total").absolute(process.cpu_millis);
     }
@@ -116,29 +114,10 @@ async fn show_metrics(State(Shared { status, handle }): State<Shared>) -> impl I
 }
 
 async fn show_ready(State(Shared { status, .. }): State<Shared>) -> impl IntoResponse {
-    match status.troubles() {
-        troubles if troubles.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
-        troubles => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", troubles.join("\n"))),
+    let troubles = status.troubles();
+    if troubles.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
     }
-}
-
-/// What the kernel says of this process.
-struct Process {
-    resident_bytes: u64,
-    cpu_millis: u64,
-}
-
-impl Process {
-    fn read() -> Option<Process> {
-        // proc(5): page size and clock ticks are 4 KiB and 100 Hz on every Linux weir is built for.
-        const PAGE: u64 = 4096;
-        const TICK_MILLIS: u64 = 10;
-        let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-        let resident: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-        // The command name before ')' may hold blanks.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-        let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        Some(Process { resident_bytes: resident * PAGE, cpu_millis: ticks * TICK_MILLIS })
-    }
+    let lines: String = troubles.iter().map(|(node, what)| format!("{node}: {what}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}"))
 }

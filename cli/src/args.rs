@@ -29,7 +29,11 @@ pub(crate) enum Verb {
     Health(Health),
     /// Draw a graph
     Graph(GraphPicture),
-    /// Look at the events that no node could take
+    /// Watch a running graph: rates, lag, what is in flight, memory, the books of each node
+    Top(Top),
+    /// Look at the events that leave a node of a running graph
+    Tap(Tap),
+    /// Look at the events that no node could take, and try them again
     Dlq(Dlq),
     /// List the components of this binary
     List(List),
@@ -106,6 +110,48 @@ pub(crate) enum PictureFormat {
     Mermaid,
     /// Graphviz
     Dot,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub graph: Graph,
+    /// Seconds between two looks
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    pub interval: f64,
+    /// Looks to take; without it, until it is stopped
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// How a look is printed; as JSON it is one object a line
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: OutputFormat,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds)).ok_or_else(|| "give 0.1 to 3600".to_owned())
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Tap {
+    /// The node, or `node.port`: `keep.errors` shows what `keep` rejects; of a sink, what comes in
+    pub output: String,
+    #[command(flatten)]
+    pub graph: Graph,
+    /// Only events for which this VRL condition holds, such as `.reason == "BackOff"`
+    #[arg(long, value_name = "VRL")]
+    pub filter: Option<String>,
+    /// Events to show; without it, until it is stopped
+    #[arg(long)]
+    pub limit: Option<u64>,
+    /// Events a second that are looked at, at most; the others are counted
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Hide the values of fields with this name, beside those whose names speak of passwords, tokens and the like
+    #[arg(long, value_name = "FIELD")]
+    pub redact: Vec<String>,
+    /// How events are printed; as JSON one is one object a line
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]

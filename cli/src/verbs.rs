@@ -10,15 +10,20 @@ mod init;
 mod list;
 mod run;
 mod schema;
+mod tap;
 mod test;
+mod top;
 mod validate;
 
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 
+use weir::admin::{self, Answer, Request};
 use weir::config::{self, LoadRequest, Loaded};
 
 use crate::Exit;
 use crate::args::{Graph, Verb};
+use crate::print::errln;
 
 /// Does what was asked.
 pub(crate) fn dispatch(verb: Verb) -> Exit {
@@ -30,6 +35,8 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
         Verb::Init(args) => init::run(&args),
         Verb::Health(args) => health::run(&args),
         Verb::Graph(args) => graph::run(&args),
+        Verb::Top(args) => top::run(&args),
+        Verb::Tap(args) => tap::run(&args),
         Verb::Dlq(args) => dlq::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Schema => schema::run(),
@@ -41,6 +48,48 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
 fn load(args: &Graph) -> Loaded {
     let env = |name: &str| std::env::var(name).ok();
     config::load(&LoadRequest { paths: &args.paths, set: &args.set, env: &env })
+}
+
+/// Asks a running graph and hands every answer to `take`, until that breaks off with an exit code.
+fn ask(graph: &config::Graph, request: &Request, take: impl FnMut(Answer) -> ControlFlow<Exit>) -> Exit {
+    let dir = graph.dir();
+    match admin::ask(&dir, request) {
+        Ok(None) => {
+            let dir = dir.display();
+            errln!("no graph runs that has its data in {dir}; start it with `weir run`, or name the folder with `--set data_dir=PATH`");
+            Exit::Failed
+        }
+        answers => take_answers(answers, take),
+    }
+}
+
+fn take_answers<A: Iterator<Item = std::io::Result<Answer>>>(
+    answers: std::io::Result<Option<A>>,
+    mut take: impl FnMut(Answer) -> ControlFlow<Exit>,
+) -> Exit {
+    let gone = |error: std::io::Error| {
+        errln!("the graph does not answer: {error}");
+        Exit::Failed
+    };
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(error) => return gone(error),
+    };
+    for answer in answers.into_iter().flatten() {
+        match answer {
+            Ok(Answer::Refused(why)) => {
+                errln!("{why}");
+                return Exit::Failed;
+            }
+            Ok(answer) => {
+                if let ControlFlow::Break(exit) = take(answer) {
+                    return exit;
+                }
+            }
+            Err(error) => return gone(error),
+        }
+    }
+    Exit::Ok
 }
 
 /// The graph of a load, after printing what is to be said about it to standard error.

@@ -5,9 +5,11 @@
 //! for the checks, the docs and the editor schema.
 
 use schemars::Schema;
+use serde::{Deserialize, Serialize};
 
 /// What a component is in the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Brings events in.
     Source,

@@ -1,5 +1,6 @@
 //! The books of a node: every event that came in is accounted for.
 
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one node, in input events:
@@ -16,7 +17,7 @@ pub struct Books {
 }
 
 /// The books at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names are the words of docs/guarantees.md")]
 pub struct BookTotals {
     pub received: u64,

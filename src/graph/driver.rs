@@ -13,6 +13,7 @@ use super::lane::{Lane, Step};
 use super::plan::origin_name;
 use super::route::Outgoing;
 use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
+use crate::config::Port;
 use crate::delivery::MemoryBudget;
 use crate::event::{Event, Position};
 use crate::state::Clock;
@@ -46,6 +47,7 @@ impl Shared {
             match item {
                 Outgoing::Sink { sink, batch } => {
                     self.nodes[sink].books.received(batch.events.len());
+                    self.nodes[sink].tap.see(Port::Main, &batch.origin, &batch.events);
                     if let Some(sink) = &self.sinks[sink] {
                         sink.write(batch).await;
                     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::route::{Node, Outgoing, Route};
 use crate::component::Again;
+use crate::config::Port;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, Settlements};
 use crate::event::{Batch, Event, OriginId, Position, Timestamp};
 
@@ -64,6 +65,7 @@ impl Lane {
         books.received(events.len());
         books.passed(events.len());
         books.emitted(events.len());
+        self.source.tap.see(Port::Main, &origin, &events);
         for transform in self.route.stateful() {
             transform.begin(number);
         }

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::tap::Tap;
 use crate::component::{Output, Stateful, Transform, Trouble};
+use crate::config::Port;
 use crate::delivery::{Books, Outcome, RejectedBatch};
 use crate::event::{Batch, Event, Meta, Reason, Rejected, panic_text};
 
@@ -18,9 +20,20 @@ pub struct Node {
     pub trouble: Trouble,
     /// Of a source: events its origins still have for it, as of the last reads; where they know.
     pub lag: Mutex<Option<u64>>,
+    /// Who looks at what leaves it.
+    pub(crate) tap: Tap,
 }
 
 impl Node {
+    /// Shows whoever looks what leaves by the `errors` port, also where nobody is connected to it.
+    pub(crate) fn see_rejected(&self, batch: &RejectedBatch) {
+        let with_reason = |rejected: &Rejected| {
+            let Rejected { event, code, message } = rejected;
+            with_reason(&self.id, Rejected { event: event.clone(), code, message: message.clone() })
+        };
+        self.tap.see_made(Port::Errors, &batch.origin, batch.rejected.iter().map(with_reason));
+    }
+
     /// Takes what one lane knew of the lag out, and what it knows now in.
     pub(crate) fn note_lag(&self, before: Option<u64>, now: Option<u64>) {
         if before != now {
@@ -164,10 +177,16 @@ impl Step {
         books.passed(passed);
         books.emitted(batch.events.len() + output.named.iter().map(|named| named.events.len()).sum::<usize>());
         books.filtered(received.saturating_sub(passed + output.rejected.len()));
+        let tap = &self.node.tap;
+        tap.see(Port::Main, &batch.origin, &batch.events);
+        for (port, named) in output.named.iter().enumerate() {
+            tap.see(Port::Named(port), &batch.origin, &named.events);
+        }
         Ok((batch, output))
     }
 
     fn send_rejected(&self, rejected: RejectedBatch, waiting: &mut [Vec<Batch>], out: &mut Vec<Outgoing>) {
+        self.node.see_rejected(&rejected);
         if self.errors.is_empty() {
             out.push(Outgoing::DeadLetters { node: self.node.clone(), batch: rejected });
             return;
@@ -179,14 +198,16 @@ impl Step {
     }
 }
 
-/// The rejected events as they leave an `errors` port: unchanged, with `%error` saying why.
+/// A rejected event as it leaves an `errors` port: unchanged, with `%error` saying why.
+fn with_reason(node: &str, Rejected { mut event, code, message }: Rejected) -> Event {
+    let meta: &mut Meta = event.meta.get_or_insert_default();
+    meta.error = Some(Arc::new(Reason { node: node.to_owned(), code, message }));
+    event
+}
+
+/// The rejected events as they leave an `errors` port.
 pub(crate) fn errors_batch(node: &str, batch: RejectedBatch) -> Batch {
-    let with_reason = |Rejected { mut event, code, message }: Rejected| -> Event {
-        let meta: &mut Meta = event.meta.get_or_insert_default();
-        meta.error = Some(Arc::new(Reason { node: node.to_owned(), code, message }));
-        event
-    };
-    let events: Vec<Event> = batch.rejected.into_iter().map(with_reason).collect();
+    let events: Vec<Event> = batch.rejected.into_iter().map(|rejected| with_reason(node, rejected)).collect();
     let watermark = events.iter().map(|event| event.time).min().unwrap_or_default();
     Batch { origin: batch.origin, receipt: batch.receipt, watermark, events }
 }

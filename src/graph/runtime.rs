@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use super::driver::{Driver, Shared, Stop};
 use super::lane::Lane;
 use super::plan::{Entry, Mode, Plan, origin_name};
 use super::route::{Node, Outgoing, errors_batch};
+use super::status::Status;
 use super::test_run::DEAD_LETTERS;
 use crate::component::{BuildContext, LaneEnd, Lanes, OpenLane, Sink, Source, Trouble};
 use crate::config::{NodeConfig, Port};
@@ -53,62 +54,6 @@ pub struct Report {
     pub broken: Vec<String>,
     /// What became of the dead letters that were to be tried again.
     pub retried: Option<Retried>,
-}
-
-/// A running graph as telemetry sees it.
-#[derive(Clone)]
-pub struct Status {
-    nodes: Arc<Vec<Arc<Node>>>,
-    dead_letters: Trouble,
-    memory: MemoryBudget,
-    lanes: watch::Receiver<usize>,
-    stopping: watch::Receiver<bool>,
-    retry: mpsc::Sender<RetryRequest>,
-}
-
-impl Status {
-    /// The books of every node.
-    pub fn books(&self) -> Vec<(String, BookTotals)> {
-        self.nodes.iter().map(|node| (node.id.to_string(), node.books.totals())).collect()
-    }
-
-    /// What keeps the graph from being ready: `node: why`, one line a node. Empty: ready.
-    pub fn troubles(&self) -> Vec<String> {
-        let mut troubles: Vec<String> =
-            self.nodes.iter().filter_map(|node| Some(format!("{}: {}", node.id, node.trouble.get()?))).collect();
-        troubles.extend(self.dead_letters.get());
-        if *self.stopping.borrow() {
-            troubles.push("the graph is stopping".to_owned());
-        }
-        troubles
-    }
-
-    /// Events that the sources' logs still hold for us, as of the last reads, of the sources that know.
-    pub fn lags(&self) -> Vec<(String, u64)> {
-        let lag = |node: &Arc<Node>| {
-            let lag = *node.lag.lock().unwrap_or_else(PoisonError::into_inner);
-            Some((node.id.to_string(), lag?))
-        };
-        self.nodes.iter().filter_map(lag).collect()
-    }
-
-    /// Tries dead letters again; returns when all that were there are settled.
-    pub async fn retry(&self, choice: LetterChoice) -> Result<Retried> {
-        let over = || Error::new(ErrorKind::Unavailable, "retry dead letters", "the graph has ended");
-        let (answer, answered) = oneshot::channel();
-        self.retry.send((choice, answer)).await.map_err(|_| over())?;
-        answered.await.map_err(|_| over())?
-    }
-
-    /// Memory of batches in flight: used and allowed bytes.
-    pub fn memory(&self) -> (u64, u64) {
-        (self.memory.used(), self.memory.total())
-    }
-
-    /// Lanes running.
-    pub fn lanes(&self) -> usize {
-        *self.lanes.borrow()
-    }
 }
 
 /// Runs the graph until its sources end or `stop` turns true; then drains for at most the graph's limit.
@@ -154,7 +99,8 @@ pub async fn run(
     let (stopping, stopping_seen) = watch::channel(false);
     let (retry, retries) = mpsc::channel(1);
     let status = Status {
-        nodes: Arc::new(nodes),
+        plan: builder.plan.clone(),
+        started: Instant::now(),
         dead_letters: trouble,
         memory,
         lanes: lanes_seen,
@@ -350,6 +296,7 @@ impl Builder {
                 let mut outgoing = Vec::new();
                 let mut epoch = 0;
                 while let Some(batch) = rejected.recv().await {
+                    node.see_rejected(&batch);
                     if connected {
                         let count = batch.rejected.len();
                         node.books.passed(count);

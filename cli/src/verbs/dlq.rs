@@ -1,9 +1,11 @@
 //! `weir dlq`: what became of events that no node could take.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use chrono::DateTime;
+use weir::admin::{self, Answer, Request};
 use weir::config::Graph;
 use weir::error::ErrorKind;
 use weir::graph::{self, DeadLetter, Retried, RunOptions, read_dead_letters};
@@ -123,16 +125,21 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
 }
 
 fn retry(mut graph: Graph, choice: &LetterChoice, format: OutputFormat) -> Exit {
+    match admin::ask(&graph.dir(), &Request::Retry(choice.into())) {
+        // No process has the graph: it is run for this alone.
+        Ok(None) => {}
+        answers => {
+            return super::take_answers(answers, |answer| match answer {
+                Answer::Retried(retried) => ControlFlow::Break(print_retried(&retried, format)),
+                _ => ControlFlow::Continue(()),
+            });
+        }
+    }
     crate::logging::start(LogFormat::Text);
-    // The graph's own process may have it.
     graph.telemetry = None;
     let options = RunOptions { retry: Some(choice.into()), ..RunOptions::default() };
-    let result = super::run::run_graph(graph, options, |_, _| {}).map(|report| report.retried.unwrap_or_default());
-    match result {
-        Ok(retried) => {
-            print_retried(&retried, format);
-            if retried.is_complete() { Exit::Ok } else { Exit::Failed }
-        }
+    match super::run::run_graph(graph, options, |_, _| {}) {
+        Ok(report) => print_retried(&report.retried.unwrap_or_default(), format),
         Err(error) => {
             errln!("the dead letters were not tried again: {error}");
             if error.kind() == ErrorKind::Config { Exit::BadConfig } else { Exit::Failed }
@@ -140,9 +147,11 @@ fn retry(mut graph: Graph, choice: &LetterChoice, format: OutputFormat) -> Exit 
     }
 }
 
-fn print_retried(retried: &Retried, format: OutputFormat) {
+fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
+    let exit = if retried.is_complete() { Exit::Ok } else { Exit::Failed };
     if format == OutputFormat::Json {
-        return outln!("{}", serde_json::to_string(retried).unwrap_or_default());
+        outln!("{}", serde_json::to_string(retried).unwrap_or_default());
+        return exit;
     }
     let Retried { tried, settled, left, waiting, broken } = retried;
     outln!("{tried} tried again, {settled} of them settled; {waiting} dead letters wait now");
@@ -152,6 +161,7 @@ fn print_retried(retried: &Retried, format: OutputFormat) {
     for why in broken {
         outln!("broken: {why}");
     }
+    exit
 }
 
 fn to_json(letter: &DeadLetter) -> String {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use weir::admin;
 use weir::config::Graph;
 use weir::error::{ErrorKind, Result};
 use weir::graph::{Plan, Report, RunOptions, Status};
@@ -53,12 +54,16 @@ pub(super) fn run_graph(
             Ok(signals) => drop(tokio::spawn(signals.stop(stop.clone()))),
             Err(error) => tracing::warn!(%error, "cannot listen for signals: SIGTERM will not drain"),
         }
-        let name = graph.name.clone();
+        let (name, dir) = (graph.name.clone(), graph.dir());
         weir::graph::run(Plan::new(graph), options, stopping, |status| {
             let address = endpoint.as_ref().and_then(Endpoint::address).map(tracing::field::display);
             tracing::info!(graph = name, telemetry = address, "running");
             if let Some(endpoint) = endpoint {
                 tokio::spawn(endpoint.serve(status.clone()));
+            }
+            match admin::Server::bind(&dir) {
+                Ok(server) => drop(tokio::spawn(server.serve(status.clone()))),
+                Err(error) => tracing::warn!(%error, "no admin socket: `weir top` and `weir tap` cannot see this graph"),
             }
             watch(status, stop);
         })
