@@ -56,7 +56,9 @@ fn ask(graph: &config::Graph, request: &Request, take: impl FnMut(Answer) -> Con
     match admin::ask(&dir, request) {
         Ok(None) => {
             let dir = dir.display();
-            errln!("no graph runs that has its data in {dir}; start it with `weir run`, or name the folder with `--set data_dir=PATH`");
+            errln!(
+                "no graph runs that has its data in {dir}; start it with `weir run`, or name the folder with `--set data_dir=PATH`"
+            );
             Exit::Failed
         }
         answers => take_answers(answers, take),

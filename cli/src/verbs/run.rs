@@ -63,7 +63,9 @@ pub(super) fn run_graph(
             }
             match admin::Server::bind(&dir) {
                 Ok(server) => drop(tokio::spawn(server.serve(status.clone()))),
-                Err(error) => tracing::warn!(%error, "no admin socket: `weir top` and `weir tap` cannot see this graph"),
+                Err(error) => {
+                    tracing::warn!(%error, "no admin socket: `weir top` and `weir tap` cannot see this graph")
+                }
             }
             watch(status, stop);
         })

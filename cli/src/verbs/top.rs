@@ -40,7 +40,7 @@ pub(super) fn run(args: &Top) -> Exit {
         if args.count == Some(looks) {
             return Exit::Ok;
         }
-        std::thread::sleep(Duration::from_secs_f64(args.interval));
+        pause(args.interval);
     }
 }
 
@@ -106,4 +106,9 @@ fn span(seconds: u64) -> String {
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person is looking, and there is no runtime")]
+fn pause(seconds: f64) {
+    std::thread::sleep(Duration::from_secs_f64(seconds));
 }
