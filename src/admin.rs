@@ -36,6 +36,13 @@ pub enum Request {
     Tap(TapRequest),
     /// Take dead letters through the graph once more.
     Retry(LetterChoice),
+    /// Step over a record that cannot be read.
+    Skip {
+        /// `source/log/partition/position`.
+        id: String,
+        /// Why; the dead letter says it.
+        reason: String,
+    },
 }
 
 /// Which events a client wants to see.
@@ -63,6 +70,8 @@ pub enum Answer {
     Missed(u64),
     /// To [`Request::Retry`].
     Retried(Retried),
+    /// To [`Request::Skip`]: the lane is past it.
+    Skipped,
     /// It cannot be done; why.
     Refused(String),
 }

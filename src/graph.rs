@@ -12,6 +12,7 @@ mod route;
 mod runtime;
 #[cfg(test)]
 mod simulator;
+pub(crate) mod spot;
 mod status;
 pub(crate) mod tap;
 mod test_run;
@@ -22,5 +23,6 @@ pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
 pub use runtime::{Report, RunOptions, run};
+pub use spot::LaneSnapshot;
 pub use status::{NodeSnapshot, Process, Snapshot, Status};
 pub use test_run::{DEAD_LETTERS, TestOutcome, run_tests};

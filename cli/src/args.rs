@@ -35,6 +35,10 @@ pub(crate) enum Verb {
     Tap(Tap),
     /// Look at the events that no node could take, and try them again
     Dlq(Dlq),
+    /// Step over a record that keeps a partition from being read, once, with a reason
+    ///
+    /// Without `--at` it shows where the lanes of a running graph stand. The record becomes a dead letter.
+    Skip(Skip),
     /// List the components of this binary
     List(List),
     /// Print the JSON Schema of graph files, for editors
@@ -152,6 +156,18 @@ pub(crate) struct Tap {
     /// How events are printed; as JSON one is one object a line
     #[arg(long, value_enum, default_value = "text")]
     pub format: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Skip {
+    #[command(flatten)]
+    pub graph: Graph,
+    /// The record, as `source/log/partition/position`
+    #[arg(long, value_name = "PLACE", requires = "reason")]
+    pub at: Option<String>,
+    /// Why; it is kept with the dead letter
+    #[arg(long, value_name = "TEXT", requires = "at")]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,6 +10,7 @@ mod init;
 mod list;
 mod run;
 mod schema;
+mod skip;
 mod tap;
 mod test;
 mod top;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
         Verb::Tap(args) => tap::run(&args),
         Verb::Dlq(args) => dlq::run(&args),
         Verb::List(args) => list::run(&args),
+        Verb::Skip(args) => skip::run(&args),
         Verb::Schema => schema::run(),
         Verb::Completions(args) => completions::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -82,6 +82,10 @@ async fn serve_one(stream: UnixStream, status: &Status) -> io::Result<()> {
             Ok(retried) => Answer::Retried(retried),
             Err(error) => Answer::Refused(error.to_string()),
         },
+        Ok(Request::Skip { id, reason }) => match status.skip(&id, reason).await {
+            Ok(()) => Answer::Skipped,
+            Err(why) => Answer::Refused(why),
+        },
         Ok(Request::Tap(request)) => match tap(request, status, &mut read, &mut write).await? {
             Ok(()) => return Ok(()),
             Err(refused) => Answer::Refused(refused),

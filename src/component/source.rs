@@ -93,6 +93,12 @@ pub trait Origin: Send {
     /// The next read begins at `position`.
     async fn seek(&mut self, position: Position) -> Result<()>;
 
+    /// Where the next read begins, where that can be found out before anything is read: only a lane that knows where it
+    /// stands can be asked to step over a record.
+    async fn position(&mut self) -> Option<Position> {
+        None
+    }
+
     /// How many events of the log are still to be read, where that is known, for the lag metric.
     fn lag(&self) -> Option<u64> {
         None

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::dead_letters::DeadLettersPort;
 use super::lane::{Lane, Step};
 use super::plan::origin_name;
 use super::route::Outgoing;
+use super::spot::{Skip, Spot};
 use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
@@ -26,6 +27,9 @@ const OPEN_BATCHES: usize = 256;
 /// First pause before reading again what failed; doubles up to the last, with jitter.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
+
+/// How long a lane that has read nothing yet waits before it asks where it stands.
+const NOTHING_READ: Duration = Duration::from_secs(3);
 
 /// What lanes share.
 pub(crate) struct Shared {
@@ -77,13 +81,14 @@ pub(crate) struct Driver {
     /// Events that were read, failed, and wait to be read again: a lane that ends now is not clean.
     to_read_again: Option<Position>,
     failures: u32,
-    /// What the source's lag holds of this lane.
-    lag: Option<u64>,
+    spot: Arc<Spot>,
+    /// A record that was stepped over, until that is committed.
+    skipped: Option<(Position, oneshot::Sender<Result<(), String>>)>,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.lane.source().note_lag(self.lag, None);
+        self.lane.source().lanes().retain(|spot| !Arc::ptr_eq(spot, &self.spot));
     }
 }
 
@@ -97,7 +102,9 @@ enum ReadingOver {
 impl Driver {
     pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop) -> Driver {
         let (outgoing, next) = (Vec::new(), Position(0));
-        Driver { lane, origin, shared, stop, outgoing, next, to_read_again: None, failures: 0, lag: None }
+        let spot = Arc::new(Spot::new(origin.id()));
+        lane.source().lanes().push(spot.clone());
+        Driver { lane, origin, shared, stop, outgoing, next, to_read_again: None, failures: 0, spot, skipped: None }
     }
 
     /// Runs the lane to its end.
@@ -140,10 +147,19 @@ impl Driver {
             let may_read =
                 if careful { self.lane.open_batches() == 0 } else { self.lane.open_batches() < OPEN_BATCHES };
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
+            let is_lost = self.spot.next().is_none();
             let read = tokio::select! {
                 biased;
                 limit = self.stop.wait() => return ReadingOver::Stopped(limit),
                 () = settlements.changed() => continue,
+                skip = self.spot.asked() => match self.skip(skip).await {
+                    Ok(()) => continue,
+                    Err(error) => return ReadingOver::Broken(error),
+                },
+                () = self.shared.clock.sleep(NOTHING_READ), if is_lost => {
+                    self.find_out().await;
+                    continue;
+                }
                 read = self.origin.read(limit), if may_read => read,
             };
             let read = match read {
@@ -161,8 +177,7 @@ impl Driver {
                 continue;
             }
             self.next = read.last.next();
-            let lag = self.origin.lag();
-            self.lane.source().note_lag(std::mem::replace(&mut self.lag, lag), lag);
+            self.spot.note(self.next, self.origin.lag());
             let size = read.events.iter().map(Event::size).sum();
             let Driver { lane, shared, outgoing, stop, .. } = self;
             let process_and_send = async {
@@ -194,6 +209,9 @@ impl Driver {
         while let Some(step) = self.lane.settle() {
             match step {
                 Step::Commit(position) => {
+                    if let Some((_, answer)) = self.skipped.take_if(|(skipped, _)| *skipped < position) {
+                        let _gone = answer.send(Ok(()));
+                    }
                     self.failures = 0;
                     self.to_read_again = self.to_read_again.filter(|until| position < *until);
                     if let Err(error) = self.origin.commit(position).await {
@@ -207,10 +225,47 @@ impl Driver {
                     self.pause().await;
                     self.origin.seek(position).await.map_err(|error| error.to_string())?;
                     self.next = position;
+                    self.spot.note(position, self.origin.lag());
+                    // What was stepped over is to be read again, too.
+                    if let Some((_, answer)) = self.skipped.take() {
+                        let _gone = answer.send(Err("an event before it failed: ask once more".to_owned()));
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Steps over a record, if it is the one to be read next.
+    async fn skip(&mut self, skip: Skip) -> Result<(), String> {
+        let Skip { position, reason, answer } = skip;
+        if self.spot.next().is_none() {
+            self.find_out().await;
+        }
+        let refused = match self.spot.next() {
+            Some(next) if next == position => None,
+            Some(next) => Some(format!("the lane stands at {}, not at {}: nothing was skipped", next.0, position.0)),
+            None => Some("it is not known where the lane stands: nothing was skipped".to_owned()),
+        };
+        if let Some(refused) = refused {
+            let _gone = answer.send(Err(refused));
+            return Ok(());
+        }
+        tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, reason, "stepping over a record");
+        self.lane.skip(position, reason, &mut self.outgoing);
+        self.shared.send(&mut self.outgoing).await;
+        self.skipped = Some((position, answer));
+        self.origin.seek(position.next()).await.map_err(|error| error.to_string())?;
+        self.next = position.next();
+        self.spot.note(self.next, self.origin.lag());
+        Ok(())
+    }
+
+    /// Asks the origin where it stands, when no event has told yet.
+    async fn find_out(&mut self) {
+        if let Some(position) = self.origin.position().await {
+            self.spot.note(position, self.origin.lag());
+        }
     }
 
     async fn pause(&mut self) {

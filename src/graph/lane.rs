@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::route::{Node, Outgoing, Route};
 use crate::component::Again;
 use crate::config::Port;
-use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, Settlements};
-use crate::event::{Batch, Event, OriginId, Position, Timestamp};
+use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
+use crate::event::{Batch, Body, Event, OriginId, Position, Rejected, Timestamp};
+use vrl::value::Value;
 
 /// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
 /// what [`Lane::settle`] says.
@@ -81,6 +82,20 @@ impl Lane {
             }
             self.panicked = true;
         }
+    }
+
+    /// Enters a record that is stepped over unread: a dead letter without a body.
+    pub(crate) fn skip(&mut self, position: Position, reason: String, out: &mut Vec<Outgoing>) {
+        let number = self.ledger.open(position, position);
+        let receipt = Receipt::new(number, self.settlements.clone(), None);
+        for transform in self.route.stateful() {
+            transform.begin(number);
+        }
+        self.source.books.received(1);
+        let event = Event::new(Body::Parsed(Value::Null), position, Timestamp::default());
+        let rejected = vec![Rejected { event, code: "skipped", message: reason }];
+        let batch = RejectedBatch { origin: self.origin.clone(), receipt, rejected };
+        out.push(Outgoing::DeadLetters { node: self.source.clone(), batch });
     }
 
     /// Takes in what was settled; says what to do, one step at a time until `None`.

@@ -1,8 +1,9 @@
 //! A route: all transforms behind one source, fused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::spot::Spot;
 use super::tap::Tap;
 use crate::component::{Output, Stateful, Transform, Trouble};
 use crate::config::Port;
@@ -18,8 +19,8 @@ pub struct Node {
     pub books: Arc<Books>,
     /// Why it cannot work, if so.
     pub trouble: Trouble,
-    /// Of a source: events its origins still have for it, as of the last reads; where they know.
-    pub lag: Mutex<Option<u64>>,
+    /// Of a source: where its lanes stand.
+    pub(crate) lanes: Mutex<Vec<Arc<Spot>>>,
     /// Who looks at what leaves it.
     pub(crate) tap: Tap,
 }
@@ -34,12 +35,9 @@ impl Node {
         self.tap.see_made(Port::Errors, &batch.origin, batch.rejected.iter().map(with_reason));
     }
 
-    /// Takes what one lane knew of the lag out, and what it knows now in.
-    pub(crate) fn note_lag(&self, before: Option<u64>, now: Option<u64>) {
-        if before != now {
-            let mut lag = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
-            *lag = Some((lag.unwrap_or_default() + now.unwrap_or_default()).saturating_sub(before.unwrap_or_default()));
-        }
+    /// Where the lanes of this source stand.
+    pub(crate) fn lanes(&self) -> MutexGuard<'_, Vec<Arc<Spot>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

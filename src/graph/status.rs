@@ -1,7 +1,7 @@
 //! A running graph as those see it who watch it: telemetry and the admin socket.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -12,12 +12,14 @@ use super::dead_letters::retry::Retried;
 use super::plan::Plan;
 use super::route::Node;
 use super::runtime::RetryRequest;
+use super::spot::{LaneSnapshot, Skip, Spot};
 use super::tap::Tapped;
 use super::test_run::DEAD_LETTERS;
 use crate::component::{Kind, Trouble};
 use crate::config::Port;
 use crate::delivery::{BookTotals, MemoryBudget};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::{EventId, OriginId, OriginKind};
 
 /// A running graph, to be watched and asked.
 #[derive(Clone)]
@@ -65,6 +67,8 @@ pub struct NodeSnapshot {
     pub books: BookTotals,
     /// Of a source that knows: events its logs still hold for it, as of the last reads.
     pub lag: Option<u64>,
+    /// Of a source: its lanes.
+    pub lanes: Vec<LaneSnapshot>,
 }
 
 /// What the kernel says of this process.
@@ -81,9 +85,17 @@ impl Status {
     pub fn snapshot(&self) -> Snapshot {
         let node = |(number, node): (usize, &super::plan::PlanNode)| {
             let config = &self.plan.graph.nodes[number];
-            let lag = *node.node.lag.lock().unwrap_or_else(PoisonError::into_inner);
             let books = node.node.books.totals();
-            NodeSnapshot { id: config.id.clone(), kind: config.kind, component: config.component.clone(), books, lag }
+            let lanes: Vec<LaneSnapshot> = node.node.lanes().iter().map(|spot| spot.snapshot()).collect();
+            let lag = lanes.iter().filter_map(|lane| lane.lag).reduce(|sum, lag| sum + lag);
+            NodeSnapshot {
+                id: config.id.clone(),
+                kind: config.kind,
+                component: config.component.clone(),
+                books,
+                lag,
+                lanes,
+            }
         };
         Snapshot {
             graph: self.plan.graph.name.clone(),
@@ -119,6 +131,25 @@ impl Status {
         let (answer, answered) = oneshot::channel();
         self.retry.send((choice, answer)).await.map_err(|_| over())?;
         answered.await.map_err(|_| over())?
+    }
+
+    /// Steps over the record with this id, `source/log/partition/position`, if its lane stands there: it becomes a dead
+    /// letter without a body. Returns once that is durable and the lane is past it.
+    pub(crate) async fn skip(&self, id: &str, reason: String) -> Result<(), String> {
+        let malformed = || format!("`{id}` is no place; write source/log/partition/position");
+        let (origin, position, _) = EventId::parse(id, OriginKind::Other).ok_or_else(malformed)?;
+        let OriginId { node, log, partition, .. } = &origin;
+        let source = self
+            .nodes()
+            .find(|other| *other.id == **node)
+            .ok_or_else(|| format!("the graph has no source `{node}`"))?;
+        let is_it = |spot: &&Arc<Spot>| spot.origin.log == *log && spot.origin.partition == *partition;
+        let spot = source.lanes().iter().find(is_it).cloned();
+        let spot =
+            spot.ok_or_else(|| format!("no lane of `{node}` reads partition {partition} of {log} in this process"))?;
+        let (answer, answered) = oneshot::channel();
+        spot.ask(Skip { position, reason, answer });
+        answered.await.unwrap_or_else(|_| Err("the lane has ended".to_owned()))
     }
 
     /// A look at what leaves an output, written `node` or `node.port`; of a sink, at what comes in. At most about `rate`

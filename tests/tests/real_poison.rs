@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use weir_tests::broker::{client, servers};
+use weir_tests::command;
 use weir_tests::letters::{Letter, dead_letters};
 use weir_tests::process::Home;
 use weir_tests::topic::{Group, Topic};
@@ -218,4 +219,57 @@ sinks:
         weir.rss() >> 20
     );
     weir.stop(Duration::from_secs(20));
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_stepped_over_once_and_with_a_reason() {
+    let (input, output) = (Topic::create("skip-in", 1, &TAKES_ALL), Topic::create("skip-out", 1, &[]));
+    let (servers, name, output_name) = (servers(), &input.name, &output.name);
+    let home = Home::new(&format!(
+        r#"name: skip
+sources:
+  in: {{type: kafka, bootstrap_servers: "{servers}", topics: ["{name}"], group_id: {name}, start: earliest}}
+sinks:
+  out: {{type: kafka, inputs: [in], bootstrap_servers: "{servers}", topic: {output_name}}}
+"#
+    ));
+    // The first record of all, before anything was read or committed, and one behind a neighbour.
+    let large = good(9, &"x".repeat(40 << 20));
+    let records: Vec<Record> = vec![
+        (None, Some(large.clone())),
+        (None, Some(good(1, "neighbour"))),
+        (None, Some(large)),
+        (None, Some(good(3, "last"))),
+    ];
+    write(&input, &records);
+    let weir = home.start("weir", &[]);
+    let skip = |more: &[&str]| {
+        let set = format!("data_dir={}", home.data_dir("weir").display());
+        command::weir(&home.path(""), &[&["skip", "graph.yaml", "--set", set.as_str()], more].concat())
+    };
+    for (position, wrong) in [(0, 1), (2, 3)] {
+        until("/ready to say why", PATIENCE, || weir.get("/ready").1.contains("weir skip"));
+        let (lane, place) = (format!("in/{name}/0 "), format!("in/{name}/0/{position}"));
+        // The list says where the lane stands.
+        until("the lane to know where it stands", PATIENCE, || {
+            let list = skip(&[]).exits(0).out;
+            let line = list.lines().find(|line| line.starts_with(&lane));
+            line.is_some_and(|line| line.split_whitespace().nth(1) == Some(position.to_string().as_str()))
+        });
+        let elsewhere = format!("in/{name}/0/{wrong}");
+        let refused = skip(&["--at", &elsewhere, "--reason", "no"]).exits(1).err;
+        assert!(refused.contains(&format!("stands at {position}, not at {wrong}")), "{refused}");
+        let _ = skip(&["--at", &place, "--reason", "a heap dump by mistake, ticket 7"]).exits(0);
+    }
+    let group = Group::of(&input);
+    until("everything to be committed", PATIENCE, || input.is_read_by(&group));
+    until("/ready to be well again", PATIENCE, || weir.get("/ready").0 == 200);
+    assert!(output.values() == [[1, 3].map(|n| records[n].1.clone())], "its neighbours pass");
+    let letter = |position| -> Letter { ("in".to_owned(), position, "skipped".to_owned(), None) };
+    assert_eq!(dead_letters(&home.data_dir("weir"), "skip"), [letter(0), letter(2)]);
+    weir.assert_balance(&["in", "out"]);
+    weir.stop(Duration::from_secs(20));
+    println!(
+        "skip: 2 records of 40 MiB stepped over by hand, their neighbours passed, 2 dead letters, the books balance"
+    );
 }

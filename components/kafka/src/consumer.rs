@@ -66,6 +66,11 @@ impl SourceClient {
         last.is_none_or(|last| last.elapsed() > OVERSIZE_OVER)
     }
 
+    /// Reading begins elsewhere: whether an answer is too large will show anew.
+    pub fn forget_oversize(&self) {
+        *self.oversize.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// From now on rebalances are answered at once, as there are no lanes any more.
     pub fn closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
@@ -98,7 +103,7 @@ impl ClientContext for SourceClient {
             // librdkafka drops the connection, and soon asks for the same once more; nothing else tells.
             Some(Code::BadMessage) if reason.contains("receive.message.max.bytes") => {
                 *self.oversize.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                let text = "a record is larger than max_record_size and cannot be read; raise it";
+                let text = "a record is larger than max_record_size and cannot be read; raise it, or step over the record (weir skip)";
                 self.troubles.set(Subject::RecordSize, text.to_owned());
             }
             Some(Code::Fatal | Code::FencedInstanceId) => self.set_fatal(reason.to_owned()),

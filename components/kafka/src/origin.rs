@@ -58,6 +58,19 @@ impl Partition {
         self.queue().as_ref().map(|queue| queue.consumer().clone())
     }
 
+    /// Where reading begins: behind what the group has committed, else at the beginning of the log, as with
+    /// `start: latest` the group commits before it reads.
+    fn begin(&self, consumer: &GroupConsumer) -> Option<i64> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(&self.topic, self.partition);
+        let committed = consumer.committed_offsets(list, ANSWER).ok()?;
+        match committed.elements().first()?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            Offset::Invalid => consumer.fetch_watermarks(&self.topic, self.partition, ANSWER).ok().map(|(low, _)| low),
+            _ => None,
+        }
+    }
+
     fn subject(&self) -> Subject {
         Subject::Partition(self.topic.clone(), self.partition)
     }
@@ -294,6 +307,7 @@ impl Origin for KafkaOrigin {
         let offset = i64::try_from(position.0).unwrap_or(i64::MAX);
         loop {
             let Some(consumer) = self.partition.consumer() else { return Ok(()) };
+            consumer.context().forget_oversize();
             let list = self.partition.at(position)?;
             // librdkafka numbers its fetches: with the call, everything fetched before, in its queue or on the
             // way, is outdated and dropped when it is taken out. What we took out already we drop ourselves.
@@ -313,6 +327,16 @@ impl Origin for KafkaOrigin {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    async fn position(&mut self) -> Option<Position> {
+        if self.next.is_none() {
+            let consumer = self.partition.consumer()?;
+            let partition = self.partition.clone();
+            let ask = move || partition.begin(&consumer);
+            self.next = tokio::task::spawn_blocking(ask).await.ok()?;
+        }
+        self.next.and_then(|next| u64::try_from(next).ok()).map(Position)
     }
 
     fn lag(&self) -> Option<u64> {
