@@ -18,7 +18,7 @@ pub(crate) mod tap;
 mod test_run;
 
 pub use dead_letters::retry::Retried;
-pub use dead_letters::{DeadLetter, LetterChoice, read_dead_letters};
+pub use dead_letters::{DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
 pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};

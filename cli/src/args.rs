@@ -200,6 +200,17 @@ pub(crate) enum DlqVerb {
         #[command(flatten)]
         choice: LetterChoice,
     },
+    /// Put letters that lie elsewhere, such as a topic, into the graph's log, to be tried again
+    ///
+    /// The graph must not run. To leave it running, give the import and the retry a folder of their own: `--set
+    /// data_dir=PATH`.
+    Import {
+        #[command(flatten)]
+        graph: Graph,
+        /// Letters as `export` prints them and the transform `dead_letter` makes them, one a line; `-`: standard input
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+    },
     /// Take them once more into the node that rejected them, as the events they were there
     ///
     /// A graph that runs does it itself; otherwise its sinks are started for it. What is settled is no dead letter any

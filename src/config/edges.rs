@@ -9,6 +9,7 @@ use super::hints::{listing, nearest, shown};
 use super::secrets::Secrets;
 use super::tree::{Entry, Node, Value};
 use crate::component::Kind;
+use crate::graph::DEAD_LETTERS;
 
 /// What `inputs` lead to.
 pub(crate) struct Edges {
@@ -34,13 +35,16 @@ pub(crate) fn resolve(drafts: &[Draft<'_>], entries: &[Entry], gap: Gap, problem
     let all = All::of(drafts, gap);
     let mut places: Vec<Vec<Place>> = Vec::with_capacity(drafts.len());
     let mut known: Vec<Vec<Input>> = Vec::with_capacity(drafts.len());
-    let mut inputs = Vec::with_capacity(drafts.len());
+    let mut are_right = Vec::with_capacity(drafts.len());
     for number in 0..drafts.len() {
         let (found, is_right) = inputs_of(number, &all, problems);
-        inputs.push(is_right.then(|| found.iter().map(|(input, _)| *input).collect()));
+        are_right.push(is_right);
         places.push(found.iter().map(|(_, place)| place.clone()).collect());
         known.push(found.iter().map(|(input, _)| *input).collect());
     }
+    wire_dead_letters(drafts, &mut known, &mut places);
+    let inputs: Vec<Option<Vec<Input>>> =
+        known.iter().zip(are_right).map(|(inputs, is_right)| is_right.then(|| inputs.clone())).collect();
     for kind in [Kind::Source, Kind::Sink] {
         // A section that is no map has been reported already.
         let is_wrong = entries
@@ -59,6 +63,34 @@ pub(crate) fn resolve(drafts: &[Draft<'_>], entries: &[Entry], gap: Gap, problem
     }
     let order = sort(drafts, &known, &places, problems);
     Edges { inputs, order }
+}
+
+/// Stands for `dead_letters` among inputs, until it is known which `errors` ports it means.
+const DEAD_LETTERS_INPUT: Input = Input { node: usize::MAX, port: Port::Errors };
+
+/// `inputs: [dead_letters]` reads what any node rejects and nobody else listens to. What the nodes behind it reject stays
+/// out: a letter that cannot be delivered must not come round again, and goes to the file.
+fn wire_dead_letters(drafts: &[Draft<'_>], known: &mut [Vec<Input>], places: &mut [Vec<Place>]) {
+    let mut is_behind: Vec<bool> = known.iter().map(|inputs| inputs.contains(&DEAD_LETTERS_INPUT)).collect();
+    let mut more = is_behind.contains(&true);
+    while more {
+        let reads_one = |inputs: &Vec<Input>| inputs.iter().any(|input| is_behind.get(input.node) == Some(&true));
+        let found: Vec<usize> =
+            (0..known.len()).filter(|number| !is_behind[*number] && reads_one(&known[*number])).collect();
+        found.iter().for_each(|number| is_behind[*number] = true);
+        more = !found.is_empty();
+    }
+    let errors_of = |node: usize| Input { node, port: Port::Errors };
+    let is_read = |node: usize| known.iter().flatten().any(|input| *input == errors_of(node));
+    let is_meant = |node: &usize| drafts[*node].kind != Kind::Source && !is_behind[*node] && !is_read(*node);
+    let meant: Vec<usize> = (0..drafts.len()).filter(is_meant).collect();
+    for (inputs, places) in known.iter_mut().zip(places) {
+        if let Some(at) = inputs.iter().position(|input| *input == DEAD_LETTERS_INPUT) {
+            inputs.splice(at..=at, meant.iter().map(|node| errors_of(*node)));
+            let place = places[at].clone();
+            places.splice(at..=at, meant.iter().map(|_| place.clone()));
+        }
+    }
 }
 
 /// All nodes, and ways to find them.
@@ -170,6 +202,9 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
         None => (written, None),
         Some((id, port)) => (id, Some(port)),
     };
+    if written == DEAD_LETTERS {
+        return Ok(DEAD_LETTERS_INPUT);
+    }
     let Some(&node) = all.numbers.get(id) else {
         if all.gap != Gap::None {
             return Err(None);
@@ -181,7 +216,10 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
         if let Some(name) = guess {
             problem = problem.label(format!("did you mean `{name}`?"));
         }
-        let help = format!("inputs can be {}, or `.errors` of a node", all.readable_text(reader));
+        let help = format!(
+            "inputs can be {}, `.errors` of a node, or `{DEAD_LETTERS}`, what is rejected anywhere",
+            all.readable_text(reader)
+        );
         return refuse(problem.help(help));
     };
     let Draft { kind, ports, .. } = &all.drafts[node];

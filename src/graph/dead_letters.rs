@@ -4,6 +4,7 @@
 //! waits, the receipts stay open, and so the lanes stop at those events; `/ready` names the log. `weir dlq retry` reads
 //! the log as an origin: see [`retry`].
 
+mod import;
 mod letter;
 pub(crate) mod retry;
 mod writer;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+pub use import::import_dead_letters;
 pub use letter::{DeadLetter, LetterChoice, read_dead_letters};
 pub(crate) use writer::Writer;
 

@@ -192,7 +192,7 @@ async fn finish(
 }
 
 /// Only one process may use a data folder. The lock is the open file's and goes with the process.
-fn lock_data_dir(dir: &std::path::Path) -> Result<std::fs::File> {
+pub(super) fn lock_data_dir(dir: &std::path::Path) -> Result<std::fs::File> {
     let fail = |error| io_error("open the data folder", dir, error);
     std::fs::create_dir_all(dir).map_err(fail)?;
     let file = std::fs::File::create(dir.join("lock")).map_err(fail)?;
@@ -208,7 +208,7 @@ fn lock_data_dir(dir: &std::path::Path) -> Result<std::fs::File> {
     }
 }
 
-fn io_error(operation: &'static str, path: &std::path::Path, error: io::Error) -> Error {
+pub(super) fn io_error(operation: &'static str, path: &std::path::Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, operation, "the file system refused").with("path", path.display()).caused_by(error)
 }
 

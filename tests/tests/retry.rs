@@ -211,3 +211,40 @@ fn a_running_graph_retries_by_itself() {
     });
     running.stop(Duration::from_secs(10));
 }
+
+#[test]
+fn letters_may_go_to_any_sink_and_come_back_from_there() {
+    let home = Home::new(
+        r#"name: elsewhere
+sources:
+  in: {type: file, paths: [in.ndjson]}
+transforms:
+  price: {type: remap, inputs: [in], source: '.cents = to_int!(.price) * 100; .from = %file.offset'}
+  wired: {type: remap, inputs: [in], source: '.cents = to_int!(.price)'}
+  letters: {type: dead_letter, inputs: [dead_letters]}
+  strict: {type: filter, inputs: [letters], condition: 'to_int!(.position_of_nothing) == 1'}
+sinks:
+  priced: {type: file, inputs: [price], path: priced.ndjson}
+  parked: {type: file, inputs: [letters], path: parked.ndjson}
+  strict_out: {type: blackhole, inputs: [strict, wired, wired.errors]}
+"#,
+    );
+    write_input(&home, 50);
+    let _ = weir(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+    let parked = events(&home.path("parked.ndjson"));
+    assert_eq!(parked.len(), 10, "what `wired` rejects is read by a node of its own");
+    assert!(parked.iter().all(|letter| letter["node"] == "price" && letter["code"] == "vrl_error"));
+    // What is rejected on the way to the letters' sink does not come round again.
+    let left = letters(&home);
+    assert!(left.len() == 10 && left.iter().all(|letter| letter["node"] == "strict"), "{left:?}");
+
+    mend(&home);
+    let import = |from: &str, code| weir(&home.path(""), &["dlq", "import", "graph.yaml", "--from", from]).exits(code);
+    assert!(import("in.ndjson", 1).err.contains("in.ndjson:1: that is no dead letter"));
+    assert!(import("parked.ndjson", 0).out.starts_with("10 imported"));
+    let done = retry(&home, &["--node", "price"], 0);
+    assert_eq!((&done["settled"], &done["waiting"]), (&10.into(), &10.into()));
+    let mut found = numbers(&events(&home.path("priced.ndjson")));
+    found.sort_unstable();
+    assert_eq!(found, (0..50).collect::<Vec<_>>());
+}

@@ -1,6 +1,8 @@
 //! `weir dlq`: what became of events that no node could take.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -21,20 +23,22 @@ impl From<&LetterChoice> for graph::LetterChoice {
 }
 
 pub(super) fn run(args: &Dlq) -> Exit {
-    let (DlqVerb::List { choice, .. }
-    | DlqVerb::Show { choice, .. }
-    | DlqVerb::Export { choice }
-    | DlqVerb::Retry { choice, .. }) = &args.verb;
-    let graph = match super::graph_or_exit(super::load(&choice.graph)) {
+    let (DlqVerb::List { choice: LetterChoice { graph, .. }, .. }
+    | DlqVerb::Show { choice: LetterChoice { graph, .. }, .. }
+    | DlqVerb::Export { choice: LetterChoice { graph, .. } }
+    | DlqVerb::Import { graph, .. }
+    | DlqVerb::Retry { choice: LetterChoice { graph, .. }, .. }) = &args.verb;
+    let graph = match super::graph_or_exit(super::load(graph)) {
         Ok(graph) => graph,
         Err(exit) => return exit,
     };
     let dir = graph.dead_letters_dir();
     let read = match &args.verb {
-        DlqVerb::List { format, .. } => list(&dir, choice, *format),
-        DlqVerb::Show { limit, .. } => show(&dir, choice, *limit),
-        DlqVerb::Export { .. } => each(&dir, choice, |letter| outln!("{}", to_json(&letter))),
-        DlqVerb::Retry { format, .. } => return retry(graph, choice, *format),
+        DlqVerb::List { choice, format } => list(&dir, choice, *format),
+        DlqVerb::Show { choice, limit } => show(&dir, choice, *limit),
+        DlqVerb::Export { choice } => each(&dir, choice, |letter| outln!("{}", to_json(&letter))),
+        DlqVerb::Import { from, .. } => return import(&graph, from),
+        DlqVerb::Retry { choice, format } => return retry(graph, choice, *format),
     };
     match read {
         Ok(true) => Exit::Ok,
@@ -164,8 +168,39 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
     exit
 }
 
+fn import(graph: &Graph, from: &Path) -> Exit {
+    let imported = read_letters(from).and_then(|letters| {
+        graph::import_dead_letters(graph, &letters).map_err(|error| error.to_string())?;
+        Ok(letters.len())
+    });
+    match imported {
+        Ok(count) => {
+            outln!("{count} imported; `weir dlq retry` tries them again");
+            Exit::Ok
+        }
+        Err(why) => {
+            errln!("nothing was imported: {why}");
+            Exit::Failed
+        }
+    }
+}
+
+/// Every letter in a file, or on standard input.
+fn read_letters(from: &Path) -> Result<Vec<DeadLetter>, String> {
+    let name = from.display();
+    let input: Box<dyn BufRead> = match from.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(from).map_err(|error| format!("{name}: {error}"))?)),
+    };
+    let letter = |(at, line): (usize, std::io::Result<String>)| {
+        let line = line.map_err(|error| format!("{name}: {error}"))?;
+        serde_json::from_str(&line).map_err(|error| format!("{name}:{}: that is no dead letter: {error}", at + 1))
+    };
+    input.lines().enumerate().map(letter).collect()
+}
+
 fn to_json(letter: &DeadLetter) -> String {
-    serde_json::to_string(letter).unwrap_or_default()
+    String::from_utf8(letter.to_json()).unwrap_or_default()
 }
 
 fn at(millis: i64) -> String {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
+mod dead_letter;
 mod dedupe;
 mod filter;
 mod limit;
@@ -9,6 +10,7 @@ mod route;
 mod sample;
 mod throttle;
 
+pub use dead_letter::ToDeadLetter;
 pub use dedupe::Dedupe;
 pub use filter::Filter;
 pub use limit::Limit;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::RECORD_BYTES;
 use crate::delivery::SettledRecords;
 use crate::delivery::log::LogReader;
-use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Rejected, Timestamp, json};
+use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp, json};
 
 /// An event as the failing node received it, and why it is here. One JSON document a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +46,8 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    pub(super) fn new(node: &str, now: Timestamp, origin: &OriginId, rejected: &Rejected) -> DeadLetter {
-        let Rejected { event, code, message } = rejected;
+    /// The letter about an event that `node` rejected at `now`.
+    pub fn new(node: &str, now: Timestamp, origin: &OriginId, event: &Event, code: &str, message: &str) -> DeadLetter {
         let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
         let (bytes, codec) = match &event.body {
             Body::Raw(bytes, codec) => (bytes.clone(), codec_name(*codec)),
@@ -63,8 +63,8 @@ impl DeadLetter {
         DeadLetter {
             time: now.0,
             node: node.to_owned(),
-            code: (*code).to_owned(),
-            message: message.clone(),
+            code: code.to_owned(),
+            message: message.to_owned(),
             id: EventId { origin, position: event.position, ordinal: event.ordinal }.to_string(),
             kind: origin.kind,
             event_time: event.time.0,
@@ -97,6 +97,12 @@ impl DeadLetter {
         let is_empty = meta.key.is_none() && meta.headers.is_empty();
         let meta = (!is_empty).then(|| Box::new(meta));
         Some((origin, Event { body, position, ordinal, time: Timestamp(self.event_time), meta }))
+    }
+
+    /// The letter as one JSON document.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Texts and numbers: there is nothing that JSON could not say.
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// The body's bytes as they were.

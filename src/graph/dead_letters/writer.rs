@@ -1,6 +1,7 @@
 //! The task that appends dead letters to their log.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use super::{DeadLetter, Letters, RECORD_BYTES};
 use crate::component::Trouble;
 use crate::delivery::Outcome;
 use crate::delivery::log::{AppendError, LogLimits, SegmentedLog};
+use crate::event::Rejected;
 use crate::state::Clock;
 
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -30,6 +32,16 @@ pub(crate) struct Writer {
     clock: Arc<dyn Clock>,
 }
 
+/// The log of dead letters in this folder, bounded to `max_size` bytes.
+pub(super) fn open_log(dir: &Path, max_size: u64) -> io::Result<SegmentedLog> {
+    let limits = LogLimits {
+        segment_bytes: SEGMENT_BYTES.min(max_size / 8).max(4096),
+        total_bytes: max_size,
+        record_bytes: RECORD_BYTES,
+    };
+    SegmentedLog::open(dir, limits)
+}
+
 impl Writer {
     pub fn open(
         dir: PathBuf,
@@ -37,13 +49,8 @@ impl Writer {
         retrying: Arc<AtomicBool>,
         trouble: Trouble,
         clock: Arc<dyn Clock>,
-    ) -> std::io::Result<Writer> {
-        let limits = LogLimits {
-            segment_bytes: SEGMENT_BYTES.min(max_size / 8).max(4096),
-            total_bytes: max_size,
-            record_bytes: RECORD_BYTES,
-        };
-        Ok(Writer { log: SegmentedLog::open(&dir, limits)?, dir, max_size, retrying, trouble, clock })
+    ) -> io::Result<Writer> {
+        Ok(Writer { log: open_log(&dir, max_size)?, dir, max_size, retrying, trouble, clock })
     }
 
     /// Takes batches as they come and settles each group with one fsync.
@@ -59,7 +66,8 @@ impl Writer {
                         position = rejected.event.position.0,
                         "dead letter"
                     );
-                    let letter = DeadLetter::new(&node.id, self.clock.now(), &batch.origin, rejected);
+                    let Rejected { event, code, message } = rejected;
+                    let letter = DeadLetter::new(&node.id, self.clock.now(), &batch.origin, event, code, message);
                     self.append(&letter).await;
                 }
             }
@@ -74,7 +82,7 @@ impl Writer {
     async fn append(&mut self, letter: &DeadLetter) {
         let mut letter = letter.clone();
         loop {
-            let payload = serde_json::to_vec(&letter).unwrap_or_default();
+            let payload = letter.to_json();
             let is_retrying = self.retrying.load(Ordering::Relaxed);
             self.log.allow(if is_retrying { self.max_size.saturating_mul(2) } else { self.max_size });
             match self.log.append(&payload) {

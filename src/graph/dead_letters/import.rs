@@ -1,0 +1,27 @@
+//! Letters that lay elsewhere, such as a topic, put into the log of a graph, from where they can be tried again.
+
+use super::DeadLetter;
+use super::writer::open_log;
+use crate::config::Graph;
+use crate::delivery::log::AppendError;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::runtime::{io_error, lock_data_dir};
+
+/// Adds letters to the log of a graph that does not run; durable when it returns. All of them, or an error.
+pub fn import_dead_letters(graph: &Graph, letters: &[DeadLetter]) -> Result<()> {
+    let _lock = lock_data_dir(&graph.dir())?;
+    let dir = graph.dead_letters_dir();
+    let failed = |error| io_error("import dead letters", &dir, error);
+    let mut log = open_log(&dir, graph.dead_letters.max_size).map_err(failed)?;
+    for letter in letters {
+        match log.append(&letter.to_json()) {
+            Ok(_) => {}
+            Err(AppendError::Io(error)) => return Err(failed(error)),
+            Err(error) => {
+                let why = format!("{error}: raise dead_letters.max_size, or try those there again first");
+                return Err(Error::new(ErrorKind::Config, "import dead letters", why));
+            }
+        }
+    }
+    log.sync().map_err(failed)
+}
