@@ -222,7 +222,7 @@ transforms:
   price: {type: remap, inputs: [in], source: '.cents = to_int!(.price) * 100; .from = %file.offset'}
   wired: {type: remap, inputs: [in], source: '.cents = to_int!(.price)'}
   letters: {type: dead_letter, inputs: [dead_letters]}
-  strict: {type: filter, inputs: [letters], condition: 'to_int!(.position_of_nothing) == 1'}
+  strict: {type: filter, inputs: [letters], condition: 'to_int!(.node) == 1'}
 sinks:
   priced: {type: file, inputs: [price], path: priced.ndjson}
   parked: {type: file, inputs: [letters], path: parked.ndjson}
