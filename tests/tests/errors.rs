@@ -60,9 +60,11 @@ fn arguments(text: &str) -> Vec<&str> {
     found
 }
 
+/// The word that a literal holds, with or without a conversion behind it.
 fn word(literal: &str) -> Option<&str> {
-    let inside = literal.strip_prefix('"')?.strip_suffix('"')?;
-    let is_word = !inside.is_empty() && inside.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let inside = literal.strip_prefix('"')?.split('"').next()?;
+    let is_in_words = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_word = !inside.is_empty() && inside.bytes().all(is_in_words);
     is_word.then_some(inside)
 }
 
