@@ -12,6 +12,8 @@ pub struct Page {
     pub file: String,
     /// How a table of contents names it.
     pub title: String,
+    /// The crate of the component it is about, if it is about one.
+    pub package: Option<&'static str>,
     /// Its text in Markdown.
     pub text: String,
 }
@@ -56,7 +58,7 @@ fn overview(all: &[&Component]) -> Page {
         }
     }
     let _ = write!(text, "\n## Types\n\n{UNITS}");
-    Page { file: "index.md".to_owned(), title: "Reference".to_owned(), text }
+    Page { file: "index.md".to_owned(), title: "Reference".to_owned(), package: None, text }
 }
 
 fn settings(schema: &Json) -> Page {
@@ -69,7 +71,7 @@ fn settings(schema: &Json) -> Page {
         }
     }
     let text = intro.to_owned() + &table(&options.rows);
-    Page { file: "graph.md".to_owned(), title: "Settings of a graph".to_owned(), text }
+    Page { file: "graph.md".to_owned(), title: "Settings of a graph".to_owned(), package: None, text }
 }
 
 fn page(schema: &Json, component: &Component) -> Page {
@@ -100,7 +102,7 @@ fn page(schema: &Json, component: &Component) -> Page {
         kind.section(),
         if options.rows.is_empty() { "It has none.\n".to_owned() } else { table(&options.rows) }
     );
-    Page { file: file(component), title: (*name).to_owned(), text }
+    Page { file: file(component), title: (*name).to_owned(), package: Some(component.package), text }
 }
 
 /// A line of a table of options.

@@ -10,31 +10,36 @@ use weir_cli::reference::pages;
 
 const DOCS: &str = "../docs";
 
+/// The READMEs of the families of components: the name of each folder with the title.
+fn families() -> BTreeMap<String, String> {
+    let title = |text: String| text.lines().find_map(|line| line.strip_prefix("# ")).unwrap().to_owned();
+    let folders = std::fs::read_dir("../components").unwrap().map(|folder| folder.unwrap());
+    let name = |folder: &std::fs::DirEntry| folder.file_name().into_string().unwrap();
+    folders
+        .filter_map(|folder| {
+            Some((name(&folder), title(std::fs::read_to_string(folder.path().join("README.md")).ok()?)))
+        })
+        .collect()
+}
+
 /// What the pages have to be, by their paths in `docs`, and the lines that list them in its `SUMMARY.md`.
 fn expected() -> (BTreeMap<String, String>, Vec<String>) {
     let (mut files, mut lines) = (BTreeMap::new(), Vec::new());
-    for page in pages() {
+    let families = families();
+    for mut page in pages() {
         let indent = if page.file == "index.md" { "" } else { "  " };
-        let kind = match page.file.split_once('-') {
-            Some((kind, _)) => format!(" ({kind})"),
-            None => String::new(),
-        };
+        let kind = page.file.split_once('-').map_or(String::new(), |(kind, _)| format!(" ({kind})"));
         lines.push(format!("{indent}- [{}{kind}](reference/{})", page.title, page.file));
+        let family = page.package.and_then(|package| families.get_key_value(package.strip_prefix("weir-")?));
+        if let Some((family, title)) = family {
+            page.text += &format!("\nWhat it promises, and its limits: [{title}](../components/{family}.md).\n");
+        }
         files.insert(format!("reference/{}", page.file), page.text);
     }
-    let mut families: Vec<String> = std::fs::read_dir("../components")
-        .unwrap()
-        .map(|folder| folder.unwrap())
-        .filter(|folder| folder.path().join("README.md").exists())
-        .map(|folder| folder.file_name().into_string().unwrap())
-        .collect();
-    families.sort();
-    for family in families {
-        let file = format!("components/{family}.md");
-        let readme = std::fs::read_to_string(format!("../{}/README.md", file.trim_end_matches(".md"))).unwrap();
-        let title = readme.lines().find_map(|line| line.strip_prefix("# ")).unwrap().to_owned();
-        lines.push(format!("  - [{title}]({file})"));
-        files.insert(file, format!("{{{{#include ../../components/{family}/README.md}}}}\n"));
+    for (family, title) in families {
+        lines.push(format!("  - [Promises and limits: {title}](components/{family}.md)"));
+        let include = format!("{{{{#include ../../components/{family}/README.md}}}}\n");
+        files.insert(format!("components/{family}.md"), include);
     }
     (files, lines)
 }

@@ -16,6 +16,7 @@ pub(super) fn run(args: &List) -> Exit {
                     serde_json::json!({
                         "kind": component.kind.name(),
                         "name": component.name,
+                        "package": component.package,
                         "summary": component.summary(),
                         "example": component.example,
                     })
