@@ -29,9 +29,14 @@ campaign schedules="100000" seed="0":
     WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release --workspace --lib simulator -- --nocapture
     scripts/test campaign
 
-# the API documentation, with warnings as errors
+# the book in target/book and the API documentation in target/doc, with warnings as errors
 docs:
-    RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps --workspace
+    scripts/test docs
+    @echo "the book: file://{{ justfile_directory() }}/target/book/index.html"
+
+# write anew what is generated and reviewed: the reference, pictures, texts of errors, tables of presets
+bless:
+    WEIR_BLESS=1 cargo test --release --workspace --lib --test config_golden --test reference --test picture
 
 # rewrite the sources in the project's format
 fmt:

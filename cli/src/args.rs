@@ -114,6 +114,8 @@ pub(crate) enum PictureFormat {
     Mermaid,
     /// Graphviz
     Dot,
+    /// A finished picture
+    Svg,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -251,7 +253,17 @@ pub(crate) struct Completions {
 pub(crate) struct List {
     /// How the list is printed
     #[arg(long, value_enum, default_value = "text")]
-    pub format: OutputFormat,
+    pub format: ListFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// A line a component
+    Text,
+    /// For programs
+    Json,
+    /// The whole reference, with every option
+    Markdown,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -6,11 +6,12 @@ mod args;
 mod logging;
 mod plugins;
 mod print;
+pub mod reference;
 mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// Events and buffers come and go by the million: the allocator was chosen by measurement, see
 /// docs/architecture.md.
@@ -38,4 +39,9 @@ pub fn main() -> ExitCode {
         exit => exit,
     };
     ExitCode::from(exit as u8)
+}
+
+/// The command line, for whoever documents it or checks what is documented.
+pub fn command() -> clap::Command {
+    args::Args::command()
 }

@@ -46,6 +46,8 @@ pub struct Component {
     pub kind: Kind,
     /// The `type:` in YAML.
     pub name: &'static str,
+    /// The crate it comes from.
+    pub package: &'static str,
     /// The JSON Schema of the options, without `type` and `inputs`; its description is the reference text.
     pub schema: fn() -> Schema,
     /// A complete node in YAML, as it would stand under its id, `type:` included.
@@ -103,6 +105,7 @@ macro_rules! register_component {
             $crate::component::Component {
                 kind: $crate::component::Kind::$kind,
                 name: $name,
+                package: env!("CARGO_PKG_NAME"),
                 schema: || $crate::__private::schemars::schema_for!($config),
                 example: $example,
             }

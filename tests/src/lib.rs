@@ -12,6 +12,7 @@ pub mod feed;
 pub mod graphs;
 pub mod letters;
 pub mod output;
+pub mod pages;
 pub mod process;
 pub mod records;
 pub mod topic;

@@ -108,3 +108,14 @@ fn every_template_begins_a_graph_that_passes_its_own_tests() {
     assert!(weir(dir.path(), &["init", "route", "--dir", "route"]).exits(1).err.contains("there already"));
     assert!(weir(dir.path(), &["init", "no-such"]).exits(2).err.contains("name one of these"));
 }
+
+#[test]
+fn the_reference_of_a_binary_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = weir(dir.path(), &["list", "--format", "markdown"]).exits(0).out;
+    for part in
+        ["\n# The source `kafka`\n", "\n# The sink `file`\n", "| `sasl.mechanism` |", "| `dead_letters.max_size` |"]
+    {
+        assert!(text.contains(part), "{part}");
+    }
+}

@@ -1,4 +1,6 @@
-//! `weir graph`: the nodes and edges as a picture to be drawn.
+//! `weir graph`: the nodes and edges as a picture, or as a text from which others draw one.
+
+mod svg;
 
 use std::fmt::Write;
 
@@ -15,6 +17,7 @@ pub(super) fn run(args: &GraphPicture) -> Exit {
             let text = match args.format {
                 PictureFormat::Mermaid => mermaid(graph),
                 PictureFormat::Dot => dot(graph),
+                PictureFormat::Svg => svg::svg(graph),
             };
             crate::print::out(format_args!("{text}"));
             Exit::Ok

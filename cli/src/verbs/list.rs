@@ -3,19 +3,20 @@
 use weir::component::components;
 
 use crate::Exit;
-use crate::args::{List, OutputFormat};
+use crate::args::{List, ListFormat};
 use crate::print::outln;
 
 pub(super) fn run(args: &List) -> Exit {
     let all = components();
     match args.format {
-        OutputFormat::Json => {
+        ListFormat::Json => {
             let entries: Vec<_> = all
                 .iter()
                 .map(|component| {
                     serde_json::json!({
                         "kind": component.kind.name(),
                         "name": component.name,
+                        "package": component.package,
                         "summary": component.summary(),
                         "example": component.example,
                     })
@@ -23,7 +24,11 @@ pub(super) fn run(args: &List) -> Exit {
                 .collect();
             outln!("{:#}", serde_json::Value::from(entries));
         }
-        OutputFormat::Text => {
+        ListFormat::Markdown => {
+            let pages = crate::reference::pages();
+            outln!("{}", pages.iter().map(|page| page.text.as_str()).collect::<Vec<_>>().join("\n"));
+        }
+        ListFormat::Text => {
             for component in all {
                 outln!("{:<10} {:<12} {}", component.kind.name(), component.name, component.summary());
             }
