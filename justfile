@@ -29,6 +29,10 @@ campaign schedules="100000" seed="0":
     WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release --workspace --lib simulator -- --nocapture
     scripts/test campaign
 
+# the container image, with docker or podman: just image build, just image check
+image *args:
+    scripts/image {{ args }}
+
 # the API documentation, with warnings as errors
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --release --no-deps --workspace
