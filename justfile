@@ -29,6 +29,10 @@ campaign schedules="100000" seed="0":
     WEIR_SIMULATIONS={{ schedules }} WEIR_SIMULATION_SEED={{ seed }} cargo test --release --workspace --lib simulator -- --nocapture
     scripts/test campaign
 
+# the container image, with docker or podman: just image build, just image check
+image *args:
+    scripts/image {{ args }}
+
 # the book in target/book and the API documentation in target/doc, with warnings as errors
 docs:
     scripts/test docs

@@ -7,6 +7,7 @@
 
 pub mod conformance;
 mod context;
+mod probe;
 mod problems;
 mod registry;
 mod sink;
@@ -14,6 +15,7 @@ mod source;
 mod transform;
 
 pub use context::{BuildContext, Trouble};
+pub use probe::{Finding, ProbeContext, Verdict};
 pub use problems::{Problem, Problems, Severity};
 pub use registry::{Component, Kind, components};
 pub use sink::{Sink, SinkConfig};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use weir::config::Span;
 
 /// Takes logs and Kubernetes events in, decides on them while they move, puts the results where people look.
 #[derive(Debug, Parser)]
@@ -23,6 +24,8 @@ pub(crate) enum Verb {
     Test(Graph),
     /// Show what a graph will do: lanes, acknowledgements, promises, memory
     Explain(Graph),
+    /// Ask every peer of a graph what would go wrong
+    Doctor(Doctor),
     /// Begin a graph from a template
     Init(Init),
     /// Ask a running graph how it is
@@ -77,6 +80,18 @@ pub(crate) struct Validate {
     #[command(flatten)]
     pub graph: Graph,
     /// How problems are printed
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: OutputFormat,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub graph: Graph,
+    /// How long one question to a peer may take
+    #[arg(long, value_name = "SPAN", default_value = "5s")]
+    pub timeout: Span,
+    /// How findings are printed
     #[arg(long, value_enum, default_value = "text")]
     pub format: OutputFormat,
 }

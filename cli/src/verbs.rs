@@ -3,6 +3,7 @@
 mod completions;
 mod demo;
 mod dlq;
+mod doctor;
 mod explain;
 mod graph;
 mod health;
@@ -33,6 +34,7 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
         Verb::Validate(args) => validate::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Explain(args) => explain::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Init(args) => init::run(&args),
         Verb::Health(args) => health::run(&args),
         Verb::Graph(args) => graph::run(&args),

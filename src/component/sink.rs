@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BuildContext, Problems};
+use super::{BuildContext, Finding, ProbeContext, Problems};
 use crate::error::Result;
 use crate::event::Batch;
 
@@ -19,6 +19,12 @@ pub trait SinkConfig: Debug + Send + Sync {
     /// For `weir explain`: when an event counts as delivered, and what a replay does. One line.
     fn explain(&self) -> String {
         String::new()
+    }
+
+    /// For `weir doctor`: asks the peer whether it will work, without changing anything there. Every question ends
+    /// within the context's limit.
+    async fn probe(&self, _context: &ProbeContext) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// Makes the sink. It need not reach its peer yet: a peer that is down is waited for, not an error.

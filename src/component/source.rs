@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
-use super::{BuildContext, Problems};
+use super::{BuildContext, Finding, ProbeContext, Problems};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Codec, Event, OriginId, Position};
 
@@ -31,6 +31,12 @@ pub trait SourceConfig: Debug + Send + Sync {
     /// For `weir explain`: how it reads, and what a commit means there. One line.
     fn explain(&self) -> String {
         String::new()
+    }
+
+    /// For `weir doctor`: asks the peer whether it will work, without changing anything there. Every question ends
+    /// within the context's limit.
+    async fn probe(&self, _context: &ProbeContext) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// Makes the source. It need not reach its peer yet.

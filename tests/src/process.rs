@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -35,18 +35,26 @@ fn build() -> PathBuf {
     target.join("release/weir")
 }
 
-/// A folder with a graph and the data of those who run it.
+/// A graph, and a folder with the data of those who run it.
 #[derive(Debug)]
 pub struct Home {
     dir: tempfile::TempDir,
+    graph: PathBuf,
 }
 
 impl Home {
     /// With this graph.
     pub fn new(graph: &str) -> Home {
         let dir = tempfile::Builder::new().prefix("weir-real-").tempdir().unwrap();
-        std::fs::write(dir.path().join("graph.yaml"), graph).unwrap();
-        Home { dir }
+        let file = dir.path().join("graph.yaml");
+        std::fs::write(&file, graph).unwrap();
+        Home { dir, graph: file }
+    }
+
+    /// With one of the graphs in config-examples, as it stands there.
+    pub fn example(name: &str) -> Home {
+        let dir = tempfile::Builder::new().prefix("weir-real-").tempdir().unwrap();
+        Home { dir, graph: Path::new(env!("CARGO_MANIFEST_DIR")).join("../config-examples").join(name) }
     }
 
     /// Starts a weir with the data folder `instance`, and options of its own as `--set` takes them.
@@ -58,7 +66,7 @@ impl Home {
     pub fn start_with(&self, instance: &str, set: &[&str], args: &[&str], stdout: Stdio) -> Weir {
         let log = self.dir.path().join(format!("{instance}-{:08x}.log", rand::random::<u32>()));
         let mut command = Command::new(binary());
-        command.arg("run").arg(self.path("graph.yaml")).args(args).current_dir(self.dir.path());
+        command.arg("run").arg(&self.graph).args(args).current_dir(self.dir.path());
         command.arg("--set").arg(format!("data_dir={}", self.data_dir(instance).display()));
         for set in set.iter().chain(&["telemetry.listen=127.0.0.1:0"]) {
             command.arg("--set").arg(set);

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::broker::{client, servers};
@@ -46,6 +47,11 @@ impl Topic {
         }
         let made = wait_for(admin.create_topics([&new], &AdminOptions::new())).unwrap();
         assert!(made[0].is_ok(), "{made:?}");
+        Topic::named(servers, &name, partitions)
+    }
+
+    /// One that somebody else makes, with this name and so many partitions.
+    pub fn named(servers: &str, name: &str, partitions: i32) -> Topic {
         let reader = client(servers)
             .set("group.id", format!("reader-of-{name}"))
             .set("enable.auto.commit", "false")
@@ -53,7 +59,38 @@ impl Topic {
             .set("auto.offset.reset", "error")
             .create()
             .unwrap();
-        Topic { name, partitions, servers: servers.to_owned(), reader }
+        Topic { name: name.to_owned(), partitions, servers: servers.to_owned(), reader }
+    }
+
+    /// Writes values, by turns into every partition; returns when brokers have them.
+    pub fn write<'a>(&self, values: impl IntoIterator<Item = &'a str>) {
+        let producer: BaseProducer = client(&self.servers).create().unwrap();
+        for (partition, value) in (0..self.partitions).cycle().zip(values) {
+            let mut record = BaseRecord::<(), str>::to(&self.name).partition(partition).payload(value);
+            while let Err((error, again)) = producer.send(record) {
+                assert_eq!(error.rdkafka_error_code(), Some(Code::QueueFull), "{error}");
+                producer.poll(LOOK);
+                record = again;
+            }
+        }
+        producer.flush(PATIENCE).unwrap();
+        assert_eq!(producer.in_flight_count(), 0);
+    }
+
+    /// A setting, by Kafka's name.
+    pub fn setting(&self, name: &str) -> String {
+        let admin: AdminClient<DefaultClientContext> = client(&self.servers).create().unwrap();
+        let asked = [ResourceSpecifier::Topic(&self.name)];
+        let found = wait_for(admin.describe_configs(&asked, &AdminOptions::new())).unwrap().remove(0).unwrap();
+        found.get(name).unwrap().value.clone().unwrap()
+    }
+
+    /// The values of all partitions as text, sorted.
+    pub fn texts(&self) -> Vec<String> {
+        let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
+        let mut texts: Vec<String> = self.values().into_iter().flatten().map(text).collect();
+        texts.sort();
+        texts
     }
 
     /// Where each partition ends now.

@@ -5,6 +5,29 @@ use std::process::Command;
 
 use weir_tests::command::weir;
 
+#[test]
+fn a_broken_copy_of_the_example_is_refused_with_line_and_reason() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../config-examples/streaming-events/graph.yaml");
+    let graph = std::fs::read_to_string(example).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (right, wrong, reason) in [
+        ("presets: [scaling,", "presets: [scalling,", "scalling"),
+        ("inputs: [logs]", "inputs: [log]", "did you mean `logs`?"),
+        ("start: latest", "start: newest", "newest"),
+        ("uid || \"none\" }}", "uid || }}", "syntax"),
+    ] {
+        assert!(graph.contains(right), "{right} is not in the example");
+        std::fs::write(dir.path().join("graph.yaml"), graph.replacen(right, wrong, 1)).unwrap();
+        let line = graph.lines().position(|line| line.contains(right)).unwrap() + 1;
+        let done = weir(dir.path(), &["validate", "graph.yaml"]).exits(78);
+        assert!(
+            done.err.contains(&format!("graph.yaml:{line}:")) && done.err.contains(reason),
+            "{wrong}: {}",
+            done.err
+        );
+    }
+}
+
 const COUNT: &str = "100000";
 
 #[test]

@@ -125,7 +125,7 @@ sources:
   in: {{type: kafka, bootstrap_servers: "{servers}", topics: ["{name}"], group_id: {name}, start: earliest}}
 sinks:
   small: {{type: kafka, inputs: [in], bootstrap_servers: "{servers}", topic: {small_name}}}
-  compacted: {{type: kafka, inputs: [in], bootstrap_servers: "{servers}", topic: {compacted_name}}}
+  compacted: {{type: kafka, inputs: [in], bootstrap_servers: "{servers}", topic: {compacted_name}, key: "{{{{ %kafka.key }}}}"}}
 "#
     ));
     let records: Vec<Record> = vec![

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{Problem, Problems, Severity};
 
+use crate::probe::Peer;
 use crate::troubles::{Subject, Troubles};
 
 /// Encryption by TLS.
@@ -176,6 +177,17 @@ impl Client<'_> {
             config.set("sasl.password", &sasl.password.0);
         }
         config
+    }
+
+    /// For `weir doctor`; `config` was built on these options.
+    pub fn peer(&self, config: ClientConfig, limit: Duration) -> Peer {
+        Peer {
+            config,
+            servers: self.bootstrap_servers.to_owned(),
+            user: self.sasl.map(|sasl| sasl.username.clone()),
+            tls: self.tls.is_some(),
+            limit,
+        }
     }
 
     /// Reports problems of the connection's options, and of `config`, which was built on them.

@@ -12,10 +12,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
+use tokio::runtime::Handle;
 
 use crate::client::{Logs, note_error};
 use crate::flights::{Flights, Row};
-use crate::record::{Recorder, Refusal, no_partition};
+use crate::record::{Recorder, Refusal, no_name, no_partition};
+use crate::topics::{Known, Topics};
 use crate::troubles::{Subject, Troubles};
 
 /// librdkafka's producer with our context.
@@ -166,7 +168,7 @@ impl Reports {
             }
             Code::PolicyViolation => reject("policy_violation", format!("topic {topic:?} refuses the record")),
             Code::UnknownPartition => reject("unknown_partition", no_partition(topic, Some(partition))),
-            Code::InvalidTopic => reject("invalid_topic", format!("{topic:?} cannot be the name of a topic")),
+            Code::InvalidTopic => reject("invalid_topic", no_name(topic)),
             Code::Fatal | Code::PurgeQueue | Code::PurgeInflight => self.flights.failed(row.slot, 1),
             Code::UnknownTopic | Code::UnknownTopicOrPartition => {
                 let text = format!("topic {topic:?} does not exist; create it");
@@ -196,14 +198,18 @@ pub(crate) struct Listener {
     common: Arc<Common>,
     config: ClientConfig,
     recorder: Recorder,
+    topics: Arc<Topics>,
+    runtime: Handle,
     /// Made when a record first needs it.
     alone: Option<Arc<KafkaProducer>>,
     last_look: Instant,
 }
 
 impl Listener {
-    pub fn new(common: Arc<Common>, config: ClientConfig, recorder: Recorder) -> Listener {
-        Listener { common, config, recorder, alone: None, last_look: Instant::now() }
+    /// Must be called within the runtime.
+    pub fn new(common: Arc<Common>, config: ClientConfig, recorder: Recorder, topics: Arc<Topics>) -> Listener {
+        let runtime = Handle::current();
+        Listener { common, config, recorder, topics, runtime, alone: None, last_look: Instant::now() }
     }
 
     /// Runs until the sink is gone.
@@ -249,12 +255,17 @@ impl Listener {
                 How::Alone => self.alone(),
             };
             let sent = match producer {
-                Some(producer) => self.recorder.send(&producer, &flight, row),
+                Some(producer) => self.recorder.send(&producer, &self.topics, &flight, row),
                 None => Err(Refusal::Full),
             };
             match sent {
                 Ok(()) => {}
                 Err(Refusal::Full | Refusal::Dead) => self.common.reports.again.push(row, how, BUSY_POLL),
+                // Its topic was known when it was sent first; a topic with the time of day in it is another by now.
+                Err(Refusal::Unknown(topic)) => match self.runtime.block_on(self.topics.learn(&topic)) {
+                    Known::Unfit => self.common.reports.flights.failed(row.slot, 1),
+                    Known::Fit | Known::NotYet => self.common.reports.again.push(row, how, AGAIN),
+                },
                 Err(Refusal::Later(subject, text)) => {
                     self.common.reports.troubles.set(subject, text);
                     self.common.reports.again.push(row, how, AGAIN);

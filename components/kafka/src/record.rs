@@ -12,6 +12,7 @@ use weir::script::Expression;
 use crate::delivery::SinkClient;
 use crate::flights::{Flight, Row};
 use crate::render::Text;
+use crate::topics::{self, Topics};
 use crate::troubles::Subject;
 
 /// Which partition a record goes to.
@@ -35,6 +36,8 @@ pub(crate) struct Recorder {
     pub headers: Option<Vec<(String, Text)>>,
     pub encoding: Encoding,
     pub buffer: Vec<u8>,
+    /// The topic of the last record, which is fit for more.
+    pub last_topic: String,
 }
 
 /// Why librdkafka did not take a record.
@@ -42,6 +45,8 @@ pub(crate) struct Recorder {
 pub(crate) enum Refusal {
     /// Its queue is full.
     Full,
+    /// Nobody has asked the brokers for this topic yet; [`Topics::learn`] does.
+    Unknown(String),
     /// Waiting may help.
     Later(Subject, String),
     /// Nothing helps.
@@ -52,13 +57,28 @@ pub(crate) enum Refusal {
 
 impl Recorder {
     /// Hands one row of a batch to the producer.
-    pub fn send(&mut self, producer: &BaseProducer<SinkClient>, flight: &Flight, row: Row) -> Result<(), Refusal> {
+    pub fn send(
+        &mut self,
+        producer: &BaseProducer<SinkClient>,
+        topics: &Topics,
+        flight: &Flight,
+        row: Row,
+    ) -> Result<(), Refusal> {
         let Some(event) = flight.events.get(row.row as usize) else { return Ok(()) };
         let origin = &*flight.origin;
         let partition = self.partition(event, origin)?;
         let headers = self.headers(event, origin)?;
-        let Recorder { topic, key, encoding, buffer, .. } = self;
+        let Recorder { topic, key, encoding, buffer, last_topic, .. } = self;
         let topic = topic.render(event, origin).map_err(template_failed)?;
+        if *last_topic != *topic {
+            if !topics::is_name(&topic) {
+                return Err(Refusal::Reject("invalid_topic", no_name(&topic)));
+            }
+            if !topics.is_fit(&topic) {
+                return Err(Refusal::Unknown(topic.into_owned()));
+            }
+            last_topic.replace_range(.., &topic);
+        }
         let key = match key {
             Some(key) => {
                 Some(Cow::Owned(key.render(event, origin).map_err(template_failed)?.into_owned().into_bytes()))
@@ -153,11 +173,13 @@ fn refusal(error: &KafkaError, topic: &str, partition: Option<i32>, size: usize)
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
             Refusal::Later(Subject::Topic(topic.to_owned()), format!("topic {topic:?} does not exist; create it"))
         }
-        Some(Code::InvalidArgument) | None => {
-            Refusal::Reject("invalid_topic", format!("{topic:?} cannot be the name of a topic"))
-        }
+        Some(Code::InvalidArgument) | None => Refusal::Reject("invalid_topic", no_name(topic)),
         Some(_) => Refusal::Later(Subject::Connection, error.to_string()),
     }
+}
+
+pub(crate) fn no_name(topic: &str) -> String {
+    format!("{topic:?} cannot be the name of a topic")
 }
 
 pub(crate) fn no_partition(topic: &str, partition: Option<i32>) -> String {

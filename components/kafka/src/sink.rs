@@ -8,18 +8,23 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
+use weir::component::{
+    BuildContext, Finding, ProbeContext, Problem, Problems, Severity, Sink, SinkConfig, async_trait,
+};
 use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
 use weir::error::{Error, ErrorKind, Result};
 use weir::event::{Batch, Encoding};
-use weir::script::{Expression, Problem};
+use weir::script::{Expression, Problem as ScriptProblem};
+use weir::state::Clock;
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::delivery::{AGAIN, Common, Listener};
 use crate::flights::{Flight, Flights, Row};
+use crate::probe;
 use crate::record::{Placement, Recorder, Refusal};
 use crate::render::Text;
+use crate::topics::{self, Known, TopicCreation, Topics};
 use crate::troubles::Troubles;
 
 /// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
@@ -32,7 +37,8 @@ pub struct KafkaSink {
     bootstrap_servers: String,
     /// The topic; may contain `{{ VRL }}`.
     topic: String,
-    /// The record's key; may contain `{{ VRL }}`. Default: the key the event came with, if any.
+    /// The record's key; may contain `{{ VRL }}`. `{{ %kafka.key }}` passes on the key the event came with, byte for
+    /// byte. Default: the same, but not to a compacted topic, where every record needs one.
     key: Option<String>,
     /// The partition: `key` (by the key's hash, as Kafka's Java clients; without key by turns), `source` (the number of
     /// the partition the event came from), or a VRL expression that gives a number. Default: `key`.
@@ -55,6 +61,9 @@ pub struct KafkaSink {
     /// Largest record, in bytes; larger ones are rejected as `message_too_large`. Default: 1000000, as the brokers'.
     #[serde(default = "default_max_message_size")]
     max_message_size: ByteSize,
+    /// Creates a topic that does not exist, with these settings; one that exists stays as it is. Default: it is waited
+    /// for.
+    create_topic: Option<TopicCreation>,
     /// Encryption. Default: none.
     tls: Option<Tls>,
     /// Authentication. Default: none.
@@ -152,6 +161,10 @@ impl KafkaSink {
         set_default("topic.metadata.propagation.max.ms", "5000".into());
         set_default("sticky.partitioning.linger.ms", self.linger_ms().to_string());
         let max_message = self.max_message_size.0.clamp(1000, 1_000_000_000);
+        if self.create_topic.is_some() {
+            // Brokers that create topics by themselves would do it with their own settings.
+            config.set("allow.auto.create.topics", "false");
+        }
         config.set("enable.idempotence", "true");
         config.set("acks", "all");
         config.set("message.timeout.ms", "0");
@@ -172,13 +185,14 @@ impl KafkaSink {
     /// Prepares the texts; every problem goes to `problems`.
     fn recorder(&self, problems: &mut Problems) -> Option<Recorder> {
         let topic = Text::compile(&self.topic, "topic", problems);
-        let key = self.key.as_ref().map(|key| Text::compile(key, "key", problems));
+        let key = self.key.as_ref().filter(|key| !is_own_key(key));
+        let key = key.map(|key| Text::compile(key, "key", problems));
         let placement = match self.partition.as_str() {
             "key" => Some(Placement::Key),
             "source" => Some(Placement::Source),
             expression => {
                 let compiled =
-                    Problem::report(Expression::compile(expression), "partition", "invalid_expression", problems);
+                    ScriptProblem::report(Expression::compile(expression), "partition", "invalid_expression", problems);
                 compiled.map(|expression| Placement::Number(Box::new(expression)))
             }
         };
@@ -195,8 +209,41 @@ impl KafkaSink {
             headers: some_if_compiled(headers)?,
             encoding: self.encoding,
             buffer: Vec::new(),
+            last_topic: String::new(),
         })
     }
+
+    fn check_creation(&self, creation: &TopicCreation, problems: &mut Problems) {
+        for (name, number) in [("partitions", creation.partitions), ("replication_factor", creation.replication_factor)]
+        {
+            if number.is_some_and(|number| !(1..=MOST).contains(&number)) {
+                let help = format!("give a number from 1 to {MOST}, or leave it out for the brokers' default");
+                let message = format!("{name} is out of range");
+                problems.error(&format!("create_topic.{name}"), "out_of_range", message, help);
+            }
+        }
+        let policy = creation.config.get("cleanup.policy");
+        if self.key.is_none() && policy.is_some_and(|policy| topics::is_compacted(&policy.to_string())) {
+            let message = format!("topic {:?} would be compacted and the sink sets no key", self.topic);
+            problems.push(Problem {
+                // the name has a dot, so it is one step
+                path: ["create_topic", "config", "cleanup.policy"].map(str::to_owned).to_vec(),
+                severity: Severity::Error,
+                code: "missing_key".to_owned(),
+                message,
+                help: Some("set key: with what tells its records apart, or use another policy".to_owned()),
+                span: None,
+            });
+        }
+    }
+}
+
+/// The most partitions that a topic is created with; more is a slip.
+const MOST: i32 = 10_000;
+
+/// Whether a key's text stands for the key the event came with.
+fn is_own_key(key: &str) -> bool {
+    key.split_whitespace().collect::<String>() == "{{%kafka.key}}"
 }
 
 /// `None`: it did not compile; `Some(None)`: there is none.
@@ -215,12 +262,23 @@ impl SinkConfig for KafkaSink {
             problems.error("topic", "missing_value", "no topic is named", "name the topic");
         }
         self.recorder(problems);
+        if let Some(creation) = &self.create_topic {
+            self.check_creation(creation, problems);
+        }
         self.client().check(&self.client_config(), problems);
     }
 
     fn explain(&self) -> String {
         "delivered when all in-sync replicas have it; retried in order until then; a replay may repeat records"
             .to_owned()
+    }
+
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        let topic =
+            self.recorder(&mut Problems::default()).and_then(|recorder| recorder.topic.constant().map(str::to_owned));
+        let (creation, sets_key) = (self.create_topic.clone(), self.key.is_some());
+        let writing = probe::Writing { topic, creation, sets_key, max_message: self.max_message_size.0 };
+        self.client().peer(self.client_config(), context.limit).probe_writing(writing).await
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
@@ -231,13 +289,19 @@ impl SinkConfig for KafkaSink {
         let troubles = Troubles::new(context.trouble.clone());
         let common = Common::new(&config, Flights::new(context.clone()), troubles)
             .map_err(|error| refused().caused_by(error))?;
-        let listener = Listener::new(common.clone(), config, recorder.clone());
+        let (reports, trouble) = (common.reports.clone(), context.trouble.clone());
+        let topics = Topics::new(&config, self.create_topic.clone(), self.key.is_some(), trouble, reports);
+        if let Some(topic) = recorder.topic.constant() {
+            tokio::spawn(learn(topics.clone(), topic.to_owned(), common.clone(), context.clock.clone()));
+        }
+        let listener = Listener::new(common.clone(), config, recorder.clone(), topics.clone());
         std::thread::Builder::new()
             .name("kafka-delivery".into())
             .spawn(move || listener.run())
             .map_err(|error| Error::new(ErrorKind::Io, "kafka sink", "no thread can be started").caused_by(error))?;
         Ok(Arc::new(Writing {
             common,
+            topics,
             room: MemoryBudget::new(self.buffer.0),
             recorder: recorder.clone(),
             idle: Mutex::default(),
@@ -246,9 +310,17 @@ impl SinkConfig for KafkaSink {
     }
 }
 
+/// Asks for the sink's one topic at the start, so that what is wrong with it is said before there are records.
+async fn learn(topics: Arc<Topics>, topic: String, common: Arc<Common>, clock: Arc<dyn Clock>) {
+    while topics.learn(&topic).await == Known::NotYet && !common.stop.load(Ordering::Relaxed) {
+        clock.sleep(AGAIN).await;
+    }
+}
+
 /// The sink at work.
 struct Writing {
     common: Arc<Common>,
+    topics: Arc<Topics>,
     room: MemoryBudget,
     recorder: Recorder,
     /// Recorders for reuse, one a concurrent writer.
@@ -278,7 +350,7 @@ impl Writing {
         let mut rejected = Vec::new();
         let mut row = 0;
         while unsent.rows > 0 {
-            match recorder.send(&producer, flight, Row { slot, row }) {
+            match recorder.send(&producer, &self.topics, flight, Row { slot, row }) {
                 Ok(()) => {}
                 Err(Refusal::Reject(code, message)) => rejected.push((row, code, message)),
                 // Cannot last: our own buffer is smaller than librdkafka's.
@@ -286,6 +358,15 @@ impl Writing {
                     self.context.clock.sleep(Duration::from_millis(5)).await;
                     continue;
                 }
+                Err(Refusal::Unknown(topic)) => match self.topics.learn(&topic).await {
+                    Known::Fit => continue,
+                    Known::NotYet => {
+                        self.context.clock.sleep(AGAIN).await;
+                        continue;
+                    }
+                    // The graph stops; what was not sent fails with this.
+                    Known::Unfit => break,
+                },
                 Err(Refusal::Later(subject, text)) => {
                     self.common.reports.troubles.set(subject, text);
                     self.context.clock.sleep(AGAIN).await;

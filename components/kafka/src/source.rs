@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use weir::component::{BuildContext, Lanes, Problems, Source, SourceConfig, async_trait};
+use weir::component::{BuildContext, Finding, Lanes, ProbeContext, Problems, Source, SourceConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::error::{Error, ErrorKind, Result};
 use weir::event::{Codec, Decoding};
@@ -16,6 +16,7 @@ use weir::event::{Codec, Decoding};
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::consumer::{GroupConsumer, SourceClient};
 use crate::control::{Control, Options};
+use crate::probe;
 use crate::troubles::Troubles;
 
 /// Reads topics as a member of a consumer group; each partition is a lane of its own.
@@ -217,6 +218,12 @@ impl SourceConfig for KafkaSource {
     fn explain(&self) -> String {
         "one lane a partition; a commit is the group's offset, so whoever has the partition next goes on there"
             .to_owned()
+    }
+
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        let (topics, group) = (self.topics.clone(), self.group_id.clone());
+        let reading = probe::Reading { topics, group, max_record: self.max_record_size.0 };
+        self.client().peer(self.client_config(), context.limit).probe_reading(reading).await
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {

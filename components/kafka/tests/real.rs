@@ -119,7 +119,7 @@ async fn a_compacted_topic_refuses_a_record_without_key_and_takes_its_neighbours
         event.meta = Some(Box::new(weir::event::Meta { key: Some(format!("k{n}").into()), ..Default::default() }));
         event
     };
-    let mut sink = SinkAtWork::start(&servers, &topic, json!({})).await;
+    let mut sink = SinkAtWork::start(&servers, &topic, json!({ "key": "{{ %kafka.key }}" })).await;
     sink.write(0, vec![keyed(0), event(1, "1"), keyed(2), event(3, "3"), keyed(4)]).await;
     let mut codes = Vec::new();
     while codes.len() < 2 {
@@ -215,7 +215,9 @@ async fn a_wrong_password_is_a_trouble_that_says_so() {
     let (servers, options) = secured("SCRAM-SHA-512", "wrong");
     let member = Member::start(source(&servers, &topic, &[&topic], options.clone())).await;
     let mut sink = SinkAtWork::start(&servers, &topic, options).await;
-    sink.write(0, vec![event(0, "0")]).await;
+    // It takes nothing before it knows its topic.
+    let (batch, at_work) = (sink.batch(0, vec![event(0, "0")]), sink.sink.clone());
+    tokio::spawn(async move { at_work.write(batch).await });
     let says_so = |text: Option<String>| text.is_some_and(|text| text.contains("uthentication"));
     until("both say so", || says_so(member.context.trouble.get()) && says_so(sink.context.trouble.get())).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;

@@ -1,0 +1,69 @@
+//! `weir doctor`: asks every peer of a graph what would go wrong, and changes nothing.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use weir::component::{Finding, ProbeContext, Verdict};
+use weir::config::{Graph, NodeConfig};
+
+use crate::Exit;
+use crate::args::{Doctor, OutputFormat};
+use crate::print::{errln, outln};
+
+pub(super) fn run(args: &Doctor) -> Exit {
+    let graph = match super::graph_or_exit(super::load(&args.graph)) {
+        Ok(graph) => graph,
+        Err(exit) => return exit,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            errln!("cannot start the runtime: {error}");
+            return Exit::Failed;
+        }
+    };
+    let findings = runtime.block_on(probe_all(Arc::new(graph), ProbeContext::new(args.timeout.0)));
+    // Threads of client libraries may still wait for peers that are gone.
+    runtime.shutdown_background();
+    let all = || findings.iter().flat_map(|(node, found)| found.iter().map(move |finding| (node, finding)));
+    match args.format {
+        OutputFormat::Json => {
+            let entries: Vec<_> = all()
+                .map(|(node, Finding { verdict, message, remedy })| {
+                    serde_json::json!({ "node": node, "verdict": verdict.name(), "message": message, "remedy": remedy })
+                })
+                .collect();
+            outln!("{:#}", serde_json::Value::from(entries));
+        }
+        OutputFormat::Text => {
+            for (node, Finding { verdict, message, remedy }) in all() {
+                let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                outln!("{:<8} {node}: {message}{remedy}", verdict.name());
+            }
+            if all().next().is_none() {
+                outln!("nothing to ask: no node of this graph has a peer that it can probe");
+            }
+        }
+    }
+    if all().any(|(_, finding)| finding.verdict == Verdict::Failed) { Exit::Failed } else { Exit::Ok }
+}
+
+/// Asks all nodes at once; the answers are in the order of the graph.
+async fn probe_all(graph: Arc<Graph>, context: ProbeContext) -> Vec<(String, Vec<Finding>)> {
+    let mut probes = JoinSet::new();
+    for number in 0..graph.nodes.len() {
+        let graph = graph.clone();
+        probes.spawn(async move {
+            let node = &graph.nodes[number];
+            let findings = match &node.config {
+                NodeConfig::Source(config) => config.probe(&context).await,
+                NodeConfig::Sink(config) => config.probe(&context).await,
+                NodeConfig::Transform(_) => Vec::new(),
+            };
+            (number, node.id.clone(), findings)
+        });
+    }
+    let mut all = probes.join_all().await;
+    all.sort_by_key(|(number, _, _)| *number);
+    all.into_iter().map(|(_, node, findings)| (node, findings)).collect()
+}

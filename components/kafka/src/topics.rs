@@ -1,0 +1,291 @@
+//! What the sink must know of a topic before it writes there: that it is there, and that it takes records as the sink
+//! makes them. A topic that is missing is created, where the sink may.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientConfig, ClientContext};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use weir::component::Trouble;
+
+use crate::client::RawValue;
+use crate::delivery::Reports;
+use crate::troubles::Subject;
+
+/// How a topic is created that does not exist.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopicCreation {
+    /// Number of partitions. Default: the brokers'.
+    pub(crate) partitions: Option<i32>,
+    /// Number of copies of each partition. Default: the brokers'.
+    pub(crate) replication_factor: Option<i32>,
+    /// Settings of the topic by Kafka's names, such as `retention.ms`. Default: none.
+    #[serde(default)]
+    pub(crate) config: BTreeMap<String, RawValue>,
+}
+
+impl TopicCreation {
+    /// The settings as texts.
+    fn settings(&self) -> Vec<(&str, String)> {
+        self.config.iter().map(|(name, value)| (name.as_str(), value.to_string())).collect()
+    }
+
+    /// Asks for the topic. `validate_only`: for an answer, and nothing else.
+    pub(crate) async fn create<C: ClientContext>(
+        &self,
+        admin: &AdminClient<C>,
+        topic: &str,
+        limit: Duration,
+        validate_only: bool,
+    ) -> Result<(), KafkaError> {
+        let settings = self.settings();
+        let replicas = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
+        let mut new = NewTopic::new(topic, self.partitions.unwrap_or(-1), replicas);
+        for (name, value) in &settings {
+            new = new.set(name, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(limit)).operation_timeout(Some(limit));
+        let results = admin.create_topics([&new], &options.validate_only(validate_only)).await?;
+        match results.into_iter().next() {
+            Some(Err((_, code))) => Err(KafkaError::AdminOp(code)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an existing topic has otherwise, as `partitions 1, not 3`.
+    pub(crate) fn differences(&self, partitions: i32, replicas: i32, found: &ConfigResource) -> Vec<String> {
+        let number = |name: &str, has: i32, asked: Option<i32>| {
+            asked.filter(|asked| *asked != has).map(|asked| format!("{name} {has}, not {asked}"))
+        };
+        let mut differences: Vec<String> = number("partitions", partitions, self.partitions).into_iter().collect();
+        differences.extend(number("replication_factor", replicas, self.replication_factor));
+        for (name, asked) in self.settings() {
+            let has = found.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or("unknown");
+            if has != asked {
+                differences.push(format!("{name} {has}, not {asked}"));
+            }
+        }
+        differences
+    }
+}
+
+/// Whether a `cleanup.policy` asks every record for a key.
+pub(crate) fn is_compacted(policy: &str) -> bool {
+    policy.split(',').any(|part| part.trim() == "compact")
+}
+
+/// What is wrong with a compacted topic and a sink that sets no key.
+pub(crate) fn needs_key(topic: &str) -> String {
+    format!(
+        "topic {topic:?} is compacted and the sink sets no key; set key: with what tells its records apart, \
+         key: '{{{{ %kafka.key }}}}' to pass on the keys that events came with, or use another topic"
+    )
+}
+
+/// What is wrong when a missing topic could not be created.
+pub(crate) fn not_created(topic: &str, code: Code) -> String {
+    match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            format!("topic {topic:?} does not exist, and we may not create it; grant Create on it, or create it")
+        }
+        code => format!("topic {topic:?} does not exist, and creating it is refused: {code}; correct create_topic"),
+    }
+}
+
+/// Whether brokers take this as the name of a topic.
+pub(crate) fn is_name(topic: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=249).contains(&topic.len()) && topic.bytes().all(is_legal) && topic != "." && topic != ".."
+}
+
+/// The settings of a topic.
+pub(crate) async fn settings<C: ClientContext>(
+    admin: &AdminClient<C>,
+    topic: &str,
+    limit: Duration,
+) -> Result<ConfigResource, KafkaError> {
+    let options = AdminOptions::new().request_timeout(Some(limit));
+    let results = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await?;
+    match results.into_iter().next() {
+        Some(Ok(found)) => Ok(found),
+        Some(Err(code)) => Err(KafkaError::AdminOp(code)),
+        None => Err(KafkaError::AdminOp(Code::UnknownTopicOrPartition)),
+    }
+}
+
+/// How long brokers may take over one question.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What is known of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Records may go there.
+    Fit,
+    /// They may not, and the node has given up.
+    Unfit,
+    /// Ask again later.
+    NotYet,
+}
+
+/// The topics a sink writes to.
+pub(crate) struct Topics {
+    config: ClientConfig,
+    creation: Option<TopicCreation>,
+    sets_key: bool,
+    trouble: Trouble,
+    reports: Arc<Reports>,
+    /// Topics that exist, so there is a bound: the cluster's.
+    fit: RwLock<HashSet<String>>,
+    /// One asks at a time, so that a topic is asked for once.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// The client that asks; that brokers are away is told by the producer.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(facility, "{line}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "asking for a topic");
+    }
+}
+
+impl Topics {
+    /// `config` is that of the producer.
+    pub fn new(
+        config: &ClientConfig,
+        creation: Option<TopicCreation>,
+        sets_key: bool,
+        trouble: Trouble,
+        reports: Arc<Reports>,
+    ) -> Arc<Topics> {
+        let (config, fit, asking) = (config.clone(), RwLock::default(), tokio::sync::Mutex::default());
+        Arc::new(Topics { config, creation, sets_key, trouble, reports, fit, asking })
+    }
+
+    /// Whether records may go to this topic; `false` as long as nobody has asked.
+    pub fn is_fit(&self, topic: &str) -> bool {
+        self.fit.read().unwrap_or_else(PoisonError::into_inner).contains(topic)
+    }
+
+    /// Asks the brokers for a topic, and creates it where that was wanted.
+    pub async fn learn(self: &Arc<Self>, topic: &str) -> Known {
+        let _one_at_a_time = self.asking.lock().await;
+        if self.is_fit(topic) {
+            return Known::Fit;
+        }
+        let (topics, topic) = (self.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || topics.ask(&topic)).await.unwrap_or(Known::NotYet)
+    }
+
+    fn ask(&self, topic: &str) -> Known {
+        match self.look(topic) {
+            Ok(()) => {
+                self.fit.write().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned());
+                Known::Fit
+            }
+            Err(Some(Wrong::Now(text))) => {
+                self.reports.troubles.set(Subject::Topic(topic.to_owned()), text);
+                Known::NotYet
+            }
+            Err(Some(Wrong::Forever(text))) => {
+                self.trouble.give_up(text);
+                Known::Unfit
+            }
+            Err(None) => Known::NotYet,
+        }
+    }
+
+    /// `Err(None)`: no answer; the producer's own troubles say why.
+    fn look(&self, topic: &str) -> Result<(), Option<Wrong>> {
+        let admin: AdminClient<Quiet> = self.config.create_with_context(Quiet).map_err(|_| None)?;
+        let metadata = admin.inner().fetch_metadata(Some(topic), ANSWER).map_err(|_| None)?;
+        let found = metadata.topics().first();
+        let is_new = match found.and_then(|found| found.error()).map(Code::from) {
+            // the leader may be away for a moment
+            None | Some(Code::LeaderNotAvailable) => false,
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                let Some(creation) = &self.creation else {
+                    let text = format!("topic {topic:?} does not exist; create it, or set create_topic");
+                    return Err(Some(Wrong::Now(text)));
+                };
+                match Handle::current().block_on(creation.create(&admin, topic, ANSWER, false)) {
+                    Ok(()) => tracing::info!(topic, "created the topic"),
+                    // somebody else was faster
+                    Err(KafkaError::AdminOp(Code::TopicAlreadyExists)) => return Err(None),
+                    Err(KafkaError::AdminOp(code)) => return Err(Some(Wrong::Now(not_created(topic, code)))),
+                    Err(_) => return Err(None),
+                }
+                true
+            }
+            Some(Code::TopicAuthorizationFailed) => {
+                return Err(Some(Wrong::Now(format!("we may not write to topic {topic:?}; grant the right"))));
+            }
+            Some(_) => return Err(None),
+        };
+        if self.sets_key && (is_new || self.creation.is_none()) {
+            return Ok(());
+        }
+        let settings = match Handle::current().block_on(settings(&admin, topic, ANSWER)) {
+            Ok(settings) => settings,
+            Err(KafkaError::AdminOp(Code::TopicAuthorizationFailed)) => {
+                tracing::info!(topic, "cannot see whether the topic is compacted; DescribeConfigs is not granted");
+                return Ok(());
+            }
+            // brokers that do not know the question
+            Err(KafkaError::AdminOp(Code::UnsupportedFeature | Code::UnsupportedVersion)) => return Ok(()),
+            Err(_) => return Err(None),
+        };
+        let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+        if !self.sets_key && is_compacted(policy) {
+            return Err(Some(Wrong::Forever(needs_key(topic))));
+        }
+        if let (Some(creation), Some(found), false) = (&self.creation, found, is_new) {
+            let partitions = found.partitions();
+            let replicas = partitions.first().map_or(0, |partition| partition.replicas().len());
+            let differences = creation.differences(partitions.len() as i32, replicas as i32, &settings).join("; ");
+            if !differences.is_empty() {
+                tracing::warn!(topic, differences, "the topic exists and differs from create_topic; it stays as it is");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a topic.
+enum Wrong {
+    /// Somebody may put it right.
+    Now(String),
+    /// Only another graph helps.
+    Forever(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_brokers_take_is_a_name() {
+        for name in ["a", "logs-1.x_Y", &"x".repeat(249)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "ä", "a\0", &"x".repeat(250)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_compacts_among_others_compacts() {
+        assert_eq!(["delete", "compact", "delete, compact", "compacted"].map(is_compacted), [false, true, true, false]);
+    }
+}
