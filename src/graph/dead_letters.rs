@@ -16,7 +16,7 @@ use super::route::Node;
 use crate::component::Trouble;
 use crate::delivery::log::{self, AppendError, LogLimits, SegmentedLog};
 use crate::delivery::{Outcome, RejectedBatch};
-use crate::event::{Body, Codec, EventId, OriginId, Rejected, Timestamp, json};
+use crate::event::{Body, EventId, OriginId, Rejected, Timestamp, json};
 use crate::state::Clock;
 
 /// The largest dead letter; base64 of the largest body the sources admit still fits.
@@ -42,7 +42,7 @@ pub struct DeadLetter {
     pub id: String,
     /// The event's own time, milliseconds since the epoch.
     pub event_time: i64,
-    /// How the body is to be read: `json`, `text`, `raw`, or `none` for a tombstone.
+    /// How the body is to be read: the name of a codec, or `none` for a tombstone.
     pub codec: String,
     /// The body, where it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ impl DeadLetter {
         let Rejected { event, code, message } = rejected;
         let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
         let (bytes, codec) = match &event.body {
-            Body::Raw(bytes, codec) => (bytes.clone(), codec_name(*codec)),
+            Body::Raw(bytes, codec) => (bytes.clone(), codec.name()),
             Body::Parsed(vrl::value::Value::Null) => (Bytes::new(), "none"),
             Body::Parsed(value) => {
                 let mut out = Vec::new();
@@ -95,14 +95,6 @@ impl DeadLetter {
             (None, Some(base64)) => BASE64_STANDARD.decode(base64).ok(),
             (None, None) => None,
         }
-    }
-}
-
-fn codec_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Json => "json",
-        Codec::Text => "text",
-        Codec::Raw => "raw",
     }
 }
 

@@ -13,6 +13,9 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 
+use tokio::runtime::Handle;
+use weir::event::Encoding;
+
 use crate::client::{Logs, note_error};
 use crate::flights::{Flights, Row};
 use crate::record::{Recorder, Refusal, no_partition};
@@ -105,6 +108,7 @@ impl ProducerContext for SinkClient {
                 if reports.troubles.any() {
                     reports.troubles.clear(|open| match open {
                         Subject::Topic(topic) => topic == message.topic(),
+                        Subject::Encoding => false,
                         _ => true,
                     });
                 }
@@ -196,14 +200,15 @@ pub(crate) struct Listener {
     common: Arc<Common>,
     config: ClientConfig,
     recorder: Recorder,
+    runtime: Handle,
     /// Made when a record first needs it.
     alone: Option<Arc<KafkaProducer>>,
     last_look: Instant,
 }
 
 impl Listener {
-    pub fn new(common: Arc<Common>, config: ClientConfig, recorder: Recorder) -> Listener {
-        Listener { common, config, recorder, alone: None, last_look: Instant::now() }
+    pub fn new(common: Arc<Common>, config: ClientConfig, recorder: Recorder, runtime: Handle) -> Listener {
+        Listener { common, config, recorder, runtime, alone: None, last_look: Instant::now() }
     }
 
     /// Runs until the sink is gone.
@@ -255,6 +260,13 @@ impl Listener {
             match sent {
                 Ok(()) => {}
                 Err(Refusal::Full | Refusal::Dead) => self.common.reports.again.push(row, how, BUSY_POLL),
+                Err(Refusal::Unprepared(topic)) => {
+                    if let Encoding::Other(encoder) = self.recorder.encoding.clone() {
+                        // Whether it came to anything shows when the record is encoded again.
+                        self.runtime.spawn(async move { encoder.prepare(&topic).await });
+                    }
+                    self.common.reports.again.push(row, how, AGAIN);
+                }
                 Err(Refusal::Later(subject, text)) => {
                     self.common.reports.troubles.set(subject, text);
                     self.common.reports.again.push(row, how, AGAIN);

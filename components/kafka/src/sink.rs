@@ -8,7 +8,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
+use tokio::runtime::Handle;
+use weir::component::{BuildContext, EncodingOption, Problems, Sink, SinkConfig, Stream, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
 use weir::error::{Error, ErrorKind, Result};
@@ -20,7 +21,7 @@ use crate::delivery::{AGAIN, Common, Listener};
 use crate::flights::{Flight, Flights, Row};
 use crate::record::{Placement, Recorder, Refusal};
 use crate::render::Text;
-use crate::troubles::Troubles;
+use crate::troubles::{Subject, Troubles};
 
 /// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
 ///
@@ -40,9 +41,9 @@ pub struct KafkaSink {
     partition: String,
     /// The record's headers by name; values may contain `{{ VRL }}`. Default: the headers the event came with.
     headers: Option<BTreeMap<String, String>>,
-    /// What the value holds: `json` (the event), `text` or `raw` (its `message`). Default: `json`.
+    /// What the value holds: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
-    encoding: Encoding,
+    encoding: EncodingOption,
     /// How batches are compressed: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default: `none`.
     #[serde(default)]
     compression: Compression,
@@ -170,7 +171,7 @@ impl KafkaSink {
     }
 
     /// Prepares the texts; every problem goes to `problems`.
-    fn recorder(&self, problems: &mut Problems) -> Option<Recorder> {
+    fn recorder(&self, encoding: Encoding, problems: &mut Problems) -> Option<Recorder> {
         let topic = Text::compile(&self.topic, "topic", problems);
         let key = self.key.as_ref().map(|key| Text::compile(key, "key", problems));
         let placement = match self.partition.as_str() {
@@ -193,7 +194,7 @@ impl KafkaSink {
             key: some_if_compiled(key)?,
             placement: placement?,
             headers: some_if_compiled(headers)?,
-            encoding: self.encoding,
+            encoding,
             buffer: Vec::new(),
         })
     }
@@ -214,7 +215,8 @@ impl SinkConfig for KafkaSink {
         if self.topic.trim().is_empty() {
             problems.error("topic", "missing_value", "no topic is named", "name the topic");
         }
-        self.recorder(problems);
+        self.encoding.check(Stream::Messages, problems);
+        self.recorder(Encoding::Json, problems);
         self.client().check(&self.client_config(), problems);
     }
 
@@ -226,12 +228,12 @@ impl SinkConfig for KafkaSink {
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let refused = || Error::new(ErrorKind::Config, "kafka sink", "the options are refused");
         let mut problems = Problems::default();
-        let recorder = self.recorder(&mut problems).ok_or_else(refused)?;
+        let recorder = self.recorder(self.encoding.build()?, &mut problems).ok_or_else(refused)?;
         let config = self.client_config();
         let troubles = Troubles::new(context.trouble.clone());
         let common = Common::new(&config, Flights::new(context.clone()), troubles)
             .map_err(|error| refused().caused_by(error))?;
-        let listener = Listener::new(common.clone(), config, recorder.clone());
+        let listener = Listener::new(common.clone(), config, recorder.clone(), Handle::current());
         std::thread::Builder::new()
             .name("kafka-delivery".into())
             .spawn(move || listener.run())
@@ -270,6 +272,19 @@ impl Drop for Unsent<'_> {
 }
 
 impl Writing {
+    /// Fetches what the encoding needs for a topic; after a failure there is a pause, and the caller tries again.
+    async fn prepare(&self, encoding: &Encoding, topic: &str) {
+        let Encoding::Other(encoder) = encoding else { return };
+        let troubles = &self.common.reports.troubles;
+        match encoder.prepare(topic).await {
+            Ok(()) => troubles.clear(|open| *open == Subject::Encoding),
+            Err(error) => {
+                troubles.set(Subject::Encoding, error.to_string());
+                self.context.clock.sleep(AGAIN).await;
+            }
+        }
+    }
+
     /// Hands every row to librdkafka, waiting where it has no room.
     async fn send_all(&self, flight: &Flight, slot: u32, recorder: &mut Recorder) {
         let rows = flight.events.len();
@@ -281,6 +296,10 @@ impl Writing {
             match recorder.send(&producer, flight, Row { slot, row }) {
                 Ok(()) => {}
                 Err(Refusal::Reject(code, message)) => rejected.push((row, code, message)),
+                Err(Refusal::Unprepared(topic)) => {
+                    self.prepare(&recorder.encoding, &topic).await;
+                    continue;
+                }
                 // Cannot last: our own buffer is smaller than librdkafka's.
                 Err(Refusal::Full) => {
                     self.context.clock.sleep(Duration::from_millis(5)).await;
