@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn raw_is_whatever_came() {
         let mut out = Vec::new();
-        Encoding::Raw.encode(&raw(b"\xff{", Codec::Json), &mut out).unwrap();
-        Encoding::Raw.encode(&parsed(r#"{"message":"m"}"#), &mut out).unwrap();
+        Encoding::Raw.encode(&raw(b"\xff{", Codec::Json), "", &mut out).unwrap();
+        Encoding::Raw.encode(&parsed(r#"{"message":"m"}"#), "", &mut out).unwrap();
         assert_eq!(out, b"\xff{m");
     }
 }

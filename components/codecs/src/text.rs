@@ -30,3 +30,22 @@ pub(crate) fn of(value: &Value) -> Result<Bytes, CodecError> {
         }
     }
 }
+
+/// A number as nodes see it; what is no number (NaN) has no value.
+pub(crate) fn number(value: f64) -> Value {
+    if value.is_nan() { Value::Null } else { Value::from_f64_or_zero(value) }
+}
+
+/// What a value is, for messages.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Boolean(_) => "a boolean",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number",
+        Value::Timestamp(_) => "a timestamp",
+        Value::Object(_) => "an object",
+        Value::Array(_) => "a list",
+        Value::Bytes(_) | Value::String(_) | Value::Regex(_) => "a text",
+    }
+}
