@@ -207,7 +207,7 @@ impl<'a> Writer<'a> {
                 Some(text) if symbols.iter().any(|symbol| symbol == text) => 4,
                 _ => 0,
             },
-            (Type::String, value) if is_text() => 3,
+            (Type::String, _) if is_text() => 3,
             (Type::String, Value::Timestamp(_)) => 1,
             (Type::Bytes, Value::Bytes(_) | Value::String(_)) => 2,
             (Type::Fixed(size), Value::Bytes(_) | Value::String(_)) => exact(value.coerce_to_bytes().len() == *size),
