@@ -31,7 +31,7 @@ pub(crate) enum Verb {
     Graph(GraphPicture),
     /// Look at the events that no node could take
     Dlq(Dlq),
-    /// List the components of this binary
+    /// List the components and codecs of this binary
     List(List),
     /// Print the JSON Schema of graph files, for editors
     Schema,

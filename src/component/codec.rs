@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use serde_json::{Map, Value as Json, json};
 
 use super::{Problem, Problems};
@@ -109,7 +109,8 @@ const BUILT_IN: [(&str, &str, &str); 3] = [
 
 /// Name and first paragraph of every codec of this binary, by name.
 pub fn codecs(decodes: bool) -> Vec<(&'static str, String)> {
-    let built_in = BUILT_IN.iter().map(|(name, decoding, encoding)| (*name, if decodes { *decoding } else { *encoding }));
+    let built_in =
+        BUILT_IN.iter().map(|(name, decoding, encoding)| (*name, if decodes { *decoding } else { *encoding }));
     let mut all: Vec<(&str, String)> = built_in.map(|(name, text)| (name, text.to_owned())).collect();
     for record in inventory::iter::<CodecRecord>().filter(|record| record.decodes == decodes) {
         let schema = (record.schema)(&mut SchemaGenerator::default());
@@ -150,7 +151,8 @@ fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(String, Json), D
         Json::String(name) => json!({ "codec": name }),
         map => map,
     };
-    let name = map.get("codec").and_then(Json::as_str).ok_or_else(|| D::Error::custom("expected the name of a codec"))?;
+    let name =
+        map.get("codec").and_then(Json::as_str).ok_or_else(|| D::Error::custom("expected the name of a codec"))?;
     Ok((name.to_owned(), map))
 }
 

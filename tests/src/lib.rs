@@ -14,5 +14,6 @@ pub mod letters;
 pub mod output;
 pub mod process;
 pub mod records;
+pub mod registry;
 pub mod topic;
 pub mod wait;

@@ -72,8 +72,8 @@ enum Unit {
 impl Schema {
     /// Parses a schema, and those it refers to by name.
     pub fn parse(text: &str, references: &[String]) -> Result<Schema, String> {
-        let (parsed, others) =
-            Parsed::parse_str_with_list(text, references).map_err(|error| format!("the schema cannot be used: {error}"))?;
+        let (parsed, others) = Parsed::parse_str_with_list(text, references)
+            .map_err(|error| format!("the schema cannot be used: {error}"))?;
         let mut layout = Layout { types: Vec::new(), named: HashMap::new(), others: &others };
         let root = layout.add(&parsed, &None, 0)?;
         Ok(Schema { types: layout.types, root, name: parsed.name().map(|name| name.fullname(None)) })

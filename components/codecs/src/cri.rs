@@ -59,9 +59,11 @@ impl Decoder for Cri {
 
     fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError> {
         let invalid = |what: &str| CodecError::new("invalid_cri", what);
-        let found = part(bytes).ok_or_else(|| invalid("the line does not begin with a time, stdout or stderr, and F or P"))?;
+        let found =
+            part(bytes).ok_or_else(|| invalid("the line does not begin with a time, stdout or stderr, and F or P"))?;
         let time = utf8(&bytes[..found.stream.start - 1], "invalid_cri")?;
-        let time = DateTime::parse_from_rfc3339(time).map_err(|_| invalid("the line does not begin with a time (RFC 3339)"))?;
+        let time = DateTime::parse_from_rfc3339(time)
+            .map_err(|_| invalid("the line does not begin with a time (RFC 3339)"))?;
         let mut fields = ObjectMap::from([
             (KeyString::from("timestamp"), Value::Timestamp(time.with_timezone(&Utc))),
             ("stream".into(), Value::Bytes(bytes.slice(found.stream))),
@@ -92,9 +94,11 @@ mod tests {
 
     #[test]
     fn lines_are_read_with_time_stream_and_message() {
-        let whole = json!({"timestamp": "2016-10-06T00:17:09.669794202Z", "stream": "stdout", "message": "log content 1"});
+        let whole =
+            json!({"timestamp": "2016-10-06T00:17:09.669794202Z", "stream": "stdout", "message": "log content 1"});
         assert_eq!(read("2016-10-06T00:17:09.669794202Z stdout F log content 1").unwrap(), whole);
-        let partial = json!({"timestamp": "2016-10-06T00:17:09Z", "stream": "stderr", "message": " a ", "partial": true});
+        let partial =
+            json!({"timestamp": "2016-10-06T00:17:09Z", "stream": "stderr", "message": " a ", "partial": true});
         assert_eq!(read("2016-10-06T02:17:09+02:00 stderr P:x  a ").unwrap(), partial);
         assert_eq!(read("2016-10-06T00:17:09Z stdout F").unwrap()["message"], "");
         assert_eq!(read("2016-10-06T00:17:09Z stdout F ").unwrap()["message"], "");
@@ -102,7 +106,9 @@ mod tests {
 
     #[test]
     fn what_is_no_such_line_is_refused() {
-        for line in ["", "a b", "2016-10-06T00:17:09Z stdin F x", "2016-10-06T00:17:09Z stdout X x", "yesterday stdout F x"] {
+        for line in
+            ["", "a b", "2016-10-06T00:17:09Z stdin F x", "2016-10-06T00:17:09Z stdout X x", "yesterday stdout F x"]
+        {
             assert!(read(line).is_err(), "{line}");
         }
     }

@@ -228,7 +228,9 @@ impl Decoder for Csv {
         let mut columns: Vec<KeyString> = Vec::new();
         let text = utf8(&header, "invalid_csv")?.to_owned();
         each_field(&header, self.delimiter, |name| columns.push(String::from_utf8_lossy(&name).into_owned().into()))?;
-        if let Some(name) = columns.iter().enumerate().find_map(|(at, name)| columns[..at].contains(name).then_some(name)) {
+        if let Some(name) =
+            columns.iter().enumerate().find_map(|(at, name)| columns[..at].contains(name).then_some(name))
+        {
             return Err(CodecError::new("invalid_csv", format!("the header {text:?} names {name:?} twice")));
         }
         Ok(Arc::new(Csv { delimiter: self.delimiter, columns, wants_header: false }))

@@ -133,7 +133,8 @@ fn unescaped(line: &[u8], start: usize, end: usize) -> Result<Bytes, CodecError>
         let put = |c: char| if c < ' ' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
         escaped = text.chars().map(put).collect::<String>().into();
     }
-    let value: String = serde_json::from_str(&escaped).map_err(|_| invalid(start, "an escape in this text is invalid"))?;
+    let value: String =
+        serde_json::from_str(&escaped).map_err(|_| invalid(start, "an escape in this text is invalid"))?;
     Ok(value.into())
 }
 
@@ -221,7 +222,8 @@ mod tests {
     #[test]
     fn pairs_flags_quotes_and_escapes_are_read() {
         assert_eq!(
-            read("level=info msg=\"it \\\"works\\\"\\n\" dur=1.5s empty= debug  a=1 a=2 u=\"\\u00e9\" url=a=b").unwrap(),
+            read("level=info msg=\"it \\\"works\\\"\\n\" dur=1.5s empty= debug  a=1 a=2 u=\"\\u00e9\" url=a=b")
+                .unwrap(),
             json!({"level": "info", "msg": "it \"works\"\n", "dur": "1.5s", "empty": "", "debug": true, "a": "2", "u": "é", "url": "a=b"})
         );
         assert_eq!(read(" \t ").unwrap(), json!({}));

@@ -1,8 +1,8 @@
 //! Protobuf messages: schemas from `.proto` texts, and messages as the values that nodes see.
 
-mod value;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::path::Path;
 

@@ -172,7 +172,9 @@ impl Registry {
                 }
                 Answer::NotFound => {
                     let Reference { name, subject, version } = reference;
-                    return Ok(Err(format!("the schema refers to {name}, and there is no version {version} of {subject}")));
+                    return Ok(Err(format!(
+                        "the schema refers to {name}, and there is no version {version} of {subject}"
+                    )));
                 }
             }
         }
@@ -186,7 +188,11 @@ fn entry(body: &Json) -> Result<Entry> {
 }
 
 fn strange(what: &str) -> Error {
-    Error::temporary(ErrorKind::Unavailable, "ask the schema registry", format!("{what}; is the url that of a registry?"))
+    Error::temporary(
+        ErrorKind::Unavailable,
+        "ask the schema registry",
+        format!("{what}; is the url that of a registry?"),
+    )
 }
 
 /// A subject that someone may put right.

@@ -47,8 +47,8 @@ impl EncodingConfig for SyslogEncoding {
 
 /// RFC 5424, table 1; the names are those of `syslog.h`.
 const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp", "audit",
-    "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
+    "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 /// RFC 5424, table 2.
 const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
@@ -119,7 +119,9 @@ impl<'a> Reader<'a> {
     fn modern(&mut self, fields: &mut ObjectMap) -> Result<(), CodecError> {
         let time = self.until(|c| c == ' ');
         if time != "-" {
-            let Ok(time) = DateTime::parse_from_rfc3339(time) else { return self.invalid("the time is none of RFC 3339") };
+            let Ok(time) = DateTime::parse_from_rfc3339(time) else {
+                return self.invalid("the time is none of RFC 3339");
+            };
             fields.insert("timestamp".into(), Value::Timestamp(time.with_timezone(&Utc)));
         }
         for (name, _) in HEADER {
@@ -258,7 +260,13 @@ fn refused<T>(what: impl Into<String>) -> Result<T, CodecError> {
 }
 
 /// A facility or severity by its name or number.
-fn code(fields: &ObjectMap, name: &str, names: &[&str], also: &[(&str, usize)], default: usize) -> Result<usize, CodecError> {
+fn code(
+    fields: &ObjectMap,
+    name: &str,
+    names: &[&str],
+    also: &[(&str, usize)],
+    default: usize,
+) -> Result<usize, CodecError> {
     let found = match fields.get(name) {
         None | Some(Value::Null) => Some(default),
         Some(Value::Integer(number)) => usize::try_from(*number).ok().filter(|number| *number < names.len()),
@@ -296,7 +304,9 @@ impl Encoder for Syslog {
             out.push(b' ');
             let text = fields.get(name).map_or(Ok(Bytes::new()), text::of)?;
             if text.len() > longest || !text.iter().all(u8::is_ascii_graphic) {
-                return refused(format!("`{name}` must be at most {longest} printable ASCII characters without blanks"));
+                return refused(format!(
+                    "`{name}` must be at most {longest} printable ASCII characters without blanks"
+                ));
             }
             out.extend_from_slice(if text.is_empty() { b"-" } else { &text });
         }

@@ -6,12 +6,15 @@ use weir::event::{CodecError, json};
 
 /// The bytes as text; an error has the codec's own code.
 pub(crate) fn utf8<'a>(bytes: &'a [u8], code: &'static str) -> Result<&'a str, CodecError> {
-    std::str::from_utf8(bytes).map_err(|error| CodecError::new(code, format!("byte {}: not utf-8", error.valid_up_to())))
+    std::str::from_utf8(bytes)
+        .map_err(|error| CodecError::new(code, format!("byte {}: not utf-8", error.valid_up_to())))
 }
 
 /// The fields of a value that must have some.
 pub(crate) fn object(value: &Value) -> Result<&ObjectMap, CodecError> {
-    value.as_object().ok_or_else(|| CodecError::new("no_object", "the event is no object, so it has no fields to write"))
+    value
+        .as_object()
+        .ok_or_else(|| CodecError::new("no_object", "the event is no object, so it has no fields to write"))
 }
 
 /// A value as text: null is empty; objects and lists are JSON.

@@ -155,7 +155,7 @@ impl Options<'_> {
 
     fn decoder(&self) -> Result<Arc<dyn Decoder>> {
         if let Some(registry) = self.registry()? {
-            return Ok(Arc::new(ByRegistry { registry: Arc::new(registry) , format: self.format }));
+            return Ok(Arc::new(ByRegistry { registry: Arc::new(registry), format: self.format }));
         }
         let (schema, _) = self.schema()?.ok_or_else(|| Error::unchecked("schema"))?;
         Ok(Arc::new(BySchema { format: self.format, schema: Ok(Arc::new(schema)), is_framed: false }))

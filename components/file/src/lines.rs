@@ -90,7 +90,8 @@ impl Lines {
                 continue;
             }
             let before = at.checked_sub(1);
-            let begins = before.is_none_or(|before| self.buffer[before] == quotes.delimiter || quotes.closed == Some(before));
+            let begins =
+                before.is_none_or(|before| self.buffer[before] == quotes.delimiter || quotes.closed == Some(before));
             if quotes.is_open {
                 quotes.is_open = false;
                 quotes.closed = Some(at);

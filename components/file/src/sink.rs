@@ -55,8 +55,14 @@ impl SinkConfig for FileSink {
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let compression = self.compression.of(&self.path);
-        let writer =
-            Writer::open(&self.path, self.encoding.build()?, compression, self.append, self.overwrite, context.clone())?;
+        let writer = Writer::open(
+            &self.path,
+            self.encoding.build()?,
+            compression,
+            self.append,
+            self.overwrite,
+            context.clone(),
+        )?;
         let (send, requests) = mpsc::channel(WAITING);
         Ok(Arc::new(FileOut { send, idle: Mutex::new(Some((writer, requests))) }))
     }

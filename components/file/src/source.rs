@@ -12,7 +12,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{
-    BuildContext, DecodingOption, LaneHandle, Lanes, Origin, Problems, Read, ReadLimit, Source, SourceConfig, Stream, async_trait,
+    BuildContext, DecodingOption, LaneHandle, Lanes, Origin, Problems, Read, ReadLimit, Source, SourceConfig, Stream,
+    async_trait,
 };
 use weir::config::ByteSize;
 use weir::event::{Body, Codec, Event, Framing, OriginId, OriginKind, Position, Timestamp};
@@ -241,7 +242,10 @@ impl LineFile {
             if let Some(header) = header {
                 let decoder = decoder.with_header(&header.bytes);
                 self.codec = Codec::Other(decoder.map_err(|why| {
-                    self.error("its header line cannot be read; name the columns with `columns:`", io::Error::other(why))
+                    self.error(
+                        "its header line cannot be read; name the columns with `columns:`",
+                        io::Error::other(why),
+                    )
                 })?);
                 self.header = Some(header.offset);
             }

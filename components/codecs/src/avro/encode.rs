@@ -161,7 +161,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Default values are checked when the schema is parsed; of a union they are of its first branch.
-    fn put_default(&self, name: &KeyString, of: usize, default: &serde_json::Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn put_default(
+        &self,
+        name: &KeyString,
+        of: usize,
+        default: &serde_json::Value,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         let value = Value::from(default.clone());
         let mut writer = Writer { schema: self.schema, way: Vec::new() };
         writer.put(of, &value, out).map_err(|error| {

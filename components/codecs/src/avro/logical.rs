@@ -47,7 +47,12 @@ pub(super) fn decimal_bytes(value: &Value, scale: u32) -> Option<Vec<u8>> {
     let scale = scale as usize;
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = whole.strip_prefix('-').unwrap_or(whole);
-    if unsigned.is_empty() || !is_number(unsigned) || !is_number(part) || part.len() > scale || text.len() > MAX_DIGITS as usize {
+    if unsigned.is_empty()
+        || !is_number(unsigned)
+        || !is_number(part)
+        || part.len() > scale
+        || text.len() > MAX_DIGITS as usize
+    {
         return None;
     }
     let number: BigInt = format!("{whole}{part:0<scale$}").parse().ok()?;

@@ -37,7 +37,9 @@ fn write(schema: &Schema, value: serde_json::Value) -> Result<Vec<u8>, String> {
 
 #[test]
 fn the_specification_s_example_is_read_and_written() {
-    let record = schema(r#"{"type": "record", "name": "test", "fields": [{"name": "a", "type": "long"}, {"name": "b", "type": "string"}]}"#);
+    let record = schema(
+        r#"{"type": "record", "name": "test", "fields": [{"name": "a", "type": "long"}, {"name": "b", "type": "string"}]}"#,
+    );
     let bytes = [0x36, 0x06, 0x66, 0x6f, 0x6f];
     assert_eq!(read(&record, &bytes).unwrap(), json!({"a": 27, "b": "foo"}));
     assert_eq!(write(&record, json!({"b": "foo", "a": 27, "left out": 1})).unwrap(), bytes);
@@ -60,10 +62,19 @@ fn logical_types_have_sensible_values_and_come_back() {
         (r#"{"type": "long", "logicalType": "timestamp-nanos"}"#, json!("2024-02-29T12:00:00.000000001Z")),
         (r#"{"type": "long", "logicalType": "local-timestamp-millis"}"#, json!("2024-02-29T12:00:00.500")),
         (r#"{"type": "string", "logicalType": "uuid"}"#, json!("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")),
-        (r#"{"type": "bytes", "logicalType": "decimal", "precision": 40, "scale": 2}"#, json!("-123456789012345678901234567890.05")),
-        (r#"{"type": "fixed", "name": "f", "size": 4, "logicalType": "decimal", "precision": 8, "scale": 3}"#, json!("-0.001")),
+        (
+            r#"{"type": "bytes", "logicalType": "decimal", "precision": 40, "scale": 2}"#,
+            json!("-123456789012345678901234567890.05"),
+        ),
+        (
+            r#"{"type": "fixed", "name": "f", "size": 4, "logicalType": "decimal", "precision": 8, "scale": 3}"#,
+            json!("-0.001"),
+        ),
         (r#"{"type": "bytes", "logicalType": "decimal", "precision": 4}"#, json!("42")),
-        (r#"{"type": "fixed", "name": "d", "size": 12, "logicalType": "duration"}"#, json!({"months": 1, "days": 2, "milliseconds": 3})),
+        (
+            r#"{"type": "fixed", "name": "d", "size": 12, "logicalType": "duration"}"#,
+            json!({"months": 1, "days": 2, "milliseconds": 3}),
+        ),
     ];
     for (text, value) in cases {
         let schema = schema(text);
@@ -71,7 +82,8 @@ fn logical_types_have_sensible_values_and_come_back() {
         assert_eq!(read(&schema, &bytes).unwrap(), value, "{text}");
         assert!(write(&schema, json!("nonsense")).is_err() || text.contains("uuid"), "{text}");
     }
-    let fixed = schema(r#"{"type": "fixed", "name": "f", "size": 2, "logicalType": "decimal", "precision": 4, "scale": 2}"#);
+    let fixed =
+        schema(r#"{"type": "fixed", "name": "f", "size": 2, "logicalType": "decimal", "precision": 4, "scale": 2}"#);
     assert_eq!(write(&fixed, json!("1.5")).unwrap(), [0, 150]);
     assert_eq!(write(&fixed, json!(-0.01)).unwrap(), [0xff, 0xff]);
     assert!(write(&fixed, json!("1.555")).is_err(), "too many digits behind the point");
@@ -98,9 +110,15 @@ fn what_does_not_fit_says_where_and_why() {
         r#"{"type": "record", "name": "r", "fields": [{"name": "a", "type": {"type": "array", "items": {"type": "map", "values": "int"}}},
             {"name": "d", "type": "string", "default": "x"}, {"name": "n", "type": ["null", "int"]}]}"#,
     );
-    assert_eq!(write(&record, json!({"a": [{"k": "text"}]})).unwrap_err(), "the event.a[0].k is a text; the schema wants an int (32 bits)");
+    assert_eq!(
+        write(&record, json!({"a": [{"k": "text"}]})).unwrap_err(),
+        "the event.a[0].k is a text; the schema wants an int (32 bits)"
+    );
     assert_eq!(write(&record, json!({})).unwrap_err(), "the event lacks the field `a`");
-    assert_eq!(read(&record, &write(&record, json!({"a": []})).unwrap()).unwrap(), json!({"a": [], "d": "x", "n": null}));
+    assert_eq!(
+        read(&record, &write(&record, json!({"a": []})).unwrap()).unwrap(),
+        json!({"a": [], "d": "x", "n": null})
+    );
     assert!(write(&record, json!([])).unwrap_err().contains("a list"), "no object");
 }
 
@@ -156,7 +174,8 @@ fn theirs(depth: u32) -> BoxedStrategy<Theirs> {
     };
     let numbers = (any::<bool>(), any::<i32>(), any::<i64>(), -1e9_f32..1e9, -1e18_f64..1e18);
     let texts = (prop::collection::vec(any::<u8>(), 0..5), "\\PC{0,5}", prop::collection::vec(any::<i32>(), 0..4));
-    let rest = (prop::collection::hash_map("[a-z]{1,3}", "\\PC{0,3}", 0..3), maybe, any::<bool>(), any::<[u8; 2]>(), next);
+    let rest =
+        (prop::collection::hash_map("[a-z]{1,3}", "\\PC{0,3}", 0..3), maybe, any::<bool>(), any::<[u8; 2]>(), next);
     (numbers, texts, rest)
         .prop_map(|((b, i, l, f, d), (bytes, text, list), (map, maybe, suit, fixed, next))| {
             let suits = ["SPADES", "HEARTS"];

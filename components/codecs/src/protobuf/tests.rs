@@ -66,7 +66,10 @@ fn every_kind_comes_back() {
     });
     let bytes = write(&all, value.clone(), false).unwrap();
     assert_eq!(read(&all, &bytes), value);
-    assert_eq!(read(&all, &write(&all, json!({"inner": {"camelCase": 9}}), false).unwrap())["inner"], json!({"camel_case": 9}));
+    assert_eq!(
+        read(&all, &write(&all, json!({"inner": {"camelCase": 9}}), false).unwrap())["inner"],
+        json!({"camel_case": 9})
+    );
     assert_eq!(read(&all, &write(&all, json!({"suit": 7}), false).unwrap())["suit"], 7, "a symbol of tomorrow");
     assert_eq!(read(&all, &write(&all, json!({"unknown": 7, "i": null}), false).unwrap())["i"], 0);
 }
@@ -80,7 +83,11 @@ fn a_message_is_found_by_its_way_and_by_its_name() {
     let deep = schema(ALL, Some("test.All.Inner.Deep")).unwrap();
     assert_eq!(write(&deep, json!({"z": 1}), true).unwrap(), [6, 0, 0, 0, 0x08, 1]);
     assert_eq!(as_json(all.decode(&Bytes::from_static(&[6, 0, 0, 0, 0x08, 1]), true).unwrap()), json!({"z": 1}));
-    assert_eq!(as_json(second.decode(&Bytes::from_static(&[0, 0x08, 1]), true).unwrap())["i"], 1, "the first by a zero");
+    assert_eq!(
+        as_json(second.decode(&Bytes::from_static(&[0, 0x08, 1]), true).unwrap())["i"],
+        1,
+        "the first by a zero"
+    );
     assert!(schema(ALL, Some("test.Third")).unwrap_err().contains("no message test.Third"));
     assert_eq!(all.decode(&Bytes::from_static(&[2, 18, 0]), true).unwrap_err().code, "invalid_protobuf");
     assert_eq!(all.decode(&Bytes::new(), true).unwrap_err().code, "invalid_protobuf");
@@ -90,10 +97,16 @@ fn a_message_is_found_by_its_way_and_by_its_name() {
 fn what_does_not_fit_says_where_and_why() {
     let all = schema(ALL, None).unwrap();
     let refused = |value| write(&all, value, false).unwrap_err();
-    assert_eq!(refused(json!({"inner": {"camel_case": "x"}})), "the event.inner.camel_case is a text, which does not fit int32");
+    assert_eq!(
+        refused(json!({"inner": {"camel_case": "x"}})),
+        "the event.inner.camel_case is a text, which does not fit int32"
+    );
     assert_eq!(refused(json!({"i": 1_i64 << 40})), "the event.i is a whole number, which does not fit int32");
     assert_eq!(refused(json!({"list": 1})), "the event.list is a whole number; the schema wants a list");
-    assert_eq!(refused(json!({"suit": "CLUBS"})), "the event.suit is a text, which does not fit the enum of SPADES, HEARTS");
+    assert_eq!(
+        refused(json!({"suit": "CLUBS"})),
+        "the event.suit is a text, which does not fit the enum of SPADES, HEARTS"
+    );
     assert_eq!(refused(json!({"flags": {"x": true}})), "the event.flags.x is no key: the schema wants int32");
     assert_eq!(refused(json!({"at": "today"})), "the event.at is a text; the schema wants a timestamp");
     assert_eq!(refused(json!([])), "the event is a list; the schema wants a test.All");
@@ -105,14 +118,23 @@ fn what_does_not_fit_says_where_and_why() {
 fn schemas_import_others_by_name() {
     let text = SchemaText {
         text: "syntax = \"proto3\"; import \"people/person.proto\"; message Order { people.Person by = 1; }".to_owned(),
-        references: vec![("people/person.proto".to_owned(), "syntax = \"proto3\"; package people; message Person { string name = 1; }".to_owned())],
+        references: vec![(
+            "people/person.proto".to_owned(),
+            "syntax = \"proto3\"; package people; message Person { string name = 1; }".to_owned(),
+        )],
     };
     let schema = Schema::compile(&text, None).unwrap();
     assert_eq!(schema.name(), "Order");
-    assert_eq!(read(&schema, &write(&schema, json!({"by": {"name": "x"}}), false).unwrap()), json!({"by": {"name": "x"}}));
+    assert_eq!(
+        read(&schema, &write(&schema, json!({"by": {"name": "x"}}), false).unwrap()),
+        json!({"by": {"name": "x"}})
+    );
     assert!(Schema::compile(&SchemaText { references: Vec::new(), ..text }, None).is_err());
     for wrong in ["", "syntax = \"proto3\";", "message"] {
-        assert!(super::Schema::compile(&SchemaText { text: wrong.to_owned(), references: Vec::new() }, None).is_err(), "{wrong}");
+        assert!(
+            super::Schema::compile(&SchemaText { text: wrong.to_owned(), references: Vec::new() }, None).is_err(),
+            "{wrong}"
+        );
     }
 }
 

@@ -74,7 +74,9 @@ fn of_value(value: &Proto, kind: &Kind) -> Value {
         Proto::String(text) => Value::from(text.as_str()),
         Proto::Bytes(bytes) => Value::Bytes(bytes.clone()),
         Proto::EnumNumber(chosen) => match kind {
-            Kind::Enum(of) => of.get_value(*chosen).map_or(Value::Integer((*chosen).into()), |value| value.name().into()),
+            Kind::Enum(of) => {
+                of.get_value(*chosen).map_or(Value::Integer((*chosen).into()), |value| value.name().into())
+            }
             _ => Value::Integer((*chosen).into()),
         },
         Proto::Message(message) => of_message(message),
@@ -113,7 +115,11 @@ fn refuse<T>(way: &Way<'_>, what: &str) -> Result<T, CodecError> {
     Err(CodecError::new("does_not_fit_schema", format!("the event{way} {what}")))
 }
 
-fn message<'a>(value: &'a Value, descriptor: &MessageDescriptor, way: &mut Way<'a>) -> Result<DynamicMessage, CodecError> {
+fn message<'a>(
+    value: &'a Value,
+    descriptor: &MessageDescriptor,
+    way: &mut Way<'a>,
+) -> Result<DynamicMessage, CodecError> {
     if way.len() >= MAX_DEPTH {
         return refuse(way, &format!("has more than {MAX_DEPTH} messages inside one another"));
     }
@@ -240,7 +246,9 @@ fn single<'a>(value: &'a Value, kind: &Kind, way: &mut Way<'a>) -> Result<Proto,
     let converted = match (kind, value) {
         (Kind::Message(of), value) => return message(value, of, way).map(Proto::Message),
         (Kind::Bool, Value::Boolean(value)) => Some(Proto::Bool(*value)),
-        (Kind::Int32 | Kind::Sint32 | Kind::Sfixed32, Value::Integer(value)) => i32::try_from(*value).ok().map(Proto::I32),
+        (Kind::Int32 | Kind::Sint32 | Kind::Sfixed32, Value::Integer(value)) => {
+            i32::try_from(*value).ok().map(Proto::I32)
+        }
         (Kind::Int64 | Kind::Sint64 | Kind::Sfixed64, Value::Integer(value)) => Some(Proto::I64(*value)),
         (Kind::Uint32 | Kind::Fixed32, Value::Integer(value)) => u32::try_from(*value).ok().map(Proto::U32),
         (Kind::Uint64 | Kind::Fixed64, Value::Integer(value)) => u64::try_from(*value).ok().map(Proto::U64),
@@ -249,7 +257,9 @@ fn single<'a>(value: &'a Value, kind: &Kind, way: &mut Way<'a>) -> Result<Proto,
         (Kind::Double, Value::Integer(value)) => Some(Proto::F64(*value as f64)),
         (Kind::Float, Value::Float(value)) => Some(Proto::F32(value.into_inner() as f32)),
         (Kind::Float, Value::Integer(value)) => Some(Proto::F32(*value as f32)),
-        (Kind::String, Value::Timestamp(_)) => Some(Proto::String(String::from_utf8_lossy(&value.coerce_to_bytes()).into_owned())),
+        (Kind::String, Value::Timestamp(_)) => {
+            Some(Proto::String(String::from_utf8_lossy(&value.coerce_to_bytes()).into_owned()))
+        }
         (Kind::String, value) => value.to_str().map(|text| Proto::String(text.to_owned())),
         (Kind::Bytes, Value::Bytes(_) | Value::String(_)) => Some(Proto::Bytes(value.coerce_to_bytes())),
         (Kind::Enum(_), Value::Integer(value)) => i32::try_from(*value).ok().map(Proto::EnumNumber),

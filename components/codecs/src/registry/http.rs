@@ -71,14 +71,19 @@ fn tls(options: Option<&RegistryTls>) -> Result<ClientConfig> {
             }
             builder.with_root_certificates(roots)
         }
-        None => builder.with_native_roots().map_err(|error| failed("this system has no authorities").caused_by(error))?,
+        None => {
+            builder.with_native_roots().map_err(|error| failed("this system has no authorities").caused_by(error))?
+        }
     };
     match options.and_then(|tls| tls.cert.as_ref().zip(tls.key.as_ref())) {
         Some((cert, key_path)) => {
             let key = PrivateKeyDer::from_pem_file(key_path);
-            let key = key.map_err(|error| failed("it holds no key").with("file", key_path.display()).caused_by(error))?;
+            let key =
+                key.map_err(|error| failed("it holds no key").with("file", key_path.display()).caused_by(error))?;
             let config = builder.with_client_auth_cert(certificates(cert)?, key);
-            config.map_err(|error| failed("certificate and key are refused").with("file", cert.display()).caused_by(error))
+            config.map_err(|error| {
+                failed("certificate and key are refused").with("file", cert.display()).caused_by(error)
+            })
         }
         None => Ok(builder.with_no_client_auth()),
     }
@@ -150,14 +155,16 @@ impl Http {
         let response = response.map_err(|error| unreachable("it cannot be reached").caused_by(Causes::of(&error)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| unreachable("an answer broke off or is too large").caused_by(error))?.to_bytes();
+        let body =
+            body.map_err(|error| unreachable("an answer broke off or is too large").caused_by(error))?.to_bytes();
         let json: Option<Json> = serde_json::from_slice(&body).ok();
         match (status, json) {
             (status, Some(json)) if status.is_success() => Ok(Answer::Found(json)),
             // 40401: subject, 40402: version, 40403: schema. Any other 404 is none of a registry's.
             (StatusCode::NOT_FOUND, Some(json)) if json.get("error_code").is_some() => Ok(Answer::NotFound),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                Err(temporary(ErrorKind::Denied, "it refuses us; check username, password and rights").with("status", status))
+                Err(temporary(ErrorKind::Denied, "it refuses us; check username, password and rights")
+                    .with("status", status))
             }
             (status, json) => {
                 let said = json.as_ref().and_then(|json| json.get("message")?.as_str()).unwrap_or("no reason given");
