@@ -208,3 +208,47 @@ fn decoding_is_a_word_or_a_map() {
     }
     assert!(serde_json::from_value::<DecodingOption>(json!(1)).is_err());
 }
+
+#[test]
+#[ignore]
+fn cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (avsc, proto) = (dir.path().join("o.avsc"), dir.path().join("o.proto"));
+    std::fs::write(&avsc, r#"{"type":"record","name":"O","fields":[{"name":"time","type":"string"},{"name":"level","type":"string"},{"name":"host","type":"string"},{"name":"msg","type":"string"},{"name":"status","type":"string"},{"name":"dur","type":"string"}]}"#).unwrap();
+    std::fs::write(&proto, "syntax = \"proto3\"; message O { string time = 1; string level = 2; string host = 3; string msg = 4; string status = 5; string dur = 6; }").unwrap();
+    let value = json!({"time": "2024-01-01T00:00:00Z", "level": "info", "host": "web-1.example.com", "msg": "GET /index.html HTTP/1.1 from somewhere else", "status": "200", "dur": "12.5ms"});
+    let body = weir::event::Body::Raw(value.to_string().into(), weir::event::Codec::Json);
+    let columns = json!(["time", "level", "host", "msg", "status", "dur"]);
+    let pairs = [
+        (json!("json"), None),
+        (json!({"codec": "csv", "columns": columns}), None),
+        (json!("logfmt"), None),
+        (json!({"codec": "avro", "schema": avsc}), None),
+        (json!({"codec": "protobuf", "schema": proto}), None),
+        (json!("syslog"), Some("<165>1 2003-10-11T22:14:15.003Z web-1.example.com app 123 ID47 [a@1 status=\"200\" dur=\"12.5ms\"] GET /index.html HTTP/1.1 from somewhere else")),
+        (json!("cri"), Some("2024-01-01T00:00:00.123456789Z stdout F GET /index.html HTTP/1.1 from somewhere else 200 12.5ms and more")),
+    ];
+    for (options, line) in pairs {
+        let option: DecodingOption = serde_json::from_value(options.clone()).unwrap();
+        let codec = option.build().unwrap();
+        let bytes: bytes::Bytes = match line {
+            Some(line) => line.into(),
+            None => {
+                let encoding: weir::component::EncodingOption = serde_json::from_value(options.clone()).unwrap();
+                let mut out = Vec::new();
+                encoding.build().unwrap().encode(&body, "", &mut out).unwrap();
+                out.into()
+            }
+        };
+        const N: u32 = 300_000;
+        let mut best = u128::MAX;
+        for _ in 0..5 {
+            let start = std::time::Instant::now();
+            for _ in 0..N {
+                std::hint::black_box(codec.decode(&bytes).unwrap());
+            }
+            best = best.min(start.elapsed().as_nanos() / u128::from(N));
+        }
+        println!("COST {} {} bytes {best} ns; event {}", codec.name(), bytes.len(), size_of::<weir::event::Event>());
+    }
+}
