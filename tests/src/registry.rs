@@ -40,7 +40,7 @@ pub struct Registry {
     /// Where it is.
     pub url: String,
     inside: Arc<Mutex<Inside>>,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Registry {
@@ -57,7 +57,7 @@ impl Registry {
         runtime.spawn(async move {
             axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
         });
-        Registry { url, inside, _runtime: runtime }
+        Registry { url, inside, runtime: Some(runtime) }
     }
 
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
@@ -84,6 +84,15 @@ impl Registry {
     /// What it was asked, method and path, since the last call.
     pub fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.inside().asked)
+    }
+}
+
+impl Drop for Registry {
+    /// Also within a test's own runtime, where a plain drop may not wait.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -48,7 +48,8 @@ async fn there_and_back(encoding: Value, codec: &str, topic: &str, value: Value)
     encoder.prepare(topic).await.unwrap();
     let mut record = Vec::new();
     encoding.encode(&Body::Raw(value.to_string().into(), Codec::Json), topic, &mut record).unwrap();
-    let option: DecodingOption = serde_json::from_value(json!({"codec": codec, "schema_registry": registry()})).unwrap();
+    let option: DecodingOption =
+        serde_json::from_value(json!({"codec": codec, "schema_registry": registry()})).unwrap();
     let decoder = option.build().unwrap().decoder().unwrap().clone();
     let bytes = Bytes::from(record.clone());
     let ready = decoder.prepare(&bytes).await.unwrap();
@@ -60,7 +61,8 @@ async fn records_come_back_in_both_formats_and_by_every_way_to_a_schema() {
     let dir = tempfile::tempdir().unwrap();
     let (avsc, proto) = (dir.path().join("order.avsc"), dir.path().join("order.proto"));
     std::fs::write(&avsc, ORDER).unwrap();
-    std::fs::write(&proto, "syntax = \"proto3\"; package shop; message Other {} message Order { int64 n = 1; }").unwrap();
+    std::fs::write(&proto, "syntax = \"proto3\"; package shop; message Other {} message Order { int64 n = 1; }")
+        .unwrap();
     let order = json!({"n": 7, "at": "2024-02-29T12:00:00.500Z", "by": "me"});
     let topic = fresh("orders");
     let own = json!({"codec": "avro", "schema_registry": registry(), "schema": avsc, "auto_register": true});
@@ -69,7 +71,11 @@ async fn records_come_back_in_both_formats_and_by_every_way_to_a_schema() {
     for more in [json!({}), json!({"schema": avsc})] {
         let mut known = json!({"codec": "avro", "schema_registry": registry()});
         known.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        assert_eq!(there_and_back(known, "avro", &topic, order.clone()).await, (first.clone(), order.clone()), "{more}");
+        assert_eq!(
+            there_and_back(known, "avro", &topic, order.clone()).await,
+            (first.clone(), order.clone()),
+            "{more}"
+        );
     }
     let own = json!({"codec": "protobuf", "schema_registry": registry(), "schema": proto, "message": "shop.Order", "subject": fresh("s"), "auto_register": true});
     let (record, back) = there_and_back(own, "protobuf", "t", json!({"n": 5})).await;
@@ -79,7 +85,10 @@ async fn records_come_back_in_both_formats_and_by_every_way_to_a_schema() {
 #[tokio::test]
 async fn schemas_of_other_clients_are_read_with_what_they_refer_to() {
     let (person, topic) = (fresh("person"), fresh("gifts"));
-    register(&person, json!({"schema": r#"{"type":"record","name":"Person","namespace":"people","fields":[{"name":"name","type":"string"}]}"#}));
+    register(
+        &person,
+        json!({"schema": r#"{"type":"record","name":"Person","namespace":"people","fields":[{"name":"name","type":"string"}]}"#}),
+    );
     let gift = r#"{"type":"record","name":"Gift","fields":[{"name":"to","type":"people.Person"}]}"#;
     let id = register(
         &format!("{topic}-value"),
@@ -93,12 +102,14 @@ async fn schemas_of_other_clients_are_read_with_what_they_refer_to() {
 
 #[tokio::test]
 async fn what_it_does_not_know_is_a_rejection_and_a_subject_that_is_not_there_a_wait() {
-    let option: DecodingOption = serde_json::from_value(json!({"codec": "avro", "schema_registry": registry()})).unwrap();
+    let option: DecodingOption =
+        serde_json::from_value(json!({"codec": "avro", "schema_registry": registry()})).unwrap();
     let decoder = option.build().unwrap().decoder().unwrap().clone();
     let bytes = Bytes::from_static(&[0, 0x70, 0, 0, 0, 2]);
     let ready = decoder.prepare(&bytes).await.unwrap();
     assert_eq!(ready.decode(&bytes).unwrap_err().code, "unknown_schema");
-    let option: EncodingOption = serde_json::from_value(json!({"codec": "avro", "schema_registry": registry()})).unwrap();
+    let option: EncodingOption =
+        serde_json::from_value(json!({"codec": "avro", "schema_registry": registry()})).unwrap();
     let Encoding::Other(encoder) = option.build().unwrap() else { panic!() };
     assert!(encoder.prepare(&fresh("nobody")).await.unwrap_err().is_temporary());
 }

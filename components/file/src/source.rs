@@ -305,8 +305,9 @@ impl LineFile {
 
     fn store(&mut self) -> Result<()> {
         if let Some(Position(position)) = self.committed.take() {
-            // A commit is right behind the last settled record.
-            let from = position.checked_sub(1).and_then(|last| self.overlaps.get(&last)).copied();
+            // A commit is right behind the beginning of the last settled record, or at that of the next one.
+            let near = [Some(position), position.checked_sub(1)].into_iter().flatten();
+            let from = near.filter_map(|at| self.overlaps.get(&at)).next().copied();
             let stored = self.context.storage.store(&self.id.log, &Mark::new(position, from, &self.head).to_bytes());
             stored.map_err(|error| self.error("its position cannot be stored", error))?;
             self.stored = Some(self.context.clock.uptime());
