@@ -5,6 +5,7 @@
 //! `check` is pure and reports every problem; `build` makes clients but spawns nothing; `run` owns the
 //! loop. The graph owns everything else: lanes, receipts, books, retry of a failed batch, shutdown.
 
+mod codec;
 pub mod conformance;
 mod context;
 mod probe;
@@ -14,6 +15,7 @@ mod sink;
 mod source;
 mod transform;
 
+pub use codec::{CodecRecord, DecodingConfig, DecodingOption, EncodingConfig, EncodingOption, Stream, codecs};
 pub use context::{BuildContext, Trouble};
 pub use probe::{Finding, ProbeContext, Verdict};
 pub use problems::{Problem, Problems, Severity};

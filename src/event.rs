@@ -5,17 +5,18 @@
 //! receipt, watermark) lives on the [`Batch`]. This module knows nothing of graphs or components.
 
 mod batch;
-pub mod encode;
+mod codec;
+mod encode;
 pub mod json;
 
 pub(crate) use batch::panic_text;
 pub use batch::{Batch, Rejected, Verdict};
-pub use encode::{Decoding, EncodeError, Encoding};
+pub use codec::{Codec, CodecError, Decoder, Encoder, Framing, Part};
+pub use encode::Encoding;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vrl::value::Value;
 
@@ -39,19 +40,6 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Before every event: the watermark of a lane that has seen none.
     pub const MIN: Timestamp = Timestamp(i64::MIN);
-}
-
-/// How the raw bytes of a body are to be read when a node looks inside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Codec {
-    /// One JSON document (RFC 8259).
-    #[default]
-    Json,
-    /// UTF-8 text; nodes see `{"message": <text>}`.
-    Text,
-    /// Any bytes; nodes see `{"message": <bytes>}`.
-    Raw,
 }
 
 /// What an event says.

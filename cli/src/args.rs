@@ -42,7 +42,7 @@ pub(crate) enum Verb {
     ///
     /// Without `--at` it shows where the lanes of a running graph stand. The record becomes a dead letter.
     Skip(Skip),
-    /// List the components of this binary
+    /// List the components and codecs of this binary
     List(List),
     /// Print the JSON Schema of graph files, for editors
     Schema,

@@ -24,8 +24,8 @@ pub trait SourceConfig: Debug + Send + Sync {
     }
 
     /// How the bodies of its events are to be read.
-    fn codec(&self) -> Codec {
-        Codec::Json
+    fn codec(&self) -> Result<Codec> {
+        Ok(Codec::Json)
     }
 
     /// For `weir explain`: how it reads, and what a commit means there. One line.

@@ -170,11 +170,18 @@ impl<'a> SchemaCheck<'a> {
             let allowed: Vec<&str> = constants.into_iter().flatten().flatten().collect();
             return self.one_of(&allowed, node, path);
         }
-        if let Some(tag) = rest.first().and_then(|first| self.tags(first).next()) {
+        // A word, or a map that begins with one, as `decoding:` is.
+        let words = constants.iter().position(Option::is_some);
+        if let (Some(words), Value::Text(_)) = (words.and_then(|at| constants[at].as_ref()), &node.value) {
+            return self.one_of(words, node, path);
+        }
+        let maps: Vec<&'a Json> =
+            rest.iter().zip(&constants).filter(|(_, words)| words.is_none()).map(|(schema, _)| *schema).collect();
+        if let Some(tag) = maps.first().and_then(|first| self.tags(first).next()) {
             let own = |schema: &&'a Json| self.tags(schema).find(|(name, _)| *name == tag.0).map(|(_, value)| value);
-            let values: Vec<&str> = rest.iter().filter_map(own).collect();
-            if values.len() == rest.len() && matches!(node.value, Value::Map(_)) {
-                return self.tagged(tag.0, &values, &rest, node, path);
+            let values: Vec<&str> = maps.iter().filter_map(own).collect();
+            if values.len() == maps.len() && matches!(node.value, Value::Map(_)) {
+                return self.tagged(tag.0, &values, &maps, node, path);
             }
         }
         let all: Vec<&str> = rest.iter().flat_map(|schema| types(schema)).collect();

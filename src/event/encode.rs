@@ -1,19 +1,19 @@
 //! From a body to the bytes a sink writes: one place for all sinks.
 //!
-//! A body comes in, bytes go out; what cannot be said in the encoding is an [`EncodeError`], which the sink
+//! A body comes in, bytes go out; what cannot be said in the encoding is an [`CodecError`], which the sink
 //! makes a rejected event. Nothing here knows of files or brokers. [`Encoding::encode`] gives one message,
 //! [`Encoding::encode_line`] one line of a stream that is split at newlines.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use vrl::value::Value;
 
-use super::{Body, Codec, json};
+use super::codec::{Codec, CodecError, Encoder};
+use super::{Body, json};
 
 /// What an event looks like outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Default)]
 pub enum Encoding {
     /// One JSON document. A JSON event that nobody changed leaves byte for byte as it came; text becomes
     /// `{"message": "..."}`.
@@ -23,117 +23,91 @@ pub enum Encoding {
     Text,
     /// The bytes as they came, whatever they are; of an event that was changed, its field `message`.
     Raw,
+    /// Whatever its encoder writes.
+    Other(Arc<dyn Encoder>),
 }
 
-/// What the bytes of a source's records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Decoding {
-    /// One JSON document a record; checked when a node first looks inside.
-    #[default]
-    Json,
-    /// UTF-8 text; nodes see it as `.message`.
-    Text,
-    /// Any bytes; nodes see them as `.message`.
-    Raw,
+fn no_message(why: &str) -> CodecError {
+    CodecError::new("no_message", format!("{why}; use encoding: json or set .message before"))
 }
 
-impl From<Decoding> for Codec {
-    fn from(decoding: Decoding) -> Codec {
-        match decoding {
-            Decoding::Json => Codec::Json,
-            Decoding::Text => Codec::Text,
-            Decoding::Raw => Codec::Raw,
-        }
-    }
-}
-
-/// Why an event cannot be written in an encoding.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct EncodeError {
-    /// A stable word for the class of error: `no_message`, `invalid_json` or `invalid_utf8`.
-    pub code: &'static str,
-    /// The text for people.
-    pub message: String,
-}
-
-impl EncodeError {
-    fn no_message(why: &str) -> EncodeError {
-        EncodeError { code: "no_message", message: format!("{why}; use encoding: json or set .message before") }
-    }
-
-    fn invalid_json(why: json::JsonError) -> EncodeError {
-        EncodeError { code: "invalid_json", message: why.to_string() }
-    }
-
-    fn invalid_utf8() -> EncodeError {
-        EncodeError { code: "invalid_utf8", message: "the event is not utf-8; use encoding: raw".to_owned() }
-    }
+fn invalid_utf8() -> CodecError {
+    CodecError::new("invalid_utf8", "the event is not utf-8; use encoding: raw")
 }
 
 impl Encoding {
     /// The body's own bytes, where they are the message already.
-    pub fn as_is(self, body: &Body) -> Option<&Bytes> {
+    pub fn as_is<'a>(&self, body: &'a Body) -> Option<&'a Bytes> {
         match (self, body) {
             (Encoding::Raw, Body::Raw(bytes, _)) | (Encoding::Json, Body::Raw(bytes, Codec::Json)) => Some(bytes),
+            (Encoding::Other(encoder), Body::Raw(bytes, Codec::Other(decoder))) if encoder.keeps(&**decoder) => {
+                Some(bytes)
+            }
             _ => None,
         }
     }
 
-    /// Appends the body to `out`. After an error `out` is as it was.
+    /// Appends the body to `out`, as a message for `topic`, which only some encoders ask for. After an error `out` is
+    /// as it was.
     ///
     /// `Value::Null`, a Kafka tombstone, is written as `null` under `json` and has no `message` otherwise;
     /// a sink that can say "no value" must look for it first.
-    pub fn encode(self, body: &Body, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub fn encode(&self, body: &Body, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
         if let Some(bytes) = self.as_is(body) {
             out.extend_from_slice(bytes);
             return Ok(());
         }
         match (self, body) {
-            (Encoding::Json, Body::Raw(bytes, _)) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| EncodeError::invalid_utf8())?;
+            (Encoding::Json, Body::Raw(bytes, Codec::Text | Codec::Raw)) => {
+                let text = std::str::from_utf8(bytes).map_err(|_| invalid_utf8())?;
                 out.extend_from_slice(b"{\"message\":");
                 json::write(&Value::from(text), out);
                 out.push(b'}');
                 Ok(())
             }
-            (Encoding::Json, Body::Parsed(value)) => {
-                json::write(value, out);
-                Ok(())
-            }
-            (_, Body::Parsed(value)) => self.put_message(value, out),
-            (_, Body::Raw(bytes, Codec::Json)) => {
-                let value = json::parse(bytes).map_err(EncodeError::invalid_json)?;
-                self.put_message(&value, out)
-            }
-            (_, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
+            (Encoding::Text | Encoding::Raw, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
+            (_, Body::Parsed(value)) => self.put(value, topic, out),
+            (_, Body::Raw(bytes, codec)) => self.put(&codec.decode(bytes)?, topic, out),
         }
     }
 
-    /// The same, and a newline behind it. A JSON document that holds raw newlines is compacted, so that it
+    fn put(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        match self {
+            Encoding::Json => {
+                json::write(value, out);
+                Ok(())
+            }
+            Encoding::Text | Encoding::Raw => self.put_message(value, out),
+            Encoding::Other(encoder) => {
+                let before = out.len();
+                encoder.encode(value, topic, out).inspect_err(|_| out.truncate(before))
+            }
+        }
+    }
+
+    /// Appends the body and a newline. A JSON document that holds raw newlines is compacted, so that it
     /// stays one line; a text with newlines takes as many lines as it has.
-    pub fn encode_line(self, body: &Body, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    pub fn encode_line(&self, body: &Body, out: &mut Vec<u8>) -> Result<(), CodecError> {
         match (self, body) {
             (Encoding::Json, Body::Raw(bytes, Codec::Json)) if memchr::memchr(b'\n', bytes).is_some() => {
                 // Only in a valid document is every raw newline whitespace.
-                json::check(bytes).map_err(EncodeError::invalid_json)?;
+                json::check(bytes)?;
                 out.extend_from_slice(&json::compact(bytes));
             }
-            _ => self.encode(body, out)?,
+            _ => self.encode(body, "", out)?,
         }
         out.push(b'\n');
         Ok(())
     }
 
-    fn put_message(self, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn put_message(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let message = match value {
             Value::Object(fields) => fields.get("message"),
             Value::Bytes(_) | Value::String(_) => Some(value),
-            _ => return Err(EncodeError::no_message("the event is not an object")),
+            _ => return Err(no_message("the event is not an object")),
         };
         match message {
-            None | Some(Value::Null) => Err(EncodeError::no_message("the event has no field message")),
+            None | Some(Value::Null) => Err(no_message("the event has no field message")),
             Some(text @ (Value::Bytes(_) | Value::String(_))) => match self {
                 Encoding::Raw => {
                     out.extend_from_slice(&text.coerce_to_bytes());
@@ -149,8 +123,8 @@ impl Encoding {
     }
 }
 
-fn put_text(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    std::str::from_utf8(bytes).map_err(|_| EncodeError::invalid_utf8())?;
+fn put_text(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    std::str::from_utf8(bytes).map_err(|_| invalid_utf8())?;
     out.extend_from_slice(bytes);
     Ok(())
 }
@@ -220,8 +194,8 @@ mod tests {
     #[test]
     fn raw_is_whatever_came() {
         let mut out = Vec::new();
-        Encoding::Raw.encode(&raw(b"\xff{", Codec::Json), &mut out).unwrap();
-        Encoding::Raw.encode(&parsed(r#"{"message":"m"}"#), &mut out).unwrap();
+        Encoding::Raw.encode(&raw(b"\xff{", Codec::Json), "", &mut out).unwrap();
+        Encoding::Raw.encode(&parsed(r#"{"message":"m"}"#), "", &mut out).unwrap();
         assert_eq!(out, b"\xff{m");
     }
 }

@@ -13,10 +13,10 @@ use super::lane::{Lane, Step};
 use super::plan::origin_name;
 use super::route::Outgoing;
 use super::spot::{Skip, Spot};
-use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
+use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink, Trouble};
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
-use crate::event::{Event, Position};
+use crate::event::{Body, Codec, Event, Position};
 use crate::state::Clock;
 
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
@@ -179,10 +179,12 @@ impl Driver {
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
             let size = read.events.iter().map(Event::size).sum();
-            let Driver { lane, shared, outgoing, stop, .. } = self;
+            let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
+            let trouble = lane.source().trouble.clone();
             let process_and_send = async {
+                let events = prepared(read.events, &trouble, shared).await;
                 let permit = shared.memory.acquire(size).await;
-                lane.process_again(read, Some(permit), outgoing);
+                lane.process_again(Again { events, ..read }, Some(permit), outgoing);
                 shared.send(outgoing).await;
             };
             tokio::pin!(process_and_send);
@@ -190,7 +192,9 @@ impl Driver {
             tokio::select! {
                 () = &mut process_and_send => {}
                 limit = stop.wait() => {
-                    let _late = tokio::time::timeout(limit, process_and_send).await;
+                    if tokio::time::timeout(limit, process_and_send).await.is_err() {
+                        *to_read_again = Some(*next);
+                    }
                     return ReadingOver::Stopped(limit);
                 }
             }
@@ -334,6 +338,43 @@ impl Driver {
             tokio::spawn(async move { sink.flush().await });
         }
     }
+}
+
+/// The events with decoders that have all they need from peers. Waits as long as a peer cannot be asked.
+async fn prepared(mut events: Vec<Event>, trouble: &Trouble, shared: &Shared) -> Vec<Event> {
+    // All events of one origin have the same decoder.
+    let raw = events.iter().find_map(|event| match &event.body {
+        Body::Raw(_, codec) => Some(codec),
+        Body::Parsed(_) => None,
+    });
+    if !raw.and_then(Codec::decoder).is_some_and(|decoder| decoder.must_prepare()) {
+        return events;
+    }
+    let mut said = None;
+    let mut failures = 0;
+    for event in &mut events {
+        let Body::Raw(bytes, Codec::Other(decoder)) = &mut event.body else { continue };
+        *decoder = loop {
+            match decoder.prepare(bytes).await {
+                Ok(ready) => break ready,
+                Err(error) => {
+                    let why = error.to_string();
+                    if said.as_ref() != Some(&why) {
+                        tracing::warn!(%error, "waiting");
+                    }
+                    trouble.set(&*why);
+                    said = Some(why);
+                    shared.clock.sleep(back_off(failures)).await;
+                    failures = failures.saturating_add(1);
+                }
+            }
+        };
+    }
+    // It may be another's by now.
+    if said.is_some() && trouble.get() == said {
+        trouble.clear();
+    }
+    events
 }
 
 /// Who may stop a lane: its source (a revoked partition) and the graph (shutdown).

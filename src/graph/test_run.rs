@@ -9,7 +9,7 @@ use super::plan::{Entry, Mode, Plan};
 use super::route::{Node, Outgoing};
 use crate::config::{NodeConfig, Port, Test, TestBody};
 use crate::delivery::Rejects;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Body, Codec, Event, OriginId, OriginKind, Position, Timestamp, json};
 use crate::state::{MemoryStorage, SystemClock};
 
@@ -81,10 +81,17 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
     let origin = OriginId { node: source.to_owned(), log: "test".to_owned(), partition: 0, kind: OriginKind::Other };
     let mut lane = Lane::new(Arc::new(origin), plan.nodes[number].node.clone(), route);
     lane.be_careful();
+    let mut codec = config.codec()?;
     // One event a batch: a panic then costs its own event, as it does in a running graph.
     for (at, body) in bodies.iter().enumerate() {
+        if let (TestBody::Text(header), Some(decoder)) = (body, codec.decoder().filter(|codec| codec.wants_header())) {
+            let decoder = decoder.with_header(header.as_bytes());
+            let failed = |error| Error::new(ErrorKind::Rejected, "read the header of the test's feed", error);
+            codec = Codec::Other(decoder.map_err(|error| failed(error.message))?);
+            continue;
+        }
         let body = match body {
-            TestBody::Text(text) => Body::Raw(text.clone().into(), config.codec()),
+            TestBody::Text(text) => Body::Raw(text.clone().into(), codec.clone()),
             TestBody::Json(value) => Body::Raw(value.to_string().into(), Codec::Json),
         };
         lane.process(vec![Event::new(body, Position(at as u64), Timestamp(0))], None, &mut out);
@@ -122,7 +129,7 @@ fn difference(sink: &str, expected: &[TestBody], got: &[&Body]) -> Option<String
 fn as_json(body: &Body) -> Option<serde_json::Value> {
     match body {
         Body::Raw(bytes, Codec::Json) => serde_json::from_slice(bytes).ok(),
-        Body::Raw(bytes, _) => Some(serde_json::json!({ "message": String::from_utf8_lossy(bytes) })),
+        Body::Raw(bytes, codec) => serde_json::to_value(codec.decode(bytes).ok()?).ok(),
         Body::Parsed(value) => serde_json::to_value(value).ok(),
     }
 }

@@ -129,13 +129,8 @@ impl Lens {
         self.seen = match &event.body {
             Body::Parsed(_) => Seen::Body,
             Body::Raw(doc, Codec::Json) if !self.plan.whole && self.fill(doc)? => Seen::Object,
-            Body::Raw(doc, Codec::Json) => {
-                self.parsed = json::parse(doc).map_err(invalid_json)?;
-                Seen::Parsed
-            }
-            Body::Raw(bytes, Codec::Text | Codec::Raw) => {
-                let message = (KeyString::from("message"), Value::Bytes(bytes.clone()));
-                self.parsed = Value::Object(ObjectMap::from([message]));
+            Body::Raw(bytes, codec) => {
+                self.parsed = codec.decode(bytes).map_err(|error| Failure::new(error.code, error.message))?;
                 Seen::Parsed
             }
         };

@@ -15,5 +15,6 @@ pub mod output;
 pub mod pages;
 pub mod process;
 pub mod records;
+pub mod registry;
 pub mod topic;
 pub mod wait;

@@ -1,6 +1,6 @@
 //! `weir list`
 
-use weir::component::components;
+use weir::component::{codecs, components};
 
 use crate::Exit;
 use crate::args::{List, ListFormat};
@@ -8,9 +8,11 @@ use crate::print::outln;
 
 pub(super) fn run(args: &List) -> Exit {
     let all = components();
+    let codecs = [("decoding", codecs(true)), ("encoding", codecs(false))];
+    let codecs = codecs.into_iter().flat_map(|(kind, codecs)| codecs.into_iter().map(move |codec| (kind, codec)));
     match args.format {
         ListFormat::Json => {
-            let entries: Vec<_> = all
+            let mut entries: Vec<_> = all
                 .iter()
                 .map(|component| {
                     serde_json::json!({
@@ -22,6 +24,9 @@ pub(super) fn run(args: &List) -> Exit {
                     })
                 })
                 .collect();
+            entries.extend(codecs.map(|(kind, (name, summary))| {
+                serde_json::json!({ "kind": kind, "name": name, "summary": summary, "example": format!("{kind}: {name}") })
+            }));
             outln!("{:#}", serde_json::Value::from(entries));
         }
         ListFormat::Markdown => {
@@ -31,6 +36,9 @@ pub(super) fn run(args: &List) -> Exit {
         ListFormat::Text => {
             for component in all {
                 outln!("{:<10} {:<12} {}", component.kind.name(), component.name, component.summary());
+            }
+            for (kind, (name, summary)) in codecs {
+                outln!("{kind:<10} {name:<12} {summary}");
             }
         }
     }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use weir::Result;
-use weir::component::{BuildContext, Sink, SinkConfig, async_trait};
+use weir::component::{BuildContext, EncodingOption, Problems, Sink, SinkConfig, Stream as Framing, async_trait};
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Encoding, Rejected};
 
@@ -18,9 +18,9 @@ const WAITING: usize = 8;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
-    /// How events are written, one a line: `json`, `text` or `raw`. Default: `json`.
+    /// How events are written, one a line: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
-    encoding: Encoding,
+    encoding: EncodingOption,
     /// Where to: `stdout` or `stderr`. Default: `stdout`.
     #[serde(default)]
     target: Target,
@@ -51,6 +51,10 @@ weir::register_sink!("console", Console, "{type: console, inputs: [in], encoding
 #[typetag::deserialize(name = "console")]
 #[async_trait]
 impl SinkConfig for Console {
+    fn check(&self, problems: &mut Problems) {
+        self.encoding.check(Framing::Lines, problems);
+    }
+
     fn explain(&self) -> String {
         format!("delivered when written to {}; a replay may repeat lines", self.target.name())
     }
@@ -60,7 +64,7 @@ impl SinkConfig for Console {
             Target::Stdout => Box::new(io::stdout()),
             Target::Stderr => Box::new(io::stderr()),
         };
-        Ok(Arc::new(Stream::new(self.encoding, self.target, context, stream)))
+        Ok(Arc::new(Stream::new(self.encoding.build()?, self.target, context, stream)))
     }
 }
 

@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
+mod compression;
 mod lines;
 mod mark;
+mod records;
 mod sink;
 mod source;
 mod stdin;
 mod writer;
 
+pub use compression::Compression;
 pub use sink::FileSink;
-pub use source::{Compression, FileSource};
+pub use source::FileSource;
 pub use stdin::Stdin;

@@ -1,4 +1,8 @@
 //! Bytes in, lines out; no file in sight.
+//!
+//! With quotes (RFC 4180) a line may hold newlines: those between a quote that opens a field and the one that closes
+//! it. Where such a quote is not closed within the longest line, it is a fault of its line, which then ends at its
+//! first newline: what follows is not lost with it.
 
 use std::io::{self, Read};
 
@@ -11,8 +15,20 @@ const BLOCK: usize = 256 << 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub offset: u64,
+    /// Where reading has to begin for what follows this line to come out the same; where it begins, but for records of
+    /// several lines.
+    pub from: u64,
     /// Without its newline and carriage return.
     pub bytes: Bytes,
+}
+
+/// Where the search stands in a line with quotes.
+struct Quotes {
+    /// What splits fields.
+    delimiter: u8,
+    is_open: bool,
+    /// The quote that closed a field last; another one right behind it is a quote in the field.
+    closed: Option<usize>,
 }
 
 /// Splits a stream at newlines. Lines share the memory of the block they were read with.
@@ -23,6 +39,7 @@ pub(crate) struct Lines {
     offset: u64,
     /// Bytes of the buffer that hold no newline.
     searched: usize,
+    quotes: Option<Quotes>,
     longest: usize,
     /// Within a line that was cut: what is read up to its newline is dropped.
     dropping: bool,
@@ -37,6 +54,7 @@ impl Lines {
             buffer: BytesMut::new(),
             offset,
             searched: 0,
+            quotes: None,
             longest: longest.max(1),
             dropping: false,
             ended: false,
@@ -51,10 +69,51 @@ impl Lines {
         Lines { dropping: true, ..Lines::new(stream, position.saturating_sub(1), longest) }
     }
 
+    /// Newlines between quotes are part of a line; a quote opens at its beginning or behind a `delimiter`.
+    pub fn with_quotes(self, delimiter: u8) -> Lines {
+        Lines { quotes: Some(Quotes { delimiter, is_open: false, closed: None }), ..self }
+    }
+
+    /// Where the line ends, in what was read.
+    fn newline(&mut self) -> Option<usize> {
+        let Some(quotes) = &mut self.quotes else {
+            return memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
+        };
+        while let Some(found) = memchr::memchr2(b'\n', b'"', &self.buffer[self.searched..]) {
+            let at = self.searched + found;
+            let is_newline = self.buffer[at] == b'\n';
+            if is_newline && !quotes.is_open {
+                return Some(at);
+            }
+            self.searched = at + 1;
+            if is_newline {
+                continue;
+            }
+            let before = at.checked_sub(1);
+            let begins =
+                before.is_none_or(|before| self.buffer[before] == quotes.delimiter || quotes.closed == Some(before));
+            if quotes.is_open {
+                quotes.is_open = false;
+                quotes.closed = Some(at);
+            } else if begins {
+                quotes.is_open = true;
+            }
+        }
+        self.searched = self.buffer.len();
+        None
+    }
+
+    /// The first newline of a line whose quote is not closed in time.
+    fn unclosed(&self) -> Option<usize> {
+        let is_open = self.quotes.as_ref().is_some_and(|quotes| quotes.is_open);
+        let is_late = self.ended || self.buffer.len() >= self.longest;
+        if is_open && is_late { memchr::memchr(b'\n', &self.buffer) } else { None }
+    }
+
     /// The next line that is not blank; `None` at the end.
     pub fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
-            let newline = memchr::memchr(b'\n', &self.buffer[self.searched..]).map(|at| self.searched + at);
+            let newline = self.newline().or_else(|| self.unclosed());
             let (line, dropped) = match newline {
                 Some(at) => (self.take(at, at + 1), std::mem::take(&mut self.dropping)),
                 None if self.buffer.len() >= self.longest => {
@@ -76,7 +135,7 @@ impl Lines {
 
     /// The next line, if it is whole in what was read already.
     pub fn next_buffered(&mut self) -> Option<Line> {
-        let newline = memchr::memchr(b'\n', &self.buffer)?;
+        let newline = self.newline()?;
         let is_plain = !self.dropping && newline > 1 && newline < self.longest;
         is_plain.then(|| self.take(newline, newline + 1))
     }
@@ -91,7 +150,10 @@ impl Lines {
         let offset = self.offset;
         self.offset += consumed as u64;
         self.searched = 0;
-        Line { offset, bytes }
+        if let Some(quotes) = &mut self.quotes {
+            (quotes.is_open, quotes.closed) = (false, None);
+        }
+        Line { offset, from: offset, bytes }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -154,6 +216,40 @@ mod tests {
             let expected: Vec<_> = all.iter().filter(|(offset, _)| *offset >= position).cloned().collect();
             assert_eq!(found, expected, "from {position}");
         }
+    }
+
+    fn quoted(text: &[u8], position: u64, longest: usize) -> Vec<(u64, String)> {
+        let rest = io::Cursor::new(text[position.saturating_sub(1) as usize..].to_vec());
+        let lines = match position {
+            0 => Lines::new(Box::new(rest), 0, longest),
+            _ => Lines::resume(Box::new(rest), position, longest),
+        };
+        let mut lines = lines.with_quotes(b',');
+        let mut all = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            all.push((line.offset, String::from_utf8(line.bytes.to_vec()).unwrap()));
+        }
+        all
+    }
+
+    #[test]
+    fn quoted_newlines_do_not_end_a_line_and_every_commit_resumes_behind_its_line() {
+        let text = b"a,\"x\ny\"\n5\" disk,b\n\"he said \"\"no\n\"\"\",c\r\n\"\"\nlast";
+        let all = quoted(text, 0, 100);
+        let texts: Vec<&str> = all.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(texts, ["a,\"x\ny\"", "5\" disk,b", "\"he said \"\"no\n\"\"\",c", "\"\"", "last"]);
+        for (at, (offset, _)) in all.iter().enumerate() {
+            assert_eq!(quoted(text, *offset, 100), all[at..], "an event's position");
+            assert_eq!(quoted(text, offset + 1, 100), all[at + 1..], "a commit behind it");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_costs_its_own_line() {
+        let expected = [(0, "\"a".to_owned()), (3, "b,c".to_owned()), (7, "d".to_owned())];
+        assert_eq!(quoted(b"\"a\nb,c\nd\n", 0, 100), expected, "up to the end");
+        let long = [b"\"a\nb,c\nd\n".to_vec(), vec![b'x'; 40]].concat();
+        assert_eq!(quoted(&long, 0, 20)[..3], expected, "within the longest line");
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
-use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
-use weir::event::{Batch, Encoding};
+use weir::component::{BuildContext, EncodingOption, Problems, Sink, SinkConfig, Stream, async_trait};
+use weir::event::Batch;
 use weir::{Error, ErrorKind, Result};
 
-use crate::source::Compression;
+use crate::compression::Compression;
 use crate::writer::{Request, Writer};
 
 /// Batches that wait for the writer.
@@ -22,9 +22,9 @@ const WAITING: usize = 32;
 pub struct FileSink {
     /// The file.
     path: PathBuf,
-    /// How events are written. Default: `json`.
+    /// How events are written: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
-    encoding: Encoding,
+    encoding: EncodingOption,
     /// How the file is compressed; each group of events is a gzip member or zstd frame. Default: `auto`.
     #[serde(default)]
     compression: Compression,
@@ -42,6 +42,7 @@ weir::register_sink!("file", FileSink, "{type: file, inputs: [in], path: out.ndj
 #[async_trait]
 impl SinkConfig for FileSink {
     fn check(&self, problems: &mut Problems) {
+        self.encoding.check(Stream::Lines, problems);
         if self.append && self.overwrite {
             let help = "keep one of the two: `append` keeps what is in the file, `overwrite` does not";
             problems.error("overwrite", "bad_value", "contradicts `append`", help);
@@ -54,8 +55,14 @@ impl SinkConfig for FileSink {
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let compression = self.compression.of(&self.path);
-        let writer =
-            Writer::open(&self.path, self.encoding, compression, self.append, self.overwrite, context.clone())?;
+        let writer = Writer::open(
+            &self.path,
+            self.encoding.build()?,
+            compression,
+            self.append,
+            self.overwrite,
+            context.clone(),
+        )?;
         let (send, requests) = mpsc::channel(WAITING);
         Ok(Arc::new(FileOut { send, idle: Mutex::new(Some((writer, requests))) }))
     }

@@ -1,9 +1,9 @@
 //! The `file` source.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::future::{Future, poll_fn};
-use std::io::{self, BufReader, Read as _, Seek, SeekFrom};
+use std::io::{self, Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -12,14 +12,17 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{
-    BuildContext, LaneHandle, Lanes, Origin, Problems, Read, ReadLimit, Source, SourceConfig, async_trait,
+    BuildContext, DecodingOption, LaneHandle, Lanes, Origin, Problems, Read, ReadLimit, Source, SourceConfig, Stream,
+    async_trait,
 };
 use weir::config::ByteSize;
-use weir::event::{Body, Codec, Decoding, Event, OriginId, OriginKind, Position, Timestamp};
+use weir::event::{Body, Codec, Event, Framing, OriginId, OriginKind, Position, Timestamp};
 use weir::{Error, ErrorKind, Result};
 
+use crate::compression::Compression;
 use crate::lines::{Line, Lines};
 use crate::mark::{self, Mark};
+use crate::records::Records;
 
 /// How often a position is made durable while reading goes on.
 const STORE_EVERY: Duration = Duration::from_millis(200);
@@ -33,30 +36,15 @@ pub struct FileSource {
     /// Files to read, in this order; a path with `*` stands for all files that fit, `**` for folders of any depth.
     #[schemars(length(min = 1))]
     paths: Vec<PathBuf>,
-    /// What the lines are. Default: `json`.
+    /// What the lines are: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
-    decoding: Decoding,
+    decoding: DecodingOption,
     /// How the files are compressed. Default: `auto`.
     #[serde(default)]
     compression: Compression,
     /// The longest line; a longer one is cut to it and passed on. Default: `16MiB`.
     #[serde(default = "default_max_line_size")]
     max_line_size: ByteSize,
-}
-
-/// How a file is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Compression {
-    /// By its name: `.gz` is gzip, `.zst` is zstd, anything else is plain.
-    #[default]
-    Auto,
-    /// Plain.
-    None,
-    /// gzip, one member or several.
-    Gzip,
-    /// zstd, one frame or several.
-    Zstd,
 }
 
 fn default_max_line_size() -> ByteSize {
@@ -69,6 +57,7 @@ weir::register_source!("file", FileSource, "{type: file, paths: [in.ndjson], dec
 #[async_trait]
 impl SourceConfig for FileSource {
     fn check(&self, problems: &mut Problems) {
+        self.decoding.check(Stream::Lines, problems);
         if self.paths.is_empty() {
             problems.error("paths", "missing_value", "names no file", "name at least one: `paths: [in.ndjson]`");
         }
@@ -84,8 +73,8 @@ impl SourceConfig for FileSource {
         true
     }
 
-    fn codec(&self) -> Codec {
-        self.decoding.into()
+    fn codec(&self) -> Result<Codec> {
+        self.decoding.build()
     }
 
     fn explain(&self) -> String {
@@ -103,6 +92,7 @@ impl SourceConfig for FileSource {
         if files.is_empty() {
             tracing::warn!(node = &*context.node, paths = ?self.paths, "no file fits the paths");
         }
+        let codec = self.codec()?;
         let unfinished = Arc::new(Mutex::new(Unfinished {
             left: files.len(),
             names: files.iter().map(|path| path.display().to_string()).collect(),
@@ -114,13 +104,15 @@ impl SourceConfig for FileSource {
                 partition: 0,
                 kind: OriginKind::File,
             }),
-            compression: self.compression.of(&path),
+            compression: self.compression,
             path,
-            codec: self.decoding.into(),
+            codec: codec.clone(),
             longest: usize::try_from(self.max_line_size.0).unwrap_or(usize::MAX),
             context: context.clone(),
-            lines: None,
+            records: None,
             head: Vec::new(),
+            header: None,
+            overlaps: BTreeMap::new(),
             ahead: None,
             failure: None,
             ended: false,
@@ -156,17 +148,6 @@ fn matching(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-impl Compression {
-    pub(crate) fn of(self, path: &Path) -> Compression {
-        match (self, path.extension().and_then(|extension| extension.to_str())) {
-            (Compression::Auto, Some("gz")) => Compression::Gzip,
-            (Compression::Auto, Some("zst")) => Compression::Zstd,
-            (Compression::Auto, _) => Compression::None,
-            (other, _) => other,
-        }
-    }
 }
 
 struct Files {
@@ -220,10 +201,14 @@ struct LineFile {
     codec: Codec,
     longest: usize,
     context: BuildContext,
-    lines: Option<Lines>,
+    records: Option<Records>,
     /// The first bytes of the file as it is stored: they tell it from another one under its name.
     head: Vec<u8>,
-    /// A line that did not fit the last read.
+    /// Where the line stands that names the columns, once it was read.
+    header: Option<u64>,
+    /// Where reading begins for records that others overlap, by their positions.
+    overlaps: BTreeMap<u64, u64>,
+    /// A record that did not fit the last read.
     ahead: Option<Line>,
     /// What is wrong behind the lines that were given out.
     failure: Option<Error>,
@@ -247,35 +232,56 @@ impl LineFile {
         Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).caused_by(error)
     }
 
-    /// Opens the file at the first line that begins at `position` of its decompressed stream, or behind it.
-    fn open(&self, position: u64) -> Result<Lines> {
-        let failed = |error| self.error("it cannot be opened; check the path and its rights", error);
-        let offset = position.saturating_sub(1);
-        let mut file = File::open(&self.path).map_err(failed)?;
-        let mut stream: Box<dyn io::Read + Send> = match self.compression {
-            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(file))),
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(file).map_err(failed)?),
-            Compression::Auto | Compression::None => {
-                let length = file.metadata().map_err(failed)?.len();
-                if position > length {
-                    return Err(self.replaced(position));
-                }
-                file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-                return Ok(self.lines_of(Box::new(file), position));
+    /// Opens the file at the first record that begins at `position` of its decompressed stream, or behind it; `from` is
+    /// where reading has to begin for that, if it is known.
+    fn open(&mut self, position: u64, from: Option<u64>) -> Result<Records> {
+        if let Some(decoder) = self.codec.decoder().filter(|decoder| decoder.wants_header()).cloned() {
+            let lines = Lines::new(self.stream(0)?, 0, self.longest);
+            let first = Records::new(lines, decoder.framing(), self.longest).next();
+            let header = first.map_err(|error| self.error("its header line cannot be read", error))?;
+            if let Some(header) = header {
+                let decoder = decoder.with_header(&header.bytes);
+                self.codec = Codec::Other(decoder.map_err(|why| {
+                    self.error(
+                        "its header line cannot be read; name the columns with `columns:`",
+                        io::Error::other(why),
+                    )
+                })?);
+                self.header = Some(header.offset);
             }
-        };
-        let skipped = io::copy(&mut (&mut stream).take(offset), &mut io::sink()).map_err(failed)?;
-        if skipped < offset {
-            return Err(self.replaced(position));
         }
-        Ok(self.lines_of(stream, position))
+        // Behind the header, that is: as if it were settled.
+        let position = self.header.map_or(position, |header| position.max(header + 1));
+        let framing = self.codec.decoder().map_or(Framing::Lines, |decoder| decoder.framing());
+        let begin = position.saturating_sub(1).min(from.unwrap_or(u64::MAX));
+        let stream = self.stream(begin)?;
+        let lines = match framing {
+            // The last settled line may be a part of a record that goes on.
+            Framing::Parts(_) => Lines::new(stream, begin, self.longest),
+            _ if position == 0 => Lines::new(stream, 0, self.longest),
+            _ => Lines::resume(stream, position, self.longest),
+        };
+        Ok(Records::new(lines, framing, self.longest).beginning_at(position))
     }
 
-    fn lines_of(&self, stream: Box<dyn io::Read + Send>, position: u64) -> Lines {
-        match position {
-            0 => Lines::new(stream, 0, self.longest),
-            _ => Lines::resume(stream, position, self.longest),
+    /// The decompressed file from a byte on.
+    fn stream(&self, offset: u64) -> Result<Box<dyn io::Read + Send>> {
+        let failed = |error| self.error("it cannot be opened; check the path and its rights", error);
+        let mut file = File::open(&self.path).map_err(failed)?;
+        let compression = self.compression.of(&self.path).or_by(&self.head);
+        if !compression.is_some() {
+            if offset > 0 && offset >= file.metadata().map_err(failed)?.len() {
+                return Err(self.replaced(offset));
+            }
+            file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+            return Ok(Box::new(file));
         }
+        let mut stream = compression.reader(file).map_err(failed)?;
+        let skipped = io::copy(&mut (&mut stream).take(offset), &mut io::sink()).map_err(failed)?;
+        if skipped < offset {
+            return Err(self.replaced(offset));
+        }
+        Ok(stream)
     }
 
     fn replaced(&self, offset: u64) -> Error {
@@ -283,23 +289,26 @@ impl LineFile {
         Error::new(ErrorKind::Io, "read a file", what).with("path", self.path.display()).with("position", offset)
     }
 
-    /// Where the last run left off.
-    fn start(&mut self) -> Result<u64> {
+    /// Where the last run left off, and where reading begins for that.
+    fn start(&mut self) -> Result<(u64, Option<u64>)> {
         let failed = |error| self.error("the stored position cannot be read", error);
         let stored = self.context.storage.load(&self.id.log).map_err(failed)?;
         let stored = stored.map(|bytes| Mark::from_bytes(&bytes)).transpose().map_err(failed)?;
         self.head = mark::head(&self.path)
             .map_err(|error| self.error("it cannot be opened; check the path and its rights", error))?;
-        let Some(mark) = stored else { return Ok(0) };
+        let Some(mark) = stored else { return Ok((0, None)) };
         if !mark.fits(&self.head) {
             return Err(self.replaced(mark.position));
         }
-        Ok(mark.position)
+        Ok((mark.position, mark.from))
     }
 
     fn store(&mut self) -> Result<()> {
         if let Some(Position(position)) = self.committed.take() {
-            let stored = self.context.storage.store(&self.id.log, &Mark::new(position, &self.head).to_bytes());
+            // A commit is right behind the beginning of the last settled record, or at that of the next one.
+            let near = [Some(position), position.checked_sub(1)].into_iter().flatten();
+            let from = near.filter_map(|at| self.overlaps.get(&at)).next().copied();
+            let stored = self.context.storage.store(&self.id.log, &Mark::new(position, from, &self.head).to_bytes());
             stored.map_err(|error| self.error("its position cannot be stored", error))?;
             self.stored = Some(self.context.clock.uptime());
         }
@@ -310,16 +319,16 @@ impl LineFile {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
-        if self.lines.is_none() {
-            let start = self.start()?;
-            self.lines = Some(self.open(start)?);
+        if self.records.is_none() {
+            let (start, from) = self.start()?;
+            self.records = Some(self.open(start, from)?);
         }
         let mut events = Vec::with_capacity(limit.events.min(1024));
         let mut bytes = 0;
         while events.len() < limit.events {
-            let line = match (self.ahead.take(), &mut self.lines) {
+            let line = match (self.ahead.take(), &mut self.records) {
                 (Some(line), _) => Some(line),
-                (None, Some(lines)) => match lines.next() {
+                (None, Some(records)) => match records.next() {
                     Ok(line) => line,
                     Err(error) => {
                         let failure = self.error("it breaks off or is damaged; the lines before are read", error);
@@ -341,7 +350,11 @@ impl LineFile {
                 self.ahead = Some(line);
                 break;
             }
-            events.push(Event::new(Body::Raw(line.bytes, self.codec), Position(line.offset), Timestamp::default()));
+            if line.from != line.offset {
+                self.overlaps.insert(line.offset, line.from);
+            }
+            let body = Body::Raw(line.bytes, self.codec.clone());
+            events.push(Event::new(body, Position(line.offset), Timestamp::default()));
         }
         Ok(events)
     }
@@ -361,13 +374,17 @@ impl Origin for LineFile {
 
     async fn commit(&mut self, position: Position) -> Result<()> {
         self.committed = Some(position);
+        if !self.overlaps.is_empty() {
+            self.overlaps = self.overlaps.split_off(&position.0.saturating_sub(1));
+        }
         let now = self.context.clock.uptime();
         let is_due = self.stored.is_none_or(|stored| now.saturating_sub(stored) >= STORE_EVERY);
         if is_due { self.store() } else { Ok(()) }
     }
 
     async fn seek(&mut self, position: Position) -> Result<()> {
-        self.lines = Some(self.open(position.0)?);
+        let from = self.overlaps.get(&position.0).copied();
+        self.records = Some(self.open(position.0, from)?);
         self.ahead = None;
         self.failure = None;
         self.ended = false;

@@ -7,12 +7,16 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use weir::component::{BuildContext, Lanes, Origin, Read, ReadLimit, Source, SourceConfig, async_trait};
+use weir::component::{
+    BuildContext, DecodingOption, Lanes, Origin, Problems, Read, ReadLimit, Source, SourceConfig, Stream, async_trait,
+};
 use weir::config::ByteSize;
-use weir::event::{Body, Codec, Decoding, Event, OriginId, OriginKind, Position, Timestamp};
+use weir::event::{Body, Codec, Event, Framing, OriginId, OriginKind, Position, Timestamp};
 use weir::{Error, ErrorKind, Result};
 
+use crate::compression::Compression;
 use crate::lines::Lines;
+use crate::records::Records;
 
 /// Groups read ahead of the lane. Few, for they are outside the memory budget.
 const AHEAD: usize = 4;
@@ -23,9 +27,12 @@ const GROUP: usize = 256;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stdin {
-    /// What the lines are. Default: `json`.
+    /// What the lines are: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
-    decoding: Decoding,
+    decoding: DecodingOption,
+    /// How the input is compressed; `auto` tells by its first bytes. Default: `auto`.
+    #[serde(default)]
+    compression: Compression,
     /// The longest line; a longer one is cut to it and passed on. Default: `16MiB`.
     #[serde(default = "default_max_line_size")]
     max_line_size: ByteSize,
@@ -44,8 +51,12 @@ impl SourceConfig for Stdin {
         true
     }
 
-    fn codec(&self) -> Codec {
-        self.decoding.into()
+    fn check(&self, problems: &mut Problems) {
+        self.decoding.check(Stream::Lines, problems);
+    }
+
+    fn codec(&self) -> Result<Codec> {
+        self.decoding.build()
     }
 
     fn explain(&self) -> String {
@@ -56,13 +67,14 @@ impl SourceConfig for Stdin {
         let id =
             OriginId { node: context.node.to_string(), log: "stdin".to_owned(), partition: 0, kind: OriginKind::Other };
         let longest = usize::try_from(self.max_line_size.0).unwrap_or(usize::MAX);
-        Ok(Box::new(Input { id: Arc::new(id), codec: self.decoding.into(), longest }))
+        Ok(Box::new(Input { id: Arc::new(id), codec: self.codec()?, compression: self.compression, longest }))
     }
 }
 
 struct Input {
     id: Arc<OriginId>,
     codec: Codec,
+    compression: Compression,
     longest: usize,
 }
 
@@ -70,11 +82,12 @@ struct Input {
 impl Source for Input {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let (send, lines) = mpsc::channel(AHEAD);
-        let longest = self.longest;
+        let (compression, longest) = (self.compression, self.longest);
+        let framing = self.codec.decoder().map_or(Framing::Lines, |decoder| decoder.framing());
         // A read of standard input cannot be broken off: the thread ends with the input or the process.
         std::thread::Builder::new()
             .name("stdin".to_owned())
-            .spawn(move || read_all(longest, &send))
+            .spawn(move || read_all(compression, framing, longest, &send))
             .map_err(|error| Error::new(ErrorKind::Internal, "read stdin", "cannot start a thread").caused_by(error))?;
         let origin = Piped { id: self.id, codec: self.codec, lines, kept: VecDeque::new(), first: 0, next: 0 };
         lanes.open(Box::new(origin)).await?.ended().await.map(drop)
@@ -83,8 +96,12 @@ impl Source for Input {
 
 type Group = std::io::Result<Vec<Bytes>>;
 
-fn read_all(longest: usize, send: &mpsc::Sender<Group>) {
-    let mut lines = Lines::new(Box::new(std::io::stdin()), 0, longest);
+fn read_all(compression: Compression, framing: Framing, longest: usize, send: &mpsc::Sender<Group>) {
+    let mut lines = match compression.reader_by_head(std::io::stdin()) {
+        Ok(stream) => Records::new(Lines::new(stream, 0, longest), framing, longest),
+        // The receiver is gone when the graph gave up on us.
+        Err(error) => return drop(send.blocking_send(Err(error))),
+    };
     loop {
         let mut group = Vec::new();
         // One line at a time is what a person types; more come together when they are there.
@@ -124,6 +141,23 @@ struct Piped {
     next: u64,
 }
 
+impl Piped {
+    /// Keeps lines; the first may name the columns of the others.
+    fn keep(&mut self, group: Vec<Bytes>) -> Result<()> {
+        let mut group = group.into_iter();
+        if let Some(decoder) = self.codec.decoder().filter(|decoder| decoder.wants_header())
+            && let Some(header) = group.next()
+        {
+            let what = "its header line cannot be read; name the columns with `columns:`";
+            let decoder = decoder.with_header(&header);
+            let failed = |why| Error::new(ErrorKind::Rejected, "read stdin", what).caused_by(why);
+            self.codec = Codec::Other(decoder.map_err(failed)?);
+        }
+        self.kept.extend(group);
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Origin for Piped {
     fn id(&self) -> Arc<OriginId> {
@@ -133,12 +167,16 @@ impl Origin for Piped {
     async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
         if self.next == self.first + self.kept.len() as u64 {
             match self.lines.recv().await {
-                Some(Ok(group)) => self.kept.extend(group),
+                Some(Ok(group)) => self.keep(group)?,
                 Some(Err(error)) => {
                     return Err(Error::new(ErrorKind::Io, "read stdin", "standard input broke off").caused_by(error));
                 }
                 None => return Ok(Read::End),
             }
+        }
+        if self.next == self.first + self.kept.len() as u64 {
+            // The header was alone in its group.
+            return self.read(limit).await;
         }
         let mut events = Vec::new();
         let mut bytes = 0;
@@ -148,7 +186,7 @@ impl Origin for Piped {
             if bytes > limit.bytes && !events.is_empty() {
                 break;
             }
-            let body = Body::Raw(line.clone(), self.codec);
+            let body = Body::Raw(line.clone(), self.codec.clone());
             events.push(Event::new(body, Position(self.next), Timestamp::default()));
             self.next += 1;
         }

@@ -18,7 +18,7 @@ use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Encoding, Rejected};
 use weir::{Error, ErrorKind, Result};
 
-use crate::source::Compression;
+use crate::compression::Compression;
 
 /// Batches in one group at most, whatever waits.
 const GROUP: usize = 64;
@@ -84,7 +84,7 @@ impl Writer {
         let note: Option<Note> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let is_completed = context.retry && note.as_ref().is_some_and(|note| note.completed);
         let found = if path.try_exists().map_err(failed)? { path.metadata().map_err(failed)?.len() } else { 0 };
-        let is_compressed = !matches!(compression, Compression::Auto | Compression::None);
+        let is_compressed = compression.is_some();
         let (length, is_resumed, exact) = match note.filter(|note| note.path == path) {
             Some(note) if !note.completed || context.retry => (note.length, true, note.exact),
             _ if append => (found, false, false),
@@ -213,6 +213,9 @@ impl Writer {
     fn encode(&mut self, batches: &[Batch]) -> Vec<Vec<Rejected>> {
         let mut lines = std::mem::take(&mut self.buffer);
         lines.clear();
+        if let (0, Encoding::Other(encoder)) = (self.length, &self.encoding) {
+            lines.extend_from_slice(encoder.header());
+        }
         let mut spans_lines = false;
         let mut encode = |batch: &Batch| {
             let mut rejected = Vec::new();
@@ -220,7 +223,7 @@ impl Writer {
                 let start = lines.len();
                 match self.encoding.encode_line(&event.body, &mut lines) {
                     // JSON is one line by its encoding.
-                    Ok(()) if self.encoding == Encoding::Json || spans_lines => {}
+                    Ok(()) if matches!(self.encoding, Encoding::Json) || spans_lines => {}
                     Ok(()) => spans_lines = memchr::memchr(b'\n', &lines[start..lines.len() - 1]).is_some(),
                     Err(error) => {
                         rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });

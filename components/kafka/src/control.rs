@@ -148,7 +148,7 @@ impl Control {
                 partition: *number,
                 kind: OriginKind::Kafka,
             };
-            let origin = KafkaOrigin::new(id, partition.clone(), self.options.codec, self.options.at_end);
+            let origin = KafkaOrigin::new(id, partition.clone(), self.options.codec.clone(), self.options.at_end);
             // An error means that the graph is gone, which the main loop sees next.
             let lane = self.lanes.open_blocking(Box::new(origin)).ok();
             self.assigned.insert(place, Assigned { partition, lane });

@@ -13,6 +13,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 use tokio::runtime::Handle;
+use weir::event::Encoding;
 
 use crate::client::{Logs, note_error};
 use crate::flights::{Flights, Row};
@@ -107,6 +108,7 @@ impl ProducerContext for SinkClient {
                 if reports.troubles.any() {
                     reports.troubles.clear(|open| match open {
                         Subject::Topic(topic) => topic == message.topic(),
+                        Subject::Encoding => false,
                         _ => true,
                     });
                 }
@@ -266,6 +268,13 @@ impl Listener {
                     Known::Unfit => self.common.reports.flights.failed(row.slot, 1),
                     Known::Fit | Known::NotYet => self.common.reports.again.push(row, how, AGAIN),
                 },
+                Err(Refusal::Unprepared(topic)) => {
+                    if let Encoding::Other(encoder) = self.recorder.encoding.clone() {
+                        // Whether it came to anything shows when the record is encoded again.
+                        self.runtime.spawn(async move { encoder.prepare(&topic).await });
+                    }
+                    self.common.reports.again.push(row, how, AGAIN);
+                }
                 Err(Refusal::Later(subject, text)) => {
                     self.common.reports.troubles.set(subject, text);
                     self.common.reports.again.push(row, how, AGAIN);

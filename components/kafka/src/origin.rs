@@ -226,7 +226,7 @@ impl KafkaOrigin {
                 break;
             }
             let body = match message.payload() {
-                Some(payload) => Body::Raw(slice(payload), self.codec),
+                Some(payload) => Body::Raw(slice(payload), self.codec.clone()),
                 None => Body::Parsed(Value::Null),
             };
             let key = message.key().map(&mut slice);

@@ -51,6 +51,8 @@ pub(crate) enum Refusal {
     Later(Subject, String),
     /// Nothing helps.
     Reject(&'static str, String),
+    /// The encoding has to be prepared for this topic first.
+    Unprepared(String),
     /// This producer takes nothing any more.
     Dead,
 }
@@ -85,7 +87,7 @@ impl Recorder {
             }
             None => event.key().map(|key| Cow::Borrowed(&key[..])),
         };
-        let value = value(&event.body, *encoding, buffer)?;
+        let value = value(&event.body, encoding, &topic, buffer)?;
         let record = BaseRecord::<[u8], [u8], usize> {
             topic: &topic,
             partition,
@@ -144,7 +146,12 @@ impl Recorder {
 }
 
 /// The record's value; `None` is a tombstone. `buffer` is scratch space.
-fn value<'a>(body: &'a Body, encoding: Encoding, buffer: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, Refusal> {
+fn value<'a>(
+    body: &'a Body,
+    encoding: &Encoding,
+    topic: &str,
+    buffer: &'a mut Vec<u8>,
+) -> Result<Option<&'a [u8]>, Refusal> {
     if let Body::Parsed(Value::Null) = body {
         return Ok(None);
     }
@@ -152,7 +159,10 @@ fn value<'a>(body: &'a Body, encoding: Encoding, buffer: &'a mut Vec<u8>) -> Res
         return Ok(Some(bytes));
     }
     buffer.clear();
-    encoding.encode(body, buffer).map_err(|error| Refusal::Reject(error.code, error.message))?;
+    encoding.encode(body, topic, buffer).map_err(|error| match error.is_unprepared() {
+        true => Refusal::Unprepared(topic.to_owned()),
+        false => Refusal::Reject(error.code, error.message),
+    })?;
     Ok(Some(buffer))
 }
 
@@ -198,14 +208,14 @@ mod tests {
     #[test]
     fn a_tombstone_stays_one_in_every_encoding() {
         for encoding in [Encoding::Json, Encoding::Text, Encoding::Raw] {
-            assert!(matches!(value(&Body::Parsed(Value::Null), encoding, &mut Vec::new()), Ok(None)));
+            assert!(matches!(value(&Body::Parsed(Value::Null), &encoding, "t", &mut Vec::new()), Ok(None)));
         }
     }
 
     #[test]
     fn what_has_no_text_is_refused_by_its_class() {
         let body = Body::Raw((&b"\xff"[..]).into(), Codec::Raw);
-        let refused = value(&body, Encoding::Text, &mut Vec::new()).map(|_| ());
+        let refused = value(&body, &Encoding::Text, "t", &mut Vec::new()).map(|_| ());
         assert!(matches!(refused, Err(Refusal::Reject("invalid_utf8", _))));
     }
 }

@@ -9,7 +9,8 @@ use rdkafka::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{
-    BuildContext, Finding, ProbeContext, Problem, Problems, Severity, Sink, SinkConfig, async_trait,
+    BuildContext, EncodingOption, Finding, ProbeContext, Problem, Problems, Severity, Sink, SinkConfig, Stream,
+    async_trait,
 };
 use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
@@ -25,7 +26,7 @@ use crate::probe;
 use crate::record::{Placement, Recorder, Refusal};
 use crate::render::Text;
 use crate::topics::{self, Known, TopicCreation, Topics};
-use crate::troubles::Troubles;
+use crate::troubles::{Subject, Troubles};
 
 /// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
 ///
@@ -46,9 +47,9 @@ pub struct KafkaSink {
     partition: String,
     /// The record's headers by name; values may contain `{{ VRL }}`. Default: the headers the event came with.
     headers: Option<BTreeMap<String, String>>,
-    /// What the value holds: `json` (the event), `text` or `raw` (its `message`). Default: `json`.
+    /// What the value holds: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
-    encoding: Encoding,
+    encoding: EncodingOption,
     /// How batches are compressed: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default: `none`.
     #[serde(default)]
     compression: Compression,
@@ -183,7 +184,7 @@ impl KafkaSink {
     }
 
     /// Prepares the texts; every problem goes to `problems`.
-    fn recorder(&self, problems: &mut Problems) -> Option<Recorder> {
+    fn recorder(&self, encoding: Encoding, problems: &mut Problems) -> Option<Recorder> {
         let topic = Text::compile(&self.topic, "topic", problems);
         let key = self.key.as_ref().filter(|key| !is_own_key(key));
         let key = key.map(|key| Text::compile(key, "key", problems));
@@ -207,7 +208,7 @@ impl KafkaSink {
             key: some_if_compiled(key)?,
             placement: placement?,
             headers: some_if_compiled(headers)?,
-            encoding: self.encoding,
+            encoding,
             buffer: Vec::new(),
             last_topic: String::new(),
         })
@@ -261,7 +262,8 @@ impl SinkConfig for KafkaSink {
         if self.topic.trim().is_empty() {
             problems.error("topic", "missing_value", "no topic is named", "name the topic");
         }
-        self.recorder(problems);
+        self.encoding.check(Stream::Messages, problems);
+        self.recorder(Encoding::Json, problems);
         if let Some(creation) = &self.create_topic {
             self.check_creation(creation, problems);
         }
@@ -274,8 +276,8 @@ impl SinkConfig for KafkaSink {
     }
 
     async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
-        let topic =
-            self.recorder(&mut Problems::default()).and_then(|recorder| recorder.topic.constant().map(str::to_owned));
+        let recorder = self.recorder(Encoding::Json, &mut Problems::default());
+        let topic = recorder.and_then(|recorder| recorder.topic.constant().map(str::to_owned));
         let (creation, sets_key) = (self.create_topic.clone(), self.key.is_some());
         let writing = probe::Writing { topic, creation, sets_key, max_message: self.max_message_size.0 };
         self.client().peer(self.client_config(), context.limit).probe_writing(writing).await
@@ -284,7 +286,7 @@ impl SinkConfig for KafkaSink {
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let refused = || Error::new(ErrorKind::Config, "kafka sink", "the options are refused");
         let mut problems = Problems::default();
-        let recorder = self.recorder(&mut problems).ok_or_else(refused)?;
+        let recorder = self.recorder(self.encoding.build()?, &mut problems).ok_or_else(refused)?;
         let config = self.client_config();
         let troubles = Troubles::new(context.trouble.clone());
         let common = Common::new(&config, Flights::new(context.clone()), troubles)
@@ -342,6 +344,19 @@ impl Drop for Unsent<'_> {
 }
 
 impl Writing {
+    /// Fetches what the encoding needs for a topic; after a failure there is a pause, and the caller tries again.
+    async fn prepare(&self, encoding: &Encoding, topic: &str) {
+        let Encoding::Other(encoder) = encoding else { return };
+        let troubles = &self.common.reports.troubles;
+        match encoder.prepare(topic).await {
+            Ok(()) => troubles.clear(|open| *open == Subject::Encoding),
+            Err(error) => {
+                troubles.set(Subject::Encoding, error.to_string());
+                self.context.clock.sleep(AGAIN).await;
+            }
+        }
+    }
+
     /// Hands every row to librdkafka, waiting where it has no room.
     async fn send_all(&self, flight: &Flight, slot: u32, recorder: &mut Recorder) {
         let rows = flight.events.len();
@@ -353,6 +368,10 @@ impl Writing {
             match recorder.send(&producer, &self.topics, flight, Row { slot, row }) {
                 Ok(()) => {}
                 Err(Refusal::Reject(code, message)) => rejected.push((row, code, message)),
+                Err(Refusal::Unprepared(topic)) => {
+                    self.prepare(&recorder.encoding, &topic).await;
+                    continue;
+                }
                 // Cannot last: our own buffer is smaller than librdkafka's.
                 Err(Refusal::Full) => {
                     self.context.clock.sleep(Duration::from_millis(5)).await;

@@ -8,10 +8,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use weir::component::{BuildContext, Finding, Lanes, ProbeContext, Problems, Source, SourceConfig, async_trait};
+use weir::component::{
+    BuildContext, DecodingOption, Finding, Lanes, ProbeContext, Problems, Source, SourceConfig, Stream, async_trait,
+};
 use weir::config::{ByteSize, Span};
 use weir::error::{Error, ErrorKind, Result};
-use weir::event::{Codec, Decoding};
+use weir::event::Codec;
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::consumer::{GroupConsumer, SourceClient};
@@ -35,9 +37,10 @@ pub struct KafkaSource {
     /// `earliest` or `latest`. Default: `latest`.
     #[serde(default)]
     start: Start,
-    /// How record values are to be read when a node looks inside: `json`, `text` or `raw`. Default: `json`.
+    /// How record values are to be read when a node looks inside: a codec's name, or a map with its options.
+    /// Default: `json`.
     #[serde(default)]
-    decoding: Decoding,
+    decoding: DecodingOption,
     /// Keeps this member's partitions for it over a restart, for as long as `session_timeout`; unique in the group,
     /// such as the pod's name. Default: none, partitions move when a member stops.
     group_instance_id: Option<String>,
@@ -208,11 +211,12 @@ impl SourceConfig for KafkaSource {
             let message = "drain_timeout is more than half of librdkafka's max.poll.interval.ms";
             problems.error("drain_timeout", "out_of_range", message, "make it shorter, the default is 10s");
         }
+        self.decoding.check(Stream::Messages, problems);
         self.client().check(&self.client_config(), problems);
     }
 
-    fn codec(&self) -> Codec {
-        self.decoding.into()
+    fn codec(&self) -> Result<Codec> {
+        self.decoding.build()
     }
 
     fn explain(&self) -> String {
@@ -230,7 +234,7 @@ impl SourceConfig for KafkaSource {
         let options = Options {
             node: context.node.to_string(),
             topics: self.topics.clone(),
-            codec: self.codec(),
+            codec: self.codec()?,
             at_end: self.stop == Stop::AtEnd,
             from_latest: self.start == Start::Latest,
             drain_timeout: self.drain_timeout.0,

@@ -19,6 +19,8 @@ pub(crate) enum Subject {
     Partition(String, i32),
     /// A record does not fit the answers we take.
     RecordSize,
+    /// Records cannot be encoded before a peer, such as a schema registry, has answered.
+    Encoding,
     /// The client is not usable any more and is being replaced.
     Client,
 }

@@ -131,6 +131,11 @@ impl Filter {
                 Some(event) => (Body::Parsed(event.clone()), event.clone()),
                 None => return Ok(false),
             },
+            Body::Raw(bytes, codec @ Codec::Other(_)) => {
+                let value = codec.decode(bytes).map_err(|error| (error.code, error.message))?;
+                let Some(event) = event_in(&value).cloned() else { return Ok(false) };
+                (Body::Parsed(event.clone()), event)
+            }
             Body::Raw(_, Codec::Text | Codec::Raw) => return Ok(false),
         };
         if self.is_too_old(&event, record.time) {
@@ -169,6 +174,11 @@ impl Filter {
             return;
         }
         let tags = Value::Array(presets);
+        if let Body::Raw(bytes, codec @ Codec::Other(_)) = &record.body
+            && let Ok(value) = codec.decode(bytes)
+        {
+            record.body = Body::Parsed(value);
+        }
         match &mut record.body {
             Body::Raw(doc, Codec::Json) => *doc = self.reader.tagged(doc, &tags),
             Body::Parsed(Value::Object(fields)) => {

@@ -50,7 +50,7 @@ impl DeadLetter {
     pub fn new(node: &str, now: Timestamp, origin: &OriginId, event: &Event, code: &str, message: &str) -> DeadLetter {
         let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
         let (bytes, codec) = match &event.body {
-            Body::Raw(bytes, codec) => (bytes.clone(), codec_name(*codec)),
+            Body::Raw(bytes, codec) => (bytes.clone(), codec.name()),
             Body::Parsed(vrl::value::Value::Null) => (Bytes::new(), "none"),
             Body::Parsed(value) => {
                 let mut out = Vec::new();
@@ -80,7 +80,7 @@ impl DeadLetter {
     /// what was kept makes no sense. `codec_of` knows the codec of a source's records.
     pub(super) fn event(&self, codec_of: impl Fn(&str) -> Option<Codec>) -> Option<(OriginId, Event)> {
         let (origin, position, ordinal) = EventId::parse(&self.id, self.kind)?;
-        let codec = codec_of(&origin.node).filter(|codec| codec_name(*codec) == self.codec);
+        let codec = codec_of(&origin.node).filter(|codec| codec.name() == self.codec);
         let body = match (self.codec.as_str(), self.bytes(), codec) {
             ("none", ..) => Body::Parsed(vrl::value::Value::Null),
             (_, None, _) => return None,
@@ -131,14 +131,6 @@ impl LetterChoice {
     pub fn takes(&self, letter: &DeadLetter) -> bool {
         let is = |wanted: &Option<String>, found: &String| wanted.as_ref().is_none_or(|wanted| wanted == found);
         is(&self.node, &letter.node) && is(&self.code, &letter.code) && is(&self.id, &letter.id)
-    }
-}
-
-fn codec_name(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Json => "json",
-        Codec::Text => "text",
-        Codec::Raw => "raw",
     }
 }
 

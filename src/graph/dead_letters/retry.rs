@@ -125,7 +125,7 @@ impl Retry {
 /// How each source's records are read.
 fn codecs(graph: &Graph) -> Arc<BTreeMap<String, Codec>> {
     let codec = |node: &crate::config::Node| match &node.config {
-        NodeConfig::Source(config) => Some((node.id.clone(), config.codec())),
+        NodeConfig::Source(config) => Some((node.id.clone(), config.codec().ok()?)),
         _ => None,
     };
     Arc::new(graph.nodes.iter().filter_map(codec).collect())

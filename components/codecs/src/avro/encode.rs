@@ -1,0 +1,284 @@
+//! From values to bytes.
+
+use std::fmt::Write as _;
+
+use vrl::value::{KeyString, Value};
+use weir::event::CodecError;
+
+use super::{MAX_DEPTH, Schema, Type, logical};
+use crate::text::kind;
+use crate::wire::put_varint;
+
+impl Schema {
+    /// Appends one record.
+    ///
+    /// A field that the value lacks has its default, or null where that may stand; fields the schema does not know are
+    /// left out.
+    pub fn encode(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        Writer { schema: self, way: Vec::new() }.put(self.root, value, out)
+    }
+}
+
+/// A step on the way to a value, for messages.
+enum Step<'a> {
+    Field(&'a str),
+    Item(usize),
+}
+
+struct Writer<'a> {
+    schema: &'a Schema,
+    way: Vec<Step<'a>>,
+}
+
+impl<'a> Writer<'a> {
+    fn refuse<T>(&self, what: &str) -> Result<T, CodecError> {
+        let mut way = String::from("the event");
+        for step in &self.way {
+            let _ = match step {
+                Step::Field(name) => write!(way, ".{name}"),
+                Step::Item(at) => write!(way, "[{at}]"),
+            };
+        }
+        Err(CodecError::new("does_not_fit_schema", format!("{way} {what}")))
+    }
+
+    fn within(&mut self, step: Step<'a>, number: usize, value: &'a Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        if self.way.len() >= MAX_DEPTH {
+            return self.refuse(&format!("has more than {MAX_DEPTH} values inside one another"));
+        }
+        self.way.push(step);
+        self.put(number, value, out)?;
+        self.way.pop();
+        Ok(())
+    }
+
+    fn put(&mut self, number: usize, value: &'a Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let schema = self.schema;
+        match (&schema.types[number], value) {
+            (Type::Null, Value::Null) => {}
+            (Type::Boolean, Value::Boolean(value)) => out.push(u8::from(*value)),
+            (Type::Int, Value::Integer(value)) if i32::try_from(*value).is_ok() => put_varint(*value, out),
+            (Type::Long, Value::Integer(value)) => put_varint(*value, out),
+            (Type::Float, Value::Float(value)) => out.extend_from_slice(&(value.into_inner() as f32).to_le_bytes()),
+            (Type::Float, Value::Integer(value)) => out.extend_from_slice(&(*value as f32).to_le_bytes()),
+            (Type::Double, Value::Float(value)) => out.extend_from_slice(&value.into_inner().to_le_bytes()),
+            (Type::Double, Value::Integer(value)) => out.extend_from_slice(&(*value as f64).to_le_bytes()),
+            (Type::Bytes, Value::Bytes(_) | Value::String(_)) => put_blob(&value.coerce_to_bytes(), out),
+            (Type::String, Value::Timestamp(_)) => put_blob(&value.coerce_to_bytes(), out),
+            (Type::String | Type::Uuid, value) if value.to_str().is_some() => put_blob(&value.coerce_to_bytes(), out),
+            (Type::Fixed(size), Value::Bytes(_) | Value::String(_)) => {
+                let bytes = value.coerce_to_bytes();
+                if bytes.len() != *size {
+                    return self.refuse(&format!("has {} bytes; the schema wants {size}", bytes.len()));
+                }
+                out.extend_from_slice(&bytes);
+            }
+            (Type::Array(of), Value::Array(items)) => {
+                if !items.is_empty() {
+                    put_varint(count(items.len()), out);
+                    for (at, item) in items.iter().enumerate() {
+                        self.within(Step::Item(at), *of, item, out)?;
+                    }
+                }
+                out.push(0);
+            }
+            (Type::Map(of), Value::Object(fields)) => {
+                if !fields.is_empty() {
+                    put_varint(count(fields.len()), out);
+                    for (name, value) in fields {
+                        put_blob(name.as_bytes(), out);
+                        self.within(Step::Field(name), *of, value, out)?;
+                    }
+                }
+                out.push(0);
+            }
+            (Type::Record(fields), Value::Object(values)) => {
+                for field in fields {
+                    match (values.get(&field.name), &field.default) {
+                        (Some(value), _) => self.within(Step::Field(&field.name), field.of, value, out)?,
+                        (None, Some(default)) => self.put_default(&field.name, field.of, default, out)?,
+                        (None, None) if self.branch(field.of, &Value::Null).is_some() => {
+                            self.within(Step::Field(&field.name), field.of, &Value::Null, out)?;
+                        }
+                        (None, None) => return self.refuse(&format!("lacks the field `{}`", field.name)),
+                    }
+                }
+            }
+            (Type::Enum(symbols), value) if value.to_str().is_some() => {
+                let written = value.to_str().unwrap_or_default();
+                match symbols.iter().position(|symbol| symbol == written) {
+                    Some(at) => put_varint(count(at), out),
+                    None => return self.refuse(&format!("is none of the symbols {}", symbols.join(", "))),
+                }
+            }
+            (Type::Union(of), value) => match self.branch(number, value) {
+                Some(at) => {
+                    put_varint(count(at), out);
+                    self.put(of[at], value, out)?;
+                }
+                None => return self.misfit(number, value),
+            },
+            (Type::Decimal(scale, size), value) => match logical::decimal_bytes(value, *scale) {
+                Some(bytes) => match size {
+                    Some(size) if bytes.len() > *size => return self.refuse("is too large for its decimal"),
+                    Some(size) => {
+                        let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
+                        out.resize(out.len() + size - bytes.len(), sign);
+                        out.extend_from_slice(&bytes);
+                    }
+                    None => put_blob(&bytes, out),
+                },
+                None => return self.misfit(number, value),
+            },
+            (Type::Date, value) => match logical::days(value).filter(|days| i32::try_from(*days).is_ok()) {
+                Some(days) => put_varint(days, out),
+                None => return self.misfit(number, value),
+            },
+            (Type::Time(unit), value) => self.put_count(logical::time_count(value, *unit), number, value, out)?,
+            (Type::Timestamp(unit), value) => {
+                self.put_count(logical::timestamp_count(value, *unit), number, value, out)?;
+            }
+            (Type::LocalTimestamp(unit), value) => {
+                self.put_count(logical::local_count(value, *unit), number, value, out)?;
+            }
+            (Type::Duration, value) => match logical::duration_bytes(value) {
+                Some(bytes) => out.extend_from_slice(&bytes),
+                None => return self.misfit(number, value),
+            },
+            _ => return self.misfit(number, value),
+        }
+        Ok(())
+    }
+
+    fn put_count(&self, count: Option<i64>, number: usize, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        match count {
+            Some(count) => {
+                put_varint(count, out);
+                Ok(())
+            }
+            None => self.misfit(number, value),
+        }
+    }
+
+    /// Default values are checked when the schema is parsed; of a union they are of its first branch.
+    fn put_default(
+        &self,
+        name: &KeyString,
+        of: usize,
+        default: &serde_json::Value,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let value = Value::from(default.clone());
+        let mut writer = Writer { schema: self.schema, way: Vec::new() };
+        writer.put(of, &value, out).map_err(|error| {
+            CodecError::new(error.code, format!("the default of the schema's field `{name}`: {}", error.message))
+        })
+    }
+
+    fn misfit<T>(&self, number: usize, value: &Value) -> Result<T, CodecError> {
+        self.refuse(&format!("is {}; the schema wants {}", kind(value), self.schema.describe(number)))
+    }
+
+    /// The branch of a union that a value goes into: one of its very kind, or else one it can be turned into. Which it is
+    /// shows without looking deeper, so that no value is written twice.
+    fn branch(&self, number: usize, value: &Value) -> Option<usize> {
+        let Type::Union(of) = &self.schema.types[number] else { return None };
+        let best = of.iter().enumerate().map(|(at, of)| (self.fit(*of, value), at)).filter(|(fit, _)| *fit > 0);
+        best.max_by_key(|(fit, at)| (*fit, std::cmp::Reverse(*at))).map(|(_, at)| at)
+    }
+
+    /// How well a value fits a type, by its own kind: 0 is not at all.
+    fn fit(&self, number: usize, value: &Value) -> usize {
+        let is_text = || value.to_str().is_some();
+        let exact = |fits: bool| if fits { 3 } else { 0 };
+        let turned = |fits: bool| usize::from(fits);
+        match (&self.schema.types[number], value) {
+            (Type::Null, Value::Null) | (Type::Boolean, Value::Boolean(_)) => 3,
+            (Type::Int, Value::Integer(value)) => exact(i32::try_from(*value).is_ok()),
+            (Type::Long, Value::Integer(_)) | (Type::Double, Value::Float(_)) => 3,
+            (Type::Float, Value::Float(_)) => 2,
+            (Type::Float | Type::Double, Value::Integer(_)) => 1,
+            (Type::Array(_), Value::Array(_)) => 3,
+            (Type::Map(_), Value::Object(_)) => 2,
+            (Type::Record(fields), Value::Object(values)) => {
+                let known = fields.iter().filter(|field| values.contains_key(&field.name)).count();
+                let lacks = fields.iter().any(|field| {
+                    !values.contains_key(&field.name)
+                        && field.default.is_none()
+                        && self.branch(field.of, &Value::Null).is_none()
+                });
+                if lacks { 0 } else { 3 + known }
+            }
+            (Type::Enum(symbols), value) => match value.to_str() {
+                Some(text) if symbols.iter().any(|symbol| symbol == text) => 4,
+                _ => 0,
+            },
+            (Type::String, _) if is_text() => 3,
+            (Type::String, Value::Timestamp(_)) => 1,
+            (Type::Bytes, Value::Bytes(_) | Value::String(_)) => 2,
+            (Type::Fixed(size), Value::Bytes(_) | Value::String(_)) => exact(value.coerce_to_bytes().len() == *size),
+            (Type::Uuid, value) => match value.to_str() {
+                Some(text) if is_uuid(text) => 4,
+                Some(_) => 1,
+                None => 0,
+            },
+            (Type::Timestamp(unit), Value::Timestamp(_)) => exact(logical::timestamp_count(value, *unit).is_some()) * 2,
+            (Type::Decimal(scale, _), value) => turned(logical::decimal_bytes(value, *scale).is_some()),
+            (Type::Date, value) => turned(logical::days(value).is_some()),
+            (Type::Time(unit), value) => turned(logical::time_count(value, *unit).is_some()),
+            (Type::Timestamp(unit), value) => turned(logical::timestamp_count(value, *unit).is_some()),
+            (Type::LocalTimestamp(unit), value) => turned(logical::local_count(value, *unit).is_some()),
+            (Type::Duration, value) => turned(logical::duration_bytes(value).is_some()),
+            _ => 0,
+        }
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths = groups.iter().map(|group| group.len());
+    lengths.eq([8, 4, 4, 4, 12]) && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+impl Schema {
+    /// A type, for messages.
+    fn describe(&self, number: usize) -> String {
+        match &self.types[number] {
+            Type::Null => "null".to_owned(),
+            Type::Boolean => "a boolean".to_owned(),
+            Type::Int => "an int (32 bits)".to_owned(),
+            Type::Long => "a long".to_owned(),
+            Type::Float | Type::Double => "a number".to_owned(),
+            Type::Bytes => "bytes".to_owned(),
+            Type::String => "a string".to_owned(),
+            Type::Array(_) => "an array".to_owned(),
+            Type::Map(_) => "a map".to_owned(),
+            Type::Union(of) => {
+                let branch = |of: &usize| match &self.types[*of] {
+                    Type::Union(_) => "a union".to_owned(),
+                    _ => self.describe(*of),
+                };
+                format!("one of {}", of.iter().map(branch).collect::<Vec<_>>().join(", "))
+            }
+            Type::Record(_) => "a record".to_owned(),
+            Type::Enum(symbols) => format!("one of the symbols {}", symbols.join(", ")),
+            Type::Fixed(size) => format!("{size} bytes"),
+            Type::Decimal(scale, _) => format!("a decimal with at most {scale} digits behind its point"),
+            Type::Uuid => "a uuid".to_owned(),
+            Type::Date => "a date such as 2024-02-29".to_owned(),
+            Type::Time(_) => "a time such as 12:30:00.5".to_owned(),
+            Type::Timestamp(_) => "a timestamp".to_owned(),
+            Type::LocalTimestamp(_) => "a local time such as 2024-02-29T12:30:00".to_owned(),
+            Type::Duration => "an object of months, days and milliseconds".to_owned(),
+        }
+    }
+}
+
+fn put_blob(bytes: &[u8], out: &mut Vec<u8>) {
+    put_varint(count(bytes.len()), out);
+    out.extend_from_slice(bytes);
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,182 @@
+//! What the raw bytes of a body are: three codecs that are built in, and the traits behind all others.
+//!
+//! A [`Decoder`] turns the bytes of one record into a value, an [`Encoder`] a value into bytes. Both are pure;
+//! what they need from a peer, such as a schema, is fetched before: [`Decoder::prepare`], [`Encoder::prepare`].
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use vrl::value::{KeyString, ObjectMap, Value};
+
+use super::json;
+use crate::error::Result;
+
+/// How the raw bytes of a body are to be read when a node looks inside.
+#[derive(Debug, Clone, Default)]
+pub enum Codec {
+    /// One JSON document (RFC 8259).
+    #[default]
+    Json,
+    /// UTF-8 text; nodes see `{"message": <text>}`.
+    Text,
+    /// Any bytes; nodes see `{"message": <bytes>}`.
+    Raw,
+    /// Whatever its decoder reads.
+    Other(Arc<dyn Decoder>),
+}
+
+impl Codec {
+    /// Its name, as in `decoding:`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Codec::Json => "json",
+            Codec::Text => "text",
+            Codec::Raw => "raw",
+            Codec::Other(decoder) => decoder.name(),
+        }
+    }
+
+    /// What nodes see of the bytes.
+    pub fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError> {
+        match self {
+            Codec::Json => json::parse(bytes).map_err(CodecError::from),
+            Codec::Text | Codec::Raw => {
+                Ok(Value::Object(ObjectMap::from([(KeyString::from("message"), Value::Bytes(bytes.clone()))])))
+            }
+            Codec::Other(decoder) => decoder.decode(bytes),
+        }
+    }
+
+    /// The decoder, if it is none of the built-in ones.
+    pub fn decoder(&self) -> Option<&Arc<dyn Decoder>> {
+        match self {
+            Codec::Other(decoder) => Some(decoder),
+            _ => None,
+        }
+    }
+}
+
+/// Why bytes cannot be decoded, or a value not be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CodecError {
+    /// A stable word for the class of error, such as `invalid_json`, `invalid_utf8` or `no_message`.
+    pub code: &'static str,
+    /// The text for people.
+    pub message: String,
+}
+
+impl CodecError {
+    /// The code of an encoder that must be prepared first.
+    const UNPREPARED: &str = "unprepared";
+
+    /// An error with its stable word.
+    pub fn new(code: &'static str, message: impl Into<String>) -> CodecError {
+        CodecError { code, message: message.into() }
+    }
+
+    /// Says that [`Encoder::prepare`] must be awaited, and the same then be tried again.
+    pub fn unprepared(what: impl Into<String>) -> CodecError {
+        CodecError::new(Self::UNPREPARED, what)
+    }
+
+    /// Whether this is [`unprepared`](Self::unprepared): no fault of the event.
+    pub fn is_unprepared(&self) -> bool {
+        self.code == Self::UNPREPARED
+    }
+}
+
+impl From<json::JsonError> for CodecError {
+    fn from(error: json::JsonError) -> CodecError {
+        CodecError::new("invalid_json", error.to_string())
+    }
+}
+
+/// Reads the records of a source.
+#[async_trait]
+pub trait Decoder: Any + Debug + Send + Sync {
+    /// The codec's name in YAML.
+    fn name(&self) -> &'static str;
+
+    /// What nodes see of one record. Never panics, whatever the bytes are.
+    fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError>;
+
+    /// Whether records have to go through [`prepare`](Self::prepare) before they are decoded.
+    fn must_prepare(&self) -> bool {
+        false
+    }
+
+    /// The decoder for this very record, with all that it needs from peers. A record that no peer knows anything of
+    /// gets a decoder that says so; an error means that a peer cannot be asked now, so that waiting may help.
+    async fn prepare(&self, _bytes: &Bytes) -> Result<Arc<dyn Decoder>> {
+        Err(crate::Error::unchecked("decoding"))
+    }
+
+    /// How records lie in a stream of lines.
+    fn framing(&self) -> Framing {
+        Framing::Lines
+    }
+
+    /// Whether a stream of lines begins with one that names the columns of all others.
+    fn wants_header(&self) -> bool {
+        false
+    }
+
+    /// The decoder for what follows this header.
+    fn with_header(&self, _header: &[u8]) -> Result<Arc<dyn Decoder>, CodecError> {
+        Err(CodecError::new("invalid_header", "this codec has no header line"))
+    }
+}
+
+/// How records lie in a stream of lines.
+#[derive(Debug, Clone, Copy)]
+pub enum Framing {
+    /// A line is a record.
+    Lines,
+    /// So it is, but newlines between double quotes are part of a record (RFC 4180). A quote opens at the beginning of
+    /// a field; fields are split by this byte.
+    Quoted(u8),
+    /// Several lines may be one record.
+    Parts(fn(&[u8]) -> Option<Part>),
+}
+
+/// A line that may be a part of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Where the line says to which stream it belongs: the parts of a record have the same bytes here.
+    pub stream: Range<usize>,
+    /// Where its content begins. The record is the last part, with the contents of all before its own.
+    pub content: usize,
+    /// Whether the record ends with it.
+    pub is_last: bool,
+}
+
+/// Writes the records of a sink.
+#[async_trait]
+pub trait Encoder: Debug + Send + Sync {
+    /// The codec's name in YAML.
+    fn name(&self) -> &'static str;
+
+    /// Appends one record for `topic` (empty where a sink has none) to `out`; after an error, whatever is behind the
+    /// end that `out` had is of no use.
+    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Whether a record of this decoder that nobody changed is fit to be written as it came.
+    fn keeps(&self, _decoder: &dyn Decoder) -> bool {
+        false
+    }
+
+    /// Fetches what records for `topic` need; an error means that waiting may help.
+    async fn prepare(&self, _topic: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a new file begins with; empty: nothing.
+    fn header(&self) -> &[u8] {
+        &[]
+    }
+}
