@@ -174,7 +174,7 @@ fn what_nobody_changes_leaves_as_it_came_and_what_is_no_record_is_a_dead_letter(
     assert_eq!(run(&pipe("logfmt", "x = .b", "logfmt"), odd.as_bytes()).1.out, odd);
     let (home, done) = run(&pipe("logfmt", "x = .b", "json"), b"a=\"1\nb=2\n");
     assert_eq!(done.out, "{\"b\":\"2\"}\n");
-    let letters = weir(home.path("").as_path(), &["dlq", "graph.yaml"]).exits(0).out;
+    let letters = weir(home.path("").as_path(), &["dlq", "list", "graph.yaml"]).exits(0).out;
     assert!(letters.contains("invalid_logfmt"), "{letters}");
 }
 

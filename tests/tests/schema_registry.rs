@@ -254,7 +254,7 @@ fn a_graph_waits_for_its_registry_and_loses_nothing() {
     producer.flush(PATIENCE).unwrap();
     let home = Home::new(&format!(
         "name: orders\nsources:\n  in: {{type: kafka, bootstrap_servers: \"{servers}\", topics: [in], group_id: g, start: earliest, session_timeout: 6s, decoding: {{codec: avro, schema_registry: {{url: \"{url}\"}}}}}}\n\
-         transforms:\n  keep: {{type: filter, inputs: [in], condition: .n >= 15}}\n\
+         transforms:\n  keep: {{type: filter, inputs: [in], condition: 'int!(.n) >= 15'}}\n\
          sinks:\n  out: {{type: kafka, inputs: [keep], bootstrap_servers: \"{servers}\", topic: out, encoding: {{codec: protobuf, schema_registry: {{url: \"{url}\"}}}}}}\n",
         url = registry.url,
     ));

@@ -181,7 +181,7 @@ fn a_failing_test_of_the_graph_exits_with_1_and_shows_the_difference() {
 }
 
 #[test]
-fn list_and_schema_know_the_same_components() {
+fn list_and_schema_know_the_same_components_and_codecs() {
     let here = Path::new(".");
     let text = weir(here, &["list"]).exits(GOOD).out;
     let list = weir(here, &["list", "--format", "json"]).exits(GOOD).json();
@@ -196,7 +196,11 @@ fn list_and_schema_know_the_same_components() {
         let line = text.lines().find(|line| line.split_whitespace().take(2).eq([kind, name]));
         assert!(line.is_some_and(|line| line.ends_with(part("summary"))), "{kind} {name}:\n{text}");
         assert!(schema.contains(&format!("\"{name}\"")), "{kind} {name} is not in the schema");
-        assert!(part("example").contains(&format!("type: {name}")), "{component}");
+        let shown = match kind {
+            "decoding" | "encoding" => format!("{kind}: {name}"),
+            _ => format!("type: {name}"),
+        };
+        assert!(part("example").contains(&shown), "{component}");
     }
 }
 

@@ -132,7 +132,7 @@ fn schemas_import_others_by_name() {
     assert!(Schema::compile(&SchemaText { references: Vec::new(), ..text }, None).is_err());
     for wrong in ["", "syntax = \"proto3\";", "message"] {
         assert!(
-            super::Schema::compile(&SchemaText { text: wrong.to_owned(), references: Vec::new() }, None).is_err(),
+            Schema::compile(&SchemaText { text: wrong.to_owned(), references: Vec::new() }, None).is_err(),
             "{wrong}"
         );
     }
