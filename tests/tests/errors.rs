@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use weir_tests::pages::{Page, root};
 
 /// Where a code stands: behind which words, and as which argument.
-const CALLS: [(&str, usize); 8] = [
+const CALLS: [(&str, usize); 9] = [
     ("Diagnostic::error(", 0),
     ("Diagnostic::warning(", 0),
     ("problems.error(", 1),
     ("Problem::report(", 2),
+    ("CodecError::new(", 0),
     ("Failure::new(", 0),
     ("Refusal::Reject(", 0),
     ("reject(", 0),
     ("raw_problem(", 1),
 ];
 
-/// What stands as codes do where codes are passed on, and is none: options of librdkafka.
-const NO_CODES: [&str; 1] = ["enabled_events"];
+/// What stands as codes do where codes are passed on, and is none: options.
+const NO_CODES: [&str; 2] = ["enabled_events", "replication_factor"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {

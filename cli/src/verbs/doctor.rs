@@ -10,6 +10,10 @@ use crate::Exit;
 use crate::args::{Doctor, OutputFormat};
 use crate::print::{errln, outln};
 
+/// The time for one node's probe, in times of the limit of one question; a probe has its own limits, and this is for those
+/// that a client library does not keep.
+const MOST_QUESTIONS: u32 = 20;
+
 pub(super) fn run(args: &Doctor) -> Exit {
     let graph = match super::graph_or_exit(super::load(&args.graph)) {
         Ok(graph) => graph,
@@ -55,11 +59,18 @@ async fn probe_all(graph: Arc<Graph>, context: ProbeContext) -> Vec<(String, Vec
         let graph = graph.clone();
         probes.spawn(async move {
             let node = &graph.nodes[number];
-            let findings = match &node.config {
-                NodeConfig::Source(config) => config.probe(&context).await,
-                NodeConfig::Sink(config) => config.probe(&context).await,
-                NodeConfig::Transform(_) => Vec::new(),
+            let probe = async {
+                match &node.config {
+                    NodeConfig::Source(config) => config.probe(&context).await,
+                    NodeConfig::Sink(config) => config.probe(&context).await,
+                    NodeConfig::Transform(_) => Vec::new(),
+                }
             };
+            let limit = context.limit * MOST_QUESTIONS;
+            let findings = tokio::time::timeout(limit, probe).await.unwrap_or_else(|_| {
+                let text = format!("the probe did not end within {limit:?}");
+                vec![Finding::failed(text, "ask for less at once, or give it more time: --timeout")]
+            });
             (number, node.id.clone(), findings)
         });
     }

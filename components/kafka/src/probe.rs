@@ -3,22 +3,22 @@
 //! Rights are asked for by requests that brokers check for the right and then refuse for another reason: a commit for a
 //! partition that is not there, a record that is larger than the topic takes, a creation that is only validated.
 
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+mod broker;
+mod ear;
+
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminClient;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
-use rdkafka::message::{DeliveryResult, Message, Timestamp};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
-use tokio::net::{TcpStream, lookup_host};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Message, Timestamp};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 use weir::component::Finding;
 
+use self::broker::{connect, greet};
+use self::ear::Ear;
 use crate::topics::{TopicCreation, is_compacted, needs_key, not_created, settings};
 
 /// Addresses of a cluster that are tried, and partitions that are looked at.
@@ -55,66 +55,6 @@ pub(crate) struct Writing {
     pub creation: Option<TopicCreation>,
     pub sets_key: bool,
     pub max_message: u64,
-}
-
-/// Keeps what brokers say besides answers.
-#[derive(Default)]
-struct Ear {
-    errors: Mutex<Vec<(Option<Code>, String)>>,
-    /// How the record or the commit ended that was sent to be refused.
-    answer: Mutex<Option<Result<(), Code>>>,
-}
-
-impl ClientContext for Ear {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        // the first ones say most, and there may be many
-        if errors.len() < MANY {
-            errors.push((error.rdkafka_error_code(), reason.to_owned()));
-        }
-    }
-}
-
-impl ConsumerContext for Ear {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.answered(result.err());
-    }
-}
-
-impl ProducerContext for Ear {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        self.answered(result.as_ref().err().map(|(error, _)| error.clone()));
-    }
-}
-
-impl Ear {
-    fn answered(&self, error: Option<KafkaError>) {
-        let answer = error.map_or(Ok(()), |error| Err(error.rdkafka_error_code().unwrap_or(Code::Unknown)));
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-    }
-
-    fn answer(&self) -> Option<Result<(), Code>> {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The error that says why no broker talks to us, if one does.
-    fn telling(&self) -> Option<(Code, String)> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_final = |code: &Code| matches!(code, Code::SSL | Code::Authentication | Code::SaslAuthenticationFailed);
-        let known = || errors.iter().filter_map(|(code, reason)| Some(((*code)?, reason.clone())));
-        known().find(|(code, _)| is_final(code))
-    }
-
-    /// Any error at all.
-    fn last(&self) -> Option<String> {
-        let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = errors.iter().rfind(|(code, _)| *code != Some(Code::AllBrokersDown));
-        last.map(|(_, reason)| reason.clone())
-    }
 }
 
 impl Peer {
@@ -406,7 +346,9 @@ impl Peer {
                 return vec![Finding::failed(format!("no client can be made: {error}"), "correct the options")];
             }
         };
-        self.group(&member, &reading.group, &mut findings);
+        if !self.group(&member, reading, &mut findings) {
+            return findings;
+        }
         for topic in &reading.topics {
             if topic.starts_with('^') {
                 let text = format!("topics that match {topic} are not checked");
@@ -430,9 +372,23 @@ impl Peer {
         findings
     }
 
-    fn group(&self, member: &BaseConsumer<Ear>, group: &str, findings: &mut Vec<Finding>) {
-        let Ok(list) = member.fetch_group_list(Some(group), self.limit) else { return };
-        let Some(found) = list.groups().first() else { return };
+    /// The group and its members; tells whether there is more to ask about it.
+    fn group(&self, member: &BaseConsumer<Ear>, reading: &Reading, findings: &mut Vec<Finding>) -> bool {
+        let group = &reading.group;
+        // Where we may not see the group, librdkafka looks for its coordinator for ever, and a commit would wait for that.
+        // A question about what is committed has an end.
+        let mut list = TopicPartitionList::new();
+        list.add_partition(reading.topics.first().map_or("weir-doctor", String::as_str), 0);
+        if let Err(error) = member.committed_offsets(list, self.limit) {
+            let why = match error.rdkafka_error_code() {
+                Some(Code::GroupAuthorizationFailed) => "we may not join it".to_owned(),
+                _ => format!("no broker tells where it is kept ({error}); most likely we may not see it"),
+            };
+            findings.push(Finding::failed(format!("group {group:?}: {why}"), self.grant("Read", "--group", group)));
+            return false;
+        }
+        let Ok(list) = member.fetch_group_list(Some(group), self.limit) else { return true };
+        let Some(found) = list.groups().first() else { return true };
         let (members, protocol) = (found.members().len(), found.protocol());
         // Without the right to see it the list is as good as empty; the right itself is asked for with each topic.
         if members > 0 && !protocol.is_empty() && protocol != "cooperative-sticky" {
@@ -443,6 +399,7 @@ impl Peer {
         } else if members > 0 {
             findings.push(Finding::ok(format!("group {group:?}: {}, members: {members}", found.state())));
         }
+        true
     }
 
     /// Commits for a partition that is not there: brokers look for both rights first.
@@ -457,11 +414,9 @@ impl Peer {
         let deadline = Instant::now() + self.limit;
         let mut answer = None;
         while answer.is_none() && Instant::now() < deadline {
-            // Without the right to see the group its coordinator is not found, and the commit waits for that.
-            if let Some(Err(KafkaError::MessageConsumption(Code::GroupAuthorizationFailed))) = member.poll(SLICE / 10) {
-                answer = Some(Err(Code::GroupAuthorizationFailed));
-            }
-            answer = answer.or(member.context().answer());
+            // Nothing is assigned: only the answer to the commit can come.
+            let _nothing = member.poll(SLICE / 10);
+            answer = member.context().answer();
         }
         let answer = answer.and_then(Result::err);
         let finding = match answer {
@@ -582,59 +537,6 @@ fn now() -> i64 {
 async fn blocking(work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Vec<Finding> {
     let failed = |panic| vec![Finding::failed(format!("the probe failed: {panic}"), "report it")];
     tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)
-}
-
-/// DNS and TCP; the finding says which of them fails.
-async fn connect(server: &str, limit: Duration) -> Result<(), Finding> {
-    // `PLAINTEXT://host:9092` is understood by librdkafka, too
-    let address = server.rsplit_once("://").map_or(server, |(_, address)| address);
-    let address = if address.rsplit_once(':').is_some() { address.to_owned() } else { format!("{address}:9092") };
-    let no_name = |why: String| {
-        let help = "correct the name, or the DNS of this machine";
-        Finding::failed(format!("broker {server}: the name does not resolve: {why}"), help)
-    };
-    let found: Vec<SocketAddr> = match timeout(limit, lookup_host(&address)).await {
-        Ok(Ok(found)) => found.collect(),
-        Ok(Err(error)) => return Err(no_name(error.to_string())),
-        Err(_) => return Err(no_name(format!("no answer within {limit:?}"))),
-    };
-    let why = match timeout(limit, TcpStream::connect(&found[..])).await {
-        Ok(Ok(_)) => return Ok(()),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {limit:?}"),
-    };
-    let help = "start it, correct the port, or open the way through firewalls";
-    Err(Finding::failed(format!("broker {server}: no connection: {why}"), help))
-}
-
-/// TLS, SASL and a first question to one broker; gives the addresses of all.
-fn greet(config: &ClientConfig, server: &str, tls: bool, limit: Duration) -> Result<Vec<String>, Finding> {
-    let failed = |what: String, help: &str| Finding::failed(format!("broker {server}: {what}"), help);
-    let client: BaseProducer<Ear> = config
-        .create_with_context(Ear::default())
-        .map_err(|error| failed(format!("no client can be made: {error}"), "correct the options"))?;
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Ok(metadata) = client.client().fetch_metadata(Some("weir-doctor"), SLICE) {
-            let address = |broker: &rdkafka::metadata::MetadataBroker| format!("{}:{}", broker.host(), broker.port());
-            return Ok(metadata.brokers().iter().map(address).collect());
-        }
-        client.poll(Duration::ZERO);
-        if let Some((code, reason)) = client.context().telling() {
-            return Err(if code == Code::SSL {
-                let help = "tls.ca must hold the authority of the broker's certificate, and the port must speak TLS";
-                failed(format!("TLS fails: {reason}"), help)
-            } else {
-                failed(format!("it does not let us in: {reason}"), "correct sasl: mechanism, username and password")
-            });
-        }
-        if Instant::now() > deadline {
-            let why = client.context().last().map(|why| format!(": {why}")).unwrap_or_default();
-            let help =
-                if tls { "does the port speak TLS and SASL as set?" } else { "does the port ask for tls or sasl?" };
-            return Err(failed(format!("connected, but it does not talk to us{why}"), help));
-        }
-    }
 }
 
 /// For a shell.

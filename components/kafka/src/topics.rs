@@ -122,6 +122,8 @@ pub(crate) async fn settings<C: ClientContext>(
 
 /// How long brokers may take over one question.
 const ANSWER: Duration = Duration::from_secs(5);
+/// And over that for a topic's settings, without which it goes as well.
+const SETTINGS: Duration = Duration::from_secs(2);
 
 /// What is known of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +211,11 @@ impl Topics {
     /// `Err(None)`: no answer; the producer's own troubles say why.
     fn look(&self, topic: &str) -> Result<(), Option<Wrong>> {
         let admin: AdminClient<Quiet> = self.config.create_with_context(Quiet).map_err(|_| None)?;
-        let metadata = admin.inner().fetch_metadata(Some(topic), ANSWER).map_err(|_| None)?;
+        let no_answer = |error: KafkaError| {
+            tracing::debug!(topic, %error, "nothing is known of the topic");
+            None
+        };
+        let metadata = admin.inner().fetch_metadata(Some(topic), ANSWER).map_err(no_answer)?;
         let found = metadata.topics().first();
         let is_new = match found.and_then(|found| found.error()).map(Code::from) {
             // the leader may be away for a moment
@@ -236,15 +242,24 @@ impl Topics {
         if self.sets_key && (is_new || self.creation.is_none()) {
             return Ok(());
         }
-        let settings = match Handle::current().block_on(settings(&admin, topic, ANSWER)) {
+        let settings = match Handle::current().block_on(settings(&admin, topic, SETTINGS)) {
             Ok(settings) => settings,
-            Err(KafkaError::AdminOp(Code::TopicAuthorizationFailed)) => {
-                tracing::info!(topic, "cannot see whether the topic is compacted; DescribeConfigs is not granted");
+            // Not granted, or brokers that do not know the question or never answer it, though they told of the topic. A
+            // record without a key that a compacted topic then refuses is rejected by itself.
+            Err(KafkaError::AdminOp(
+                code @ (Code::TopicAuthorizationFailed
+                | Code::UnsupportedFeature
+                | Code::UnsupportedVersion
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut),
+            )) => {
+                tracing::info!(topic, %code, "cannot see whether the topic is compacted (DescribeConfigs)");
                 return Ok(());
             }
-            // brokers that do not know the question
-            Err(KafkaError::AdminOp(Code::UnsupportedFeature | Code::UnsupportedVersion)) => return Ok(()),
-            Err(_) => return Err(None),
+            Err(error) => {
+                tracing::debug!(topic, %error, "the settings of the topic are not known");
+                return Err(None);
+            }
         };
         let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
         if !self.sets_key && is_compacted(policy) {

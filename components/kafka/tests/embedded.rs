@@ -287,7 +287,9 @@ async fn a_topic_that_does_not_exist_is_named_and_waited_for() {
     let (cluster, servers) = cluster(&[("t", 1)]);
     cluster.topic_error("later", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     let mut sink = SinkAtWork::start(&servers, "later", json!({})).await;
-    sink.write(0, vec![event(0, "0")]).await;
+    // It takes nothing before it knows the topic.
+    let (batch, at_work) = (sink.batch(0, vec![event(0, "0")]), sink.sink.clone());
+    let _written = tokio::spawn(async move { at_work.write(batch).await });
     until("the topic is named", || sink.context.trouble.get().is_some_and(|text| text.contains("\"later\""))).await;
     cluster.topic_error("later", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     assert_eq!(sink.settled(1).await[0].outcome, Outcome::Delivered);

@@ -5,7 +5,7 @@ use weir_tests::pages::{Page, root};
 use crate::is_there;
 
 /// Programs of the system, of which nothing is checked.
-const SYSTEM: [&str; 6] = ["cat", "cp", "export", "head", "mkdir", "sed"];
+const SYSTEM: [&str; 7] = ["cat", "cp", "docker", "export", "head", "mkdir", "sed"];
 
 /// Checks every command of a block.
 pub(crate) fn check(page: &Page, text: &str) -> Result<(), String> {
