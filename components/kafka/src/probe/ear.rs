@@ -3,10 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use rdkafka::ClientContext;
-use rdkafka::TopicPartitionList;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
@@ -16,7 +15,7 @@ use super::MANY;
 #[derive(Default)]
 pub(super) struct Ear {
     errors: Mutex<Vec<(Option<Code>, String)>>,
-    /// How the record or the commit ended that was sent to be refused.
+    /// How the record ended that was sent to be refused.
     answer: Mutex<Option<Result<(), Code>>>,
 }
 
@@ -32,11 +31,7 @@ impl ClientContext for Ear {
     }
 }
 
-impl ConsumerContext for Ear {
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        self.answered(result.err());
-    }
-}
+impl ConsumerContext for Ear {}
 
 impl ProducerContext for Ear {
     type DeliveryOpaque = ();
