@@ -29,6 +29,13 @@ fn build() -> PathBuf {
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--workspace", "--bin", "weir", "--offline", "--quiet"]);
+    // What cargo says of this package is not true of others: build scripts that watch it would run anew.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", &target);
     let status = cargo.status().unwrap();
     assert!(status.success(), "cannot build the weir binary: {status}; set WEIR_BIN to use another");

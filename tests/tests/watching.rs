@@ -110,6 +110,7 @@ fn nonsense_is_refused_and_harms_nobody() {
     let home = Home::new(GRAPH);
     let running = home.start(".weir", &[]);
     running.until_running();
+    running.until_running();
     for nonsense in [
         "",
         "{",
@@ -135,6 +136,7 @@ fn the_path_of_the_data_folder_may_be_long() {
     let home = Home::new(GRAPH);
     let set = format!("data_dir={}/data", "a-long-name-of-a-folder".repeat(8));
     let running = home.start("short", &[&set]);
+    running.until_running();
     running.until_running();
     let _ = weir(&home.path(""), &["top", "--count", "1", "graph.yaml", "--set", &set]).exits(0);
     running.stop(Duration::from_secs(10));
