@@ -59,6 +59,18 @@ impl Body {
             Body::Parsed(value) => value_size(value),
         }
     }
+
+    /// The bytes as they came; of a parsed body, its JSON document.
+    pub fn to_bytes(&self) -> Bytes {
+        match self {
+            Body::Raw(bytes, _) => bytes.clone(),
+            Body::Parsed(value) => {
+                let mut out = Vec::new();
+                json::write(value, &mut out);
+                out.into()
+            }
+        }
+    }
 }
 
 fn value_size(value: &Value) -> usize {

@@ -18,11 +18,11 @@ pub(crate) mod tap;
 mod test_run;
 
 pub use dead_letters::retry::Retried;
-pub use dead_letters::{DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
+pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
 pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
 pub use runtime::{Report, RunOptions, run};
 pub use spot::LaneSnapshot;
 pub use status::{NodeSnapshot, Process, Snapshot, Status};
-pub use test_run::{DEAD_LETTERS, TestOutcome, run_tests};
+pub use test_run::{TestOutcome, run_tests};

@@ -113,14 +113,13 @@ async fn tap(
     if !RATES.contains(&request.rate) {
         return Ok(Err(format!("the rate is {} to {} events a second", RATES.start(), RATES.end())));
     }
-    let filter = match request.filter.as_deref().map(Condition::compile).transpose() {
+    let mut filter = match request.filter.as_deref().map(Condition::compile).transpose() {
         Ok(filter) => filter.map(|(condition, _warnings)| condition),
         Err(problems) => {
             let texts: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
             return Ok(Err(format!("the filter cannot be used: {}", texts.join("; "))));
         }
     };
-    let mut filter = filter;
     let redaction = Redaction::new(&request.redact);
     let mut tapped = match status.tap(&request.output, request.rate) {
         Ok(tapped) => tapped,

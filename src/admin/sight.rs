@@ -8,7 +8,7 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::event::{Body, Event, EventId, OriginId, json};
+use crate::event::{Body, Event, EventId, OriginId};
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "***";
@@ -71,14 +71,7 @@ impl Sight {
 }
 
 fn body(body: &Body, redaction: &Redaction) -> Json {
-    let bytes: Cow<'_, [u8]> = match body {
-        Body::Raw(bytes, _) => Cow::Borrowed(bytes),
-        Body::Parsed(value) => {
-            let mut out = Vec::new();
-            json::write(value, &mut out);
-            Cow::Owned(out)
-        }
-    };
+    let bytes = body.to_bytes();
     if let Some(shown) = bytes.get(..LONGEST) {
         let text = String::from_utf8_lossy(shown);
         return Json::String(format!("{}... ({} bytes)", redaction.text(&text), bytes.len()));

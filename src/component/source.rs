@@ -84,6 +84,14 @@ pub struct Again {
     pub events: Vec<Event>,
 }
 
+impl Again {
+    /// Events that stand in their own log; `None` where there are none.
+    pub(crate) fn own(origin: Arc<OriginId>, events: Vec<Event>) -> Option<Again> {
+        let (first, last) = (events.first()?.position, events.last()?.position);
+        Some(Again { origin, first, last, events })
+    }
+}
+
 /// One partition of a source: a log with positions.
 #[async_trait]
 pub trait Origin: Send {

@@ -255,13 +255,10 @@ impl Iterator for LogReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let error = match self.take() {
+            match self.take() {
                 Ok(Some(record)) => return Some(Ok(record)),
-                Ok(None) => None,
-                Err(error) => self.current.take().map(|(path, _)| Damage { path, error }),
-            };
-            if error.is_some() {
-                return error.map(Err);
+                Ok(None) => {}
+                Err(error) => return self.current.take().map(|(path, _)| Err(Damage { path, error })),
             }
             let (first, path) = self.files.pop_front()?;
             match SegmentReader::open(&path, first, self.record_bytes) {

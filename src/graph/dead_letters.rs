@@ -20,6 +20,10 @@ pub(crate) use writer::Writer;
 use super::route::Node;
 use crate::delivery::RejectedBatch;
 
+/// The name of all rejected events together: an input that reads them, what a test expects of them, and their source when
+/// they are tried again. No node may have it as its id.
+pub const DEAD_LETTERS: &str = "dead_letters";
+
 /// The largest dead letter; base64 of the largest body the sources admit still fits.
 const RECORD_BYTES: u32 = 256 << 20;
 

@@ -156,15 +156,16 @@ impl Driver {
                     Ok(()) => continue,
                     Err(error) => return ReadingOver::Broken(error),
                 },
-                () = self.shared.clock.sleep(NOTHING_READ), if is_lost => {
+                // Made when it is waited for: a lane that has read never pays for it.
+                () = async { self.shared.clock.sleep(NOTHING_READ).await }, if is_lost => {
                     self.find_out().await;
                     continue;
                 }
                 read = self.origin.read(limit), if may_read => read,
             };
             let read = match read {
-                Ok(Read::Events(events)) => self.own(events),
-                Ok(Read::Again(again)) => again,
+                Ok(Read::Events(events)) => Again::own(self.lane.origin().clone(), events),
+                Ok(Read::Again(again)) => Some(again),
                 Ok(Read::End) => return ReadingOver::Ended,
                 Err(error) if error.is_temporary() => {
                     tracing::warn!(lane = origin_name(self.lane.origin()), %error, "read failed, trying again");
@@ -173,9 +174,7 @@ impl Driver {
                 }
                 Err(error) => return ReadingOver::Broken(error.to_string()),
             };
-            if read.events.is_empty() {
-                continue;
-            }
+            let Some(read) = read else { continue };
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
             let size = read.events.iter().map(Event::size).sum();
@@ -199,13 +198,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    /// Events of the lane's own origin.
-    fn own(&self, events: Vec<Event>) -> Again {
-        let place = |event: Option<&Event>| event.map_or(self.next, |event| event.position);
-        let (first, last) = (place(events.first()), place(events.last()));
-        Again { origin: self.lane.origin().clone(), first, last, events }
     }
 
     /// Does what the settlements so far ask for.

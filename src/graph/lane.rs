@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use vrl::value::Value;
+
 use super::route::{Node, Outgoing, Route};
 use crate::component::Again;
 use crate::config::Port;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
 use crate::event::{Batch, Body, Event, OriginId, Position, Rejected, Timestamp};
-use vrl::value::Value;
 
 /// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
 /// what [`Lane::settle`] says.
@@ -50,26 +51,22 @@ impl Lane {
     /// Takes events just read through the route. What leaves goes to `out`; the events' memory is given
     /// back with `permit` when they are settled.
     pub fn process(&mut self, events: Vec<Event>, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
-        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
-        let (first, last) = (first.position, last.position);
-        self.process_again(Again { origin: self.origin.clone(), first, last, events }, permit, out);
+        if let Some(again) = Again::own(self.origin.clone(), events) {
+            self.process_again(again, permit, out);
+        }
     }
 
     /// The same for events that stand elsewhere in the lane's log than they say.
     pub(crate) fn process_again(&mut self, again: Again, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
         let Again { origin, first, last, events } = again;
         let single = events.len() == 1;
-        let number = self.ledger.open(first, last);
-        let receipt = Receipt::new(number, self.settlements.clone(), permit);
+        let receipt = self.open(first, last, permit);
         self.watermark = events.iter().map(|event| event.time).max().map_or(self.watermark, |t| t.max(self.watermark));
         let books = &self.source.books;
         books.received(events.len());
         books.passed(events.len());
         books.emitted(events.len());
         self.source.tap.see(Port::Main, &origin, &events);
-        for transform in self.route.stateful() {
-            transform.begin(number);
-        }
         let batch = Batch { origin, receipt, watermark: self.watermark, events };
         let alone = single && (self.ledger.open_batches() == 1 || self.careful_until.is_some());
         let before = out.len();
@@ -84,13 +81,18 @@ impl Lane {
         }
     }
 
-    /// Enters a record that is stepped over unread: a dead letter without a body.
-    pub(crate) fn skip(&mut self, position: Position, reason: String, out: &mut Vec<Outgoing>) {
-        let number = self.ledger.open(position, position);
-        let receipt = Receipt::new(number, self.settlements.clone(), None);
+    /// Begins an epoch of what stands at `first..=last`.
+    fn open(&mut self, first: Position, last: Position, permit: Option<MemoryPermit>) -> Receipt {
+        let number = self.ledger.open(first, last);
         for transform in self.route.stateful() {
             transform.begin(number);
         }
+        Receipt::new(number, self.settlements.clone(), permit)
+    }
+
+    /// Enters a record that is stepped over unread: a dead letter without a body.
+    pub(crate) fn skip(&mut self, position: Position, reason: String, out: &mut Vec<Outgoing>) {
+        let receipt = self.open(position, position, None);
         self.source.books.received(1);
         let event = Event::new(Body::Parsed(Value::Null), position, Timestamp::default());
         let rejected = vec![Rejected { event, code: "skipped", message: reason }];

@@ -10,13 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::dead_letters::retry::{Retried, Retry};
-use super::dead_letters::{LetterChoice, Writer};
+use super::dead_letters::{DEAD_LETTERS, LetterChoice, Writer};
 use super::driver::{Driver, Shared, Stop};
 use super::lane::Lane;
 use super::plan::{Entry, Mode, Plan, origin_name};
 use super::route::{Node, Outgoing, errors_batch};
 use super::status::Status;
-use super::test_run::DEAD_LETTERS;
 use crate::component::{BuildContext, LaneEnd, Lanes, OpenLane, Sink, Source, Trouble};
 use crate::config::{NodeConfig, Port};
 use crate::delivery::{BookTotals, MemoryBudget, Outcome, RejectedBatch, Rejects};
@@ -343,8 +342,7 @@ pub(crate) type RetryRequest = (LetterChoice, oneshot::Sender<Result<Retried>>);
 impl Running {
     /// Runs the sources to their end: together, or one after the other where the output depends on it.
     async fn run(self: &Arc<Self>, feeds: Vec<Feed>, mut retries: mpsc::Receiver<RetryRequest>) -> (bool, Vec<String>) {
-        let this = self;
-        let in_order = this.shared.once && feeds.iter().all(|feed| feed.is_deterministic);
+        let in_order = self.shared.once && feeds.iter().all(|feed| feed.is_deterministic);
         crate::script::set_deterministic(in_order);
         let mut clean = true;
         let mut broken = Vec::new();
@@ -352,16 +350,16 @@ impl Running {
             Ok(settled) => clean &= settled,
             Err(why) => {
                 tracing::error!(why, "a source broke: the graph stops");
-                this.stopping.send_replace(true);
+                self.stopping.send_replace(true);
                 broken.push(why);
             }
         };
         let mut together = JoinSet::new();
         for feed in feeds {
             if in_order {
-                note(this.clone().run_feed(feed).await);
+                note(self.clone().run_feed(feed).await);
             } else {
-                together.spawn(this.clone().run_feed(feed));
+                together.spawn(self.clone().run_feed(feed));
             }
         }
         let mut retrying = JoinSet::new();
@@ -372,7 +370,7 @@ impl Running {
                     None => break,
                 },
                 Some((choice, answer)) = retries.recv() => {
-                    let this = this.clone();
+                    let this = self.clone();
                     // Whoever asked may be gone; the letters are marked all the same.
                     retrying.spawn(async move { drop(answer.send(this.retry(&choice).await)) });
                 }

@@ -7,14 +7,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::dead_letters::LetterChoice;
 use super::dead_letters::retry::Retried;
+use super::dead_letters::{DEAD_LETTERS, LetterChoice};
 use super::plan::Plan;
 use super::route::Node;
 use super::runtime::RetryRequest;
 use super::spot::{LaneSnapshot, Skip, Spot};
 use super::tap::Tapped;
-use super::test_run::DEAD_LETTERS;
 use crate::component::{Kind, Trouble};
 use crate::config::Port;
 use crate::delivery::{BookTotals, MemoryBudget};

@@ -4,17 +4,15 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use super::dead_letters::DEAD_LETTERS;
 use super::lane::Lane;
 use super::plan::{Entry, Mode, Plan};
 use super::route::{Node, Outgoing};
 use crate::config::{NodeConfig, Port, Test, TestBody};
 use crate::delivery::Rejects;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Body, Codec, Event, OriginId, OriginKind, Position, Timestamp, json};
+use crate::event::{Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use crate::state::{MemoryStorage, SystemClock};
-
-/// The name under which `expect:` asks for dead letters.
-pub const DEAD_LETTERS: &str = "dead_letters";
 
 /// How one test ended.
 #[derive(Debug)]
@@ -135,12 +133,5 @@ fn as_json(body: &Body) -> Option<serde_json::Value> {
 }
 
 fn show(body: &Body) -> String {
-    match body {
-        Body::Raw(bytes, _) => String::from_utf8_lossy(bytes).into_owned(),
-        Body::Parsed(value) => {
-            let mut out = Vec::new();
-            json::write(value, &mut out);
-            String::from_utf8_lossy(&out).into_owned()
-        }
-    }
+    String::from_utf8_lossy(&body.to_bytes()).into_owned()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::RECORD_BYTES;
 use crate::delivery::SettledRecords;
 use crate::delivery::log::LogReader;
-use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp, json};
+use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp};
 
 /// An event as the failing node received it, and why it is here. One JSON document a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct DeadLetter {
     pub kind: OriginKind,
     /// The event's own time, milliseconds since the epoch.
     pub event_time: i64,
-    /// How the body is to be read: `json`, `text`, `raw`, or `none` for a tombstone.
+    /// How the body is to be read: the name of a codec, or `none` for a tombstone.
     pub codec: String,
     /// The body, where it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,17 +49,14 @@ impl DeadLetter {
     /// The letter about an event that `node` rejected at `now`.
     pub fn new(node: &str, now: Timestamp, origin: &OriginId, event: &Event, code: &str, message: &str) -> DeadLetter {
         let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
-        let (bytes, codec) = match &event.body {
-            Body::Raw(bytes, codec) => (bytes.clone(), codec.name()),
-            Body::Parsed(vrl::value::Value::Null) => (Bytes::new(), "none"),
-            Body::Parsed(value) => {
-                let mut out = Vec::new();
-                json::write(value, &mut out);
-                (out.into(), "json")
-            }
+        let codec = match &event.body {
+            Body::Raw(_, codec) => codec.name(),
+            Body::Parsed(vrl::value::Value::Null) => "none",
+            Body::Parsed(_) => "json",
         };
-        let text = String::from_utf8(bytes.to_vec()).ok().filter(|_| codec != "none");
-        let body_base64 = (text.is_none() && codec != "none").then(|| base64(&bytes));
+        let bytes = (codec != "none").then(|| event.body.to_bytes());
+        let text = bytes.as_ref().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+        let body_base64 = bytes.as_ref().filter(|_| text.is_none()).map(base64);
         DeadLetter {
             time: now.0,
             node: node.to_owned(),

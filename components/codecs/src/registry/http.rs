@@ -15,9 +15,9 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use serde_json::Value as Json;
 use weir::{Error, ErrorKind, Result};
 
@@ -53,10 +53,15 @@ fn failed(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, "prepare tls for the schema registry", what)
 }
 
-fn tls(options: Option<&RegistryTls>) -> Result<ClientConfig> {
+/// A configuration with ring as its cryptography; several crates bring along another.
+fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| failed("the protocol versions are refused").caused_by(error))?;
+    builder.map_err(|error| failed("the protocol versions are refused").caused_by(error))
+}
+
+fn tls(options: Option<&RegistryTls>) -> Result<ClientConfig> {
+    let builder = tls_builder()?;
     let certificates = |path: &Path| {
         let unreadable = |error| failed("it holds no certificates").with("file", path.display()).caused_by(error);
         let all = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
@@ -181,10 +186,7 @@ fn temporary(kind: ErrorKind, what: &str) -> Error {
 
 /// For connections that never use it.
 fn tls_unused() -> Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| failed("the protocol versions are refused").caused_by(error))?;
-    Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+    Ok(tls_builder()?.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
 /// An error with all that is underneath, in one line.
