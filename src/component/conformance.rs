@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     BuildContext, DetachedLane, DetachedLanes, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig, Source,
-    SourceConfig, Transform, TransformConfig,
+    SourceConfig, Stateful, Transform, TransformConfig,
 };
 use crate::delivery::{Outcome, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
@@ -333,7 +333,9 @@ async fn check_rejects(
 ///
 /// - events keep their order, and none comes from nowhere;
 /// - a poison event is rejected as it was and costs its neighbours nothing;
-/// - without state, the same input gives the same output.
+/// - without state, the same input gives the same output;
+/// - with state, it goes on after a restart at any event as if there had been none, with what a checkpoint holds; and it
+///   decides as before on events that are read again.
 pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<Body>) {
     let (context, _rejected) = BuildContext::detached("conformance");
     let run = |bodies: &[Body]| {
@@ -346,7 +348,7 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
         match &mut transform {
             Transform::Stateless(process) => process(&mut batch, &mut output),
             Transform::Stateful(transform) => {
-                transform.begin(0);
+                transform.state().into_iter().for_each(|(_, part)| part.begin(0));
                 transform.process(&mut batch, &mut output);
                 transform.watermark(batch.watermark);
             }
@@ -367,6 +369,9 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
     if !config.is_stateful() {
         assert_eq!(positions(&run(bodies).0), positions(&plain), "the same input gives the same output");
     }
+    if config.is_stateful() {
+        check_restarts(config, &context, bodies);
+    }
     let Some(poison) = poison else { return };
     let at = bodies.len() / 2;
     let mut poisoned = bodies.to_vec();
@@ -382,6 +387,50 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
             .collect::<Vec<_>>()
     };
     assert_eq!(texts(&outputs), texts(&plain), "its neighbours pass as without it");
+}
+
+/// One batch through a transform with state, as the number of its first event; gives the positions of all outputs.
+fn step(transform: &mut dyn Stateful, config: &dyn TransformConfig, bodies: &[Body], first: usize) -> Vec<Vec<u64>> {
+    let mut batch = batch(bodies, first as u64, Receipt::detached());
+    let mut output = Output::with_ports(config.ports().iter().map(|_| true));
+    transform.state().into_iter().for_each(|(_, part)| part.begin(first as u64));
+    transform.process(&mut batch, &mut output);
+    let main = std::mem::take(&mut batch.events);
+    batch.receipt.resolve(Outcome::Filtered);
+    let positions = |events: Vec<Event>| events.iter().map(|event| event.position.0).collect();
+    [main].into_iter().chain(output.named.into_iter().map(|named| named.events)).map(positions).collect()
+}
+
+/// A transform with state that is killed between any two events, or made to read again, decides as if nothing had been.
+fn check_restarts(config: &dyn TransformConfig, context: &BuildContext, bodies: &[Body]) {
+    let build = || match config.build(context) {
+        Ok(Transform::Stateful(transform)) => transform,
+        Ok(Transform::Stateless(_)) => panic!("it says that it has state"),
+        Err(error) => panic!("a transform that passed its check must build: {error}"),
+    };
+    let undisturbed = step(&mut *build(), config, bodies, 0);
+    for cut in 1..bodies.len().min(50) {
+        let mut transform = build();
+        let before = step(&mut *transform, config, &bodies[..cut], 0);
+        transform.state().into_iter().for_each(|(_, part)| part.commit(0));
+        // A batch that fails, or is under way when the process dies.
+        let _lost = step(&mut *transform, config, &bodies[cut..], cut);
+        let mut restarted = build();
+        for ((name, part), (again, into)) in transform.state().into_iter().zip(restarted.state()) {
+            assert_eq!(name, again, "its states have the same names each time");
+            part.changes(&mut |key, value| {
+                if let Some(value) = value {
+                    assert_eq!(into.restore(key, &value), Ok(()), "what it writes it can read");
+                }
+            });
+            part.abort();
+        }
+        for (what, mut transform) in [("a restart", restarted), ("a rewind", transform)] {
+            let after = step(&mut *transform, config, &bodies[cut..], cut);
+            let joined: Vec<Vec<u64>> = before.iter().zip(after).map(|(a, b)| [a.clone(), b].concat()).collect();
+            assert_eq!(joined, undisturbed, "after {what} behind {cut} events it decides as without");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -107,6 +107,18 @@ pub trait Origin: Send {
     /// The next read begins at `position`.
     async fn seek(&mut self, position: Position) -> Result<()>;
 
+    /// What the lane shall hand back with `position` to [`resume`](Self::resume) when it starts again, such as by what the
+    /// log is known again. Empty where the position says it all.
+    fn bookmark(&self, _position: Position) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// The lane remembers everything below `position` from an earlier run, and `bookmark` is what was asked for then: the
+    /// first read begins there, whatever was committed. An origin that nobody can read again begins with what is new.
+    async fn resume(&mut self, position: Position, _bookmark: &[u8]) -> Result<()> {
+        self.seek(position).await
+    }
+
     /// Where the next read begins, where that can be found out before anything is read: only a lane that knows where it
     /// stands can be asked to step over a record.
     async fn position(&mut self) -> Option<Position> {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use super::{BuildContext, Problems};
 use crate::error::Result;
 use crate::event::{Batch, Event, Rejected, Timestamp};
+use crate::state::StatePart;
 
 /// A transform's options.
 #[typetag::deserialize(tag = "type")]
@@ -15,6 +16,11 @@ pub trait TransformConfig: Debug + Send + Sync {
     /// Whether the transform keeps state; it then sees the batches of each lane on its own.
     fn is_stateful(&self) -> bool {
         false
+    }
+
+    /// What its state means, from the options that give it its meaning: the state of another meaning is not taken up.
+    fn state_identity(&self) -> String {
+        String::new()
     }
 
     /// Names of its outputs, where it has several: `[split.crash]` among a node's inputs reads output `crash` of `split`.
@@ -97,21 +103,16 @@ impl Transform {
     }
 }
 
-/// A transform that remembers. Changes made while processing a batch belong to that batch's epoch; keep
-/// them in a [`crate::state::KeyedState`], which does what the last three methods ask.
+/// A transform that remembers. The lane takes back, writes and brings back what it names in [`state`](Self::state): an
+/// author writes nothing for that.
 pub trait Stateful: Send {
     /// Decides on a batch.
     fn process(&mut self, batch: &mut Batch, output: &mut Output);
 
     /// Time went on: everything due at `watermark` is to happen now.
-    fn watermark(&mut self, watermark: Timestamp);
+    fn watermark(&mut self, _watermark: Timestamp) {}
 
-    /// What follows belongs to `epoch`.
-    fn begin(&mut self, epoch: u64);
-
-    /// `epoch` and all before it are settled.
-    fn commit(&mut self, epoch: u64);
-
-    /// The lane reads again from its last commit: forget what was not committed.
-    fn abort(&mut self);
+    /// Everything it remembers, each under a name that stays from version to version: see
+    /// [`crate::state::KeyedState`].
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)>;
 }

@@ -12,7 +12,7 @@ use super::graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Test, Test
 use super::hints::{listing, nearest, shown};
 use super::schema_check::{SchemaCheck, keep_texts};
 use super::secrets::Secrets;
-use super::settings::{FeedConfig, Settings, TestConfig};
+use super::settings::{FeedConfig, OnStateChange, Settings, TestConfig};
 use super::tree::{self, Entry, Value};
 use crate::component::{Component, Kind, Problems, components};
 use crate::graph::DEAD_LETTERS;
@@ -84,6 +84,8 @@ pub(crate) fn compile(
         },
         telemetry: settings.telemetry.map(|telemetry| telemetry.listen),
         drain: settings.drain.0,
+        checkpoint_every: settings.checkpoint_every.0,
+        reset_state: settings.on_state_change == OnStateChange::Reset,
         nodes: sorted,
         tests,
     })

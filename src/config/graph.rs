@@ -20,6 +20,10 @@ pub struct Graph {
     pub telemetry: Option<std::net::SocketAddr>,
     /// How long a stop may take to settle what is in flight.
     pub drain: Duration,
+    /// How long what lanes remember may wait to be written.
+    pub checkpoint_every: Duration,
+    /// Whether a node begins without its state when its options give that another meaning, instead of refusing.
+    pub reset_state: bool,
     /// The nodes.
     pub nodes: Vec<Node>,
     /// The graph's own tests.
@@ -30,6 +34,11 @@ impl Graph {
     /// Where the graph keeps what is its own.
     pub fn dir(&self) -> PathBuf {
         self.data_dir.join(&self.name)
+    }
+
+    /// The folder of what the graph's lanes remember.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir().join(".state")
     }
 
     /// The folder of the graph's dead letters.

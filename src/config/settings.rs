@@ -29,9 +29,26 @@ pub(crate) struct Settings {
     /// Metrics, health and readiness over HTTP. Default: none.
     #[serde(default)]
     pub telemetry: Option<Telemetry>,
+    /// How often a lane with state writes it down, with the position that belongs to it. Default: `1s`.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: Span,
+    /// What becomes of a node's state when an option that gives it its meaning changes. Default: `refuse`.
+    #[serde(default)]
+    pub on_state_change: OnStateChange,
     /// How long a stop may take to settle what is in flight. Default: `30s`.
     #[serde(default = "default_drain")]
     pub drain: Span,
+}
+
+/// What becomes of a node's state when an option that gives it its meaning changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnStateChange {
+    /// The graph does not start, and says what changed.
+    #[default]
+    Refuse,
+    /// The node begins without state.
+    Reset,
 }
 
 /// Where events go that a node rejects and nobody listens to.
@@ -89,6 +106,10 @@ fn default_data_dir() -> PathBuf {
 
 fn default_memory() -> ByteSize {
     ByteSize(64 << 20)
+}
+
+fn default_checkpoint_every() -> Span {
+    Span(Duration::from_secs(1))
 }
 
 fn default_drain() -> Span {

@@ -16,8 +16,9 @@ use super::spot::{Skip, Spot};
 use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink, Trouble};
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
+use crate::error::Result;
 use crate::event::{Body, Codec, Event, Position};
-use crate::state::Clock;
+use crate::state::{Clock, Resume};
 
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
 /// the memory budget.
@@ -39,6 +40,8 @@ pub(crate) struct Shared {
     pub dead_letters: DeadLettersPort,
     pub memory: MemoryBudget,
     pub clock: Arc<dyn Clock>,
+    /// How long what a lane remembers may wait to be written.
+    pub checkpoint_every: Duration,
     /// Time a lane that ends by itself is given to settle what it holds.
     pub drain: Duration,
     pub once: bool,
@@ -82,8 +85,18 @@ pub(crate) struct Driver {
     to_read_again: Option<Position>,
     failures: u32,
     spot: Arc<Spot>,
+    /// What is settled and not yet committed, because a checkpoint has to come first.
+    unwritten: Option<Unwritten>,
     /// A record that was stepped over, until that is committed.
     skipped: Option<(Position, oneshot::Sender<Result<(), String>>)>,
+}
+
+/// What the next checkpoint of a lane will cover.
+struct Unwritten {
+    /// Everything below is settled.
+    position: Position,
+    /// When the first of it was, on the clock's uptime.
+    since: Duration,
 }
 
 impl Drop for Driver {
@@ -104,13 +117,21 @@ impl Driver {
         let (outgoing, next) = (Vec::new(), Position(0));
         let spot = Arc::new(Spot::new(origin.id()));
         lane.source().lanes().push(spot.clone());
-        Driver { lane, origin, shared, stop, outgoing, next, to_read_again: None, failures: 0, spot, skipped: None }
+        let (to_read_again, unwritten, skipped) = (None, None, None);
+        Driver { lane, origin, shared, stop, outgoing, next, to_read_again, failures: 0, spot, unwritten, skipped }
     }
 
     /// Runs the lane to its end.
-    pub async fn run(mut self) -> LaneEnd {
+    ///
+    /// `resume` is where what the lane remembers ends.
+    pub async fn run(mut self, resume: Option<Resume>) -> LaneEnd {
         let name = origin_name(self.lane.origin());
         tracing::debug!(lane = &*name, "lane opened");
+        if let Some(resume) = resume
+            && let Err(error) = self.resume(resume).await
+        {
+            return LaneEnd::Broken(error.to_string());
+        }
         let end = loop {
             match self.read_all().await {
                 ReadingOver::Broken(why) => {
@@ -136,6 +157,19 @@ impl Driver {
         end
     }
 
+    /// Begins behind what the lane remembers, whatever was committed; waits while the origin cannot be reached.
+    async fn resume(&mut self, Resume { position, bookmark }: Resume) -> Result<()> {
+        loop {
+            match self.origin.resume(position, &bookmark).await {
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(lane = origin_name(self.lane.origin()), %error, "cannot go on yet, trying again");
+                    self.pause().await;
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Reads and processes until there is no more, or a stop, or an error of the origin.
     async fn read_all(&mut self) -> ReadingOver {
         let settlements = self.lane.settlements();
@@ -144,10 +178,11 @@ impl Driver {
                 return ReadingOver::Broken(error);
             }
             let careful = self.lane.is_careful_at(self.next);
-            let may_read =
-                if careful { self.lane.open_batches() == 0 } else { self.lane.open_batches() < OPEN_BATCHES };
+            let most_open = if careful { 1 } else { OPEN_BATCHES };
+            let may_read = self.lane.open_batches() < most_open && !self.lane.awaits_rewind();
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
             let is_lost = self.spot.next().is_none();
+            let until_checkpoint = self.until_checkpoint();
             let read = tokio::select! {
                 biased;
                 limit = self.stop.wait() => return ReadingOver::Stopped(limit),
@@ -156,6 +191,11 @@ impl Driver {
                     Ok(()) => continue,
                     Err(error) => return ReadingOver::Broken(error),
                 },
+                () = async { self.shared.clock.sleep(until_checkpoint.unwrap_or_default()).await },
+                    if until_checkpoint.is_some() => match self.checkpoint().await {
+                        Ok(()) => continue,
+                        Err(error) => return ReadingOver::Broken(error),
+                    },
                 // Made when it is waited for: a lane that has read never pays for it.
                 () = async { self.shared.clock.sleep(NOTHING_READ).await }, if is_lost => {
                     self.find_out().await;
@@ -205,15 +245,9 @@ impl Driver {
         while let Some(step) = self.lane.settle() {
             match step {
                 Step::Commit(position) => {
-                    if let Some((_, answer)) = self.skipped.take_if(|(skipped, _)| *skipped < position) {
-                        let _gone = answer.send(Ok(()));
-                    }
                     self.failures = 0;
                     self.to_read_again = self.to_read_again.filter(|until| position < *until);
-                    if let Err(error) = self.origin.commit(position).await {
-                        // Committing later, or not at all, costs duplicates after a restart and nothing else.
-                        tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
-                    }
+                    self.settled(position).await?;
                 }
                 Step::Rewind(position) => {
                     tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
@@ -230,6 +264,47 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Everything below `position` is settled: commits it, or has it wait for the next checkpoint.
+    async fn settled(&mut self, position: Position) -> Result<(), String> {
+        if !self.lane.is_durable() {
+            self.commit(position).await;
+            return Ok(());
+        }
+        let now = self.shared.clock.uptime();
+        self.unwritten.get_or_insert(Unwritten { position, since: now }).position = position;
+        match self.until_checkpoint() {
+            Some(Duration::ZERO) => self.checkpoint().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// How long the next checkpoint may wait; `None` when there is nothing to write.
+    fn until_checkpoint(&self) -> Option<Duration> {
+        let Unwritten { since, .. } = self.unwritten.as_ref()?;
+        let waited = self.shared.clock.uptime().saturating_sub(*since);
+        Some(self.shared.checkpoint_every.saturating_sub(waited))
+    }
+
+    /// Writes what the lane remembers of all that is settled, and then commits that.
+    async fn checkpoint(&mut self) -> Result<(), String> {
+        let Some(Unwritten { position, .. }) = self.unwritten.take() else { return Ok(()) };
+        let resume = Resume { position, bookmark: self.origin.bookmark(position) };
+        let lane = &mut self.lane;
+        tokio::task::block_in_place(|| lane.checkpoint(&resume)).map_err(|error| error.to_string())?;
+        self.commit(position).await;
+        Ok(())
+    }
+
+    async fn commit(&mut self, position: Position) {
+        if let Some((_, answer)) = self.skipped.take_if(|(skipped, _)| *skipped < position) {
+            let _gone = answer.send(Ok(()));
+        }
+        if let Err(error) = self.origin.commit(position).await {
+            // Committing later, or not at all, costs duplicates after a restart and nothing else.
+            tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
+        }
     }
 
     /// Steps over a record, if it is the one to be read next.
@@ -285,7 +360,7 @@ impl Driver {
                 return ControlFlow::Continue(());
             }
             if self.lane.open_batches() == 0 {
-                return ControlFlow::Break(LaneEnd::Clean);
+                return ControlFlow::Break(self.checkpoint().await.map_or_else(LaneEnd::Broken, |()| LaneEnd::Clean));
             }
             self.flush_sinks();
             tokio::select! {
@@ -297,6 +372,14 @@ impl Driver {
 
     /// Reads no more; settles and commits what it can within `limit`.
     async fn drain(&mut self, limit: Duration) -> LaneEnd {
+        let end = self.settle_within(limit).await;
+        match self.checkpoint().await {
+            Ok(()) => end,
+            Err(error) => LaneEnd::Broken(error),
+        }
+    }
+
+    async fn settle_within(&mut self, limit: Duration) -> LaneEnd {
         let settlements = self.lane.settlements();
         let deadline = self.shared.clock.sleep(limit);
         tokio::pin!(deadline);
@@ -307,8 +390,8 @@ impl Driver {
                 match step {
                     Step::Rewind(_) => return LaneEnd::Unsettled,
                     Step::Commit(position) => {
-                        if let Err(error) = self.origin.commit(position).await {
-                            tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
+                        if let Err(error) = self.settled(position).await {
+                            return LaneEnd::Broken(error);
                         }
                     }
                 }

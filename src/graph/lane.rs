@@ -8,7 +8,9 @@ use super::route::{Node, Outgoing, Route};
 use crate::component::Again;
 use crate::config::Port;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
+use crate::error::Result;
 use crate::event::{Batch, Body, Event, OriginId, Position, Rejected, Timestamp};
+use crate::state::{GraphState, LaneState, Resume};
 
 /// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
 /// what [`Lane::settle`] says.
@@ -16,6 +18,8 @@ pub struct Lane {
     origin: Arc<OriginId>,
     source: Arc<Node>,
     route: Route,
+    /// Of a lane that remembers, and shall know it after a restart.
+    state: Option<LaneState>,
     ledger: Ledger,
     settlements: Arc<Settlements>,
     watermark: Timestamp,
@@ -40,11 +44,38 @@ impl Lane {
             origin,
             source,
             route,
+            state: None,
             ledger: Ledger::default(),
             settlements: Arc::default(),
             watermark: Timestamp::MIN,
             careful_until: None,
             panicked: false,
+        }
+    }
+
+    /// Brings back what the lane's transforms remembered at the last checkpoint, and gives the place that belongs to it.
+    /// A lane that remembers nothing has none.
+    pub fn restore(&mut self, state: &Arc<GraphState>) -> Result<Option<Resume>> {
+        let parts = self.route.parts();
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let (state, resume) = state.lane(&self.origin, parts)?;
+        self.state = Some(state);
+        Ok(resume)
+    }
+
+    /// Whether commits have to wait for a [`checkpoint`](Self::checkpoint).
+    pub fn is_durable(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Makes durable what the lane remembers of everything below `resume`, the last position it was told to commit.
+    /// After an error the lane cannot go on.
+    pub fn checkpoint(&mut self, resume: &Resume) -> Result<()> {
+        match &mut self.state {
+            Some(state) => state.write(self.route.parts(), resume),
+            None => Ok(()),
         }
     }
 
@@ -84,8 +115,8 @@ impl Lane {
     /// Begins an epoch of what stands at `first..=last`.
     fn open(&mut self, first: Position, last: Position, permit: Option<MemoryPermit>) -> Receipt {
         let number = self.ledger.open(first, last);
-        for transform in self.route.stateful() {
-            transform.begin(number);
+        for (_, _, part) in self.route.parts() {
+            part.begin(number);
         }
         Receipt::new(number, self.settlements.clone(), permit)
     }
@@ -107,14 +138,14 @@ impl Lane {
         }
         match self.ledger.advance()? {
             Progress::Commit { position, epoch } => {
-                for transform in self.route.stateful() {
-                    transform.commit(epoch);
+                for (_, _, part) in self.route.parts() {
+                    part.commit(epoch);
                 }
                 Some(Step::Commit(position))
             }
             Progress::Rewind { position, until } => {
-                for transform in self.route.stateful() {
-                    transform.abort();
+                for (_, _, part) in self.route.parts() {
+                    part.abort();
                 }
                 if std::mem::take(&mut self.panicked) {
                     self.careful_until = Some(until);
@@ -131,6 +162,12 @@ impl Lane {
             self.careful_until = None;
         }
         self.careful_until.is_some()
+    }
+
+    /// Whether a batch failed before all transforms saw it. What stands behind it is not to be processed until it is read
+    /// again: a transform with state would decide without it.
+    pub fn awaits_rewind(&self) -> bool {
+        self.panicked
     }
 
     /// Processes every event as if it were the only one in flight, for runs in which nothing is read again.

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::spot::Spot;
 use super::tap::Tap;
-use crate::component::{Output, Stateful, Transform, Trouble};
+use crate::component::{Output, Transform, Trouble};
 use crate::config::Port;
 use crate::delivery::{Books, Outcome, RejectedBatch};
 use crate::event::{Batch, Event, Meta, Reason, Rejected, panic_text};
+use crate::state::NamedPart;
 
 /// What all lanes share of a node.
 #[derive(Debug, Default)]
@@ -126,18 +127,21 @@ impl Route {
     /// Takes a single event through, in an epoch of its own that is settled at once: there is no lane here
     /// that could read it again.
     pub(crate) fn process_alone(&mut self, batch: Batch, epoch: u64, out: &mut Vec<Outgoing>) {
-        self.stateful().for_each(|transform| transform.begin(epoch));
+        self.parts().into_iter().for_each(|(_, _, part)| part.begin(epoch));
         // Alone, a panic rejects the event: it is no error here.
         let _rejected = self.process(batch, true, out);
-        self.stateful().for_each(|transform| transform.commit(epoch));
+        self.parts().into_iter().for_each(|(_, _, part)| part.commit(epoch));
     }
 
-    /// Every transform with memory.
-    pub(crate) fn stateful(&mut self) -> impl Iterator<Item = &mut Box<dyn Stateful>> {
-        self.steps.iter_mut().filter_map(|step| match &mut step.transform {
-            Transform::Stateful(transform) => Some(transform),
-            Transform::Stateless(_) => None,
-        })
+    /// The states of every transform, in an order that depends on the graph alone.
+    pub(crate) fn parts(&mut self) -> Vec<NamedPart<'_>> {
+        let mut parts = Vec::new();
+        for Step { node, transform, .. } in &mut self.steps {
+            if let Transform::Stateful(transform) = transform {
+                parts.extend(transform.state().into_iter().map(|(name, part)| (node.id.clone(), name, part)));
+            }
+        }
+        parts
     }
 }
 
@@ -166,7 +170,7 @@ impl Step {
                 return Err(Panicked);
             };
             if let Transform::Stateful(transform) = &mut self.transform {
-                transform.abort();
+                transform.state().into_iter().for_each(|(_, part)| part.abort());
             }
             batch.events.clear();
             output = Output { rejected: vec![Rejected { event, code: "panic", message }], ..Output::default() };

@@ -21,7 +21,7 @@ use crate::config::{NodeConfig, Port};
 use crate::delivery::{BookTotals, MemoryBudget, Outcome, RejectedBatch, Rejects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Batch;
-use crate::state::{Clock, DirStorage, Storage, SystemClock};
+use crate::state::{Clock, DirStorage, GraphState, Storage, SystemClock};
 
 /// How a graph is run.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +69,7 @@ pub async fn run(
     let _lock = lock_data_dir(&dir)?;
     let trouble = Trouble::default();
     let letters_dir = plan.graph.dead_letters_dir();
+    let state_dir = plan.graph.state_dir();
     let retrying = Arc::new(AtomicBool::new(false));
     let max_size = plan.graph.dead_letters.max_size;
     let writer = Writer::open(letters_dir.clone(), max_size, retrying.clone(), trouble.clone(), clock.clone())
@@ -88,9 +89,11 @@ pub async fn run(
         dead_letters,
         memory: memory.clone(),
         clock,
+        checkpoint_every: builder.plan.graph.checkpoint_every,
         drain,
         once: mode == Mode::Once,
     });
+    let state = builder.state()?;
     let ports: JoinSet<()> = builder.errors_ports(rejected, &shared)?;
     let feeds = if mode == Mode::Retry { Vec::new() } else { builder.sources().await? };
 
@@ -111,7 +114,7 @@ pub async fn run(
     let stopping = Arc::new(stopping);
     let asked = tokio::spawn(pass_on(stop, stopping.clone()));
     let hopeless = tokio::spawn(given_up(shared.nodes.clone(), stopping.clone()));
-    let running = Arc::new(Running { builder, shared: shared.clone(), stopping, drain, lanes_now, retrying });
+    let running = Arc::new(Running { builder, shared: shared.clone(), stopping, drain, lanes_now, state, retrying });
     let (mut clean, mut broken, mut retried) = (true, Vec::new(), None);
     match options.retry {
         None => (clean, broken) = running.run(feeds, retries).await,
@@ -125,7 +128,12 @@ pub async fn run(
         clean = false;
         broken.push(why);
     }
-    finish(shared, ports, writing, drain.min(FINISH), clean && mode == Mode::Once && broken.is_empty()).await?;
+    let complete = clean && mode == Mode::Once && broken.is_empty();
+    finish(shared, ports, writing, drain.min(FINISH), complete).await?;
+    if complete && state_dir.exists() {
+        // The next run begins anew.
+        std::fs::remove_dir_all(&state_dir).map_err(|error| io_error("remove the state", &state_dir, error))?;
+    }
     Ok(Report { books: status.books(), clean, broken, retried })
 }
 
@@ -273,6 +281,20 @@ impl Builder {
         Ok(feeds)
     }
 
+    /// The durable state of the graph, if a node has any and the sources are read.
+    fn state(&self) -> Result<Option<Arc<GraphState>>> {
+        let graph = &self.plan.graph;
+        let remembering: Vec<(&str, String)> = graph.nodes.iter().filter_map(remembers).collect();
+        if remembering.is_empty() || self.mode == Mode::Retry {
+            return Ok(None);
+        }
+        let state = GraphState::open(&graph.state_dir())?;
+        for (node, identity) in remembering {
+            state.identify(node, &identity, graph.reset_state)?;
+        }
+        Ok(Some(Arc::new(state)))
+    }
+
     /// The route of one lane.
     fn route(&self, entry: Entry) -> Result<super::route::Route> {
         let clock = self.clock.clone();
@@ -315,6 +337,16 @@ impl Builder {
     }
 }
 
+/// A node with state, and what that means.
+fn remembers(node: &crate::config::Node) -> Option<(&str, String)> {
+    match &node.config {
+        NodeConfig::Transform(config) if config.is_stateful() => {
+            Some((&node.id, format!("{} with {}", node.component, config.state_identity())))
+        }
+        _ => None,
+    }
+}
+
 /// The events of a batch as batches of one: a panic then costs its own event.
 fn one_by_one(batch: Batch) -> Vec<Batch> {
     let Batch { origin, receipt, watermark, events } = batch;
@@ -332,6 +364,8 @@ struct Running {
     stopping: Arc<watch::Sender<bool>>,
     drain: Duration,
     lanes_now: watch::Sender<usize>,
+    /// Where lanes that remember write their checkpoints, if there are any.
+    state: Option<Arc<GraphState>>,
     /// Dead letters are being tried again.
     retrying: Arc<AtomicBool>,
 }
@@ -468,13 +502,17 @@ impl Running {
         graph_stop: &watch::Receiver<Option<Duration>>,
     ) -> Result<()> {
         let OpenLane { origin, stop, ended } = open;
-        let lane = Lane::new(origin.id(), node.clone(), self.builder.route(entry)?);
+        let mut lane = Lane::new(origin.id(), node.clone(), self.builder.route(entry)?);
+        let resume = match (&self.state, entry) {
+            (Some(state), Entry::Behind(..)) => tokio::task::block_in_place(|| lane.restore(state))?,
+            _ => None,
+        };
         let stop = Stop { source: stop, graph: graph_stop.clone() };
         let name = origin_name(lane.origin());
         let driver = Driver::new(lane, origin, self.shared.clone(), stop);
         self.lanes_now.send_modify(|lanes| *lanes += 1);
         lanes.spawn(async move {
-            let end = match tokio::spawn(driver.run()).await {
+            let end = match tokio::spawn(driver.run(resume)).await {
                 Ok(end) => end,
                 Err(panic) => LaneEnd::Broken(format!("{name}: the lane panicked: {panic}")),
             };

@@ -296,19 +296,28 @@ impl LineFile {
         let stored = stored.map(|bytes| Mark::from_bytes(&bytes)).transpose().map_err(failed)?;
         self.head = mark::head(&self.path)
             .map_err(|error| self.error("it cannot be opened; check the path and its rights", error))?;
-        let Some(mark) = stored else { return Ok((0, None)) };
-        if !mark.fits(&self.head) {
-            return Err(self.replaced(mark.position));
+        stored.map_or(Ok((0, None)), |mark| self.place(mark))
+    }
+
+    /// Where reading goes on, and where it begins for that, if this is the file that was marked.
+    fn place(&self, mark: Mark) -> Result<(u64, Option<u64>)> {
+        match mark.fits(&self.head) {
+            true => Ok((mark.position, mark.from)),
+            false => Err(self.replaced(mark.position)),
         }
-        Ok((mark.position, mark.from))
+    }
+
+    /// What finds `position` again.
+    fn mark(&self, position: u64) -> Mark {
+        // A commit is right behind the beginning of the last settled record, or at that of the next one.
+        let near = [Some(position), position.checked_sub(1)].into_iter().flatten();
+        let from = near.filter_map(|at| self.overlaps.get(&at)).next().copied();
+        Mark::new(position, from, &self.head)
     }
 
     fn store(&mut self) -> Result<()> {
         if let Some(Position(position)) = self.committed.take() {
-            // A commit is right behind the beginning of the last settled record, or at that of the next one.
-            let near = [Some(position), position.checked_sub(1)].into_iter().flatten();
-            let from = near.filter_map(|at| self.overlaps.get(&at)).next().copied();
-            let stored = self.context.storage.store(&self.id.log, &Mark::new(position, from, &self.head).to_bytes());
+            let stored = self.context.storage.store(&self.id.log, &self.mark(position).to_bytes());
             stored.map_err(|error| self.error("its position cannot be stored", error))?;
             self.stored = Some(self.context.clock.uptime());
         }
@@ -388,6 +397,19 @@ impl Origin for LineFile {
         self.ahead = None;
         self.failure = None;
         self.ended = false;
+        Ok(())
+    }
+
+    fn bookmark(&self, position: Position) -> Vec<u8> {
+        self.mark(position.0).to_bytes()
+    }
+
+    async fn resume(&mut self, _: Position, bookmark: &[u8]) -> Result<()> {
+        // The head is known from here on.
+        self.start()?;
+        let mark = Mark::from_bytes(bookmark).map_err(|error| self.error("the state's place cannot be read", error))?;
+        let (position, from) = self.place(mark)?;
+        self.records = Some(self.open(position, from)?);
         Ok(())
     }
 

@@ -204,6 +204,11 @@ impl Origin for Piped {
         self.next = position.0.max(self.first);
         Ok(())
     }
+
+    /// What an earlier run read is gone.
+    async fn resume(&mut self, _: Position, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

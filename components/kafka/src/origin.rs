@@ -329,6 +329,26 @@ impl Origin for KafkaOrigin {
         }
     }
 
+    async fn resume(&mut self, position: Position, _: &[u8]) -> Result<()> {
+        match self.position().await {
+            Some(at) if at == position => Ok(()),
+            Some(at) if at > position => {
+                // A checkpoint comes before its commit, so this commit is another's.
+                let (node, partition) = (&*self.id.node, self.id.partition);
+                tracing::warn!(
+                    node,
+                    topic = self.id.log,
+                    partition,
+                    remembered = position.0,
+                    committed = at.0,
+                    "another member has read on since this one had the partition: what is remembered lacks those events"
+                );
+                Ok(())
+            }
+            _ => self.seek(position).await,
+        }
+    }
+
     async fn position(&mut self) -> Option<Position> {
         if self.next.is_none() {
             let consumer = self.partition.consumer()?;

@@ -8,10 +8,10 @@ use weir::component::{BuildContext, Output, Problems, Stateful, Transform, Trans
 use weir::config::Span;
 use weir::event::{Batch, Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
-use weir::state::{KeyedState, StateLimits};
+use weir::state::{KeyedState, StateLimits, StatePart};
 use weir::{Error, Result};
 
-/// Drops events whose key was seen within a span of event time. Remembers in memory, each lane on its own.
+/// Drops events whose key was seen within a span of event time. Remembers over a restart, each lane on its own.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dedupe {
@@ -46,8 +46,12 @@ impl TransformConfig for Dedupe {
         true
     }
 
+    fn state_identity(&self) -> String {
+        format!("key {}", self.key)
+    }
+
     fn explain(&self) -> String {
-        format!("remembers up to {} keys in memory; a restart forgets them", self.max_keys)
+        format!("remembers up to {} keys, also over a restart", self.max_keys)
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
@@ -92,24 +96,13 @@ impl Stateful for Seen {
                 Ok(None) => return Verdict::Pass,
                 Err(rejected) => return rejected,
             };
+            seen.at(event.time);
             let expires = Timestamp(event.time.0.saturating_add(*within));
             if seen.insert_new(key, (), expires) { Verdict::Pass } else { Verdict::Filter }
         });
     }
 
-    fn watermark(&mut self, watermark: Timestamp) {
-        self.seen.advance(watermark, |_, ()| {});
-    }
-
-    fn begin(&mut self, epoch: u64) {
-        self.seen.begin(epoch);
-    }
-
-    fn commit(&mut self, epoch: u64) {
-        self.seen.commit(epoch);
-    }
-
-    fn abort(&mut self) {
-        self.seen.abort();
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        vec![("seen", &mut self.seen)]
     }
 }

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use weir::Result;
 use weir::component::{BuildContext, Output, Stateful, Transform, TransformConfig};
 use weir::event::{Batch, Timestamp, Verdict};
+use weir::state::{KeyedState, StateLimits, StatePart};
 
 /// Lets the first `count` events of each lane pass and no more: a look at the beginning of a stream, or a guard for a
-/// first try. The others count as filtered. Counts in memory: a restart begins anew.
+/// first try. The others count as filtered. A restart goes on counting.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
@@ -24,46 +25,38 @@ impl TransformConfig for Limit {
     }
 
     fn explain(&self) -> String {
-        format!("the first {} events of each lane pass; a restart counts anew", self.count)
+        format!("the first {} events of each lane pass, over all restarts", self.count)
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        Ok(Transform::stateful(Counter { left: self.count, settled: self.count, epochs: Vec::new() }))
+        let passed = KeyedState::new(StateLimits { max_keys: 1 });
+        Ok(Transform::stateful(Counter { count: self.count, passed }))
     }
 }
 
 struct Counter {
-    left: u64,
-    /// What was left when the last committed epoch ended.
-    settled: u64,
-    /// What was left when each open epoch began.
-    epochs: Vec<(u64, u64)>,
+    count: u64,
+    /// How many have passed.
+    passed: KeyedState<(), u64>,
 }
 
 impl Stateful for Counter {
     fn process(&mut self, batch: &mut Batch, output: &mut Output) {
-        output.rejected = batch.decide(|_| match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Verdict::Pass
+        let before = self.passed.get(&()).copied().unwrap_or(0);
+        let mut passed = before;
+        output.rejected = batch.decide(|_| {
+            if passed >= self.count {
+                return Verdict::Filter;
             }
-            None => Verdict::Filter,
+            passed += 1;
+            Verdict::Pass
         });
+        if passed > before {
+            self.passed.insert((), passed, Timestamp(i64::MAX));
+        }
     }
 
-    fn watermark(&mut self, _: Timestamp) {}
-
-    fn begin(&mut self, epoch: u64) {
-        self.epochs.push((epoch, self.left));
-    }
-
-    fn commit(&mut self, epoch: u64) {
-        self.epochs.retain(|(open, _)| *open > epoch);
-        self.settled = self.epochs.first().map_or(self.left, |(_, left)| *left);
-    }
-
-    fn abort(&mut self) {
-        self.epochs.clear();
-        self.left = self.settled;
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        vec![("passed", &mut self.passed)]
     }
 }

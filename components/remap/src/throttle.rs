@@ -8,7 +8,7 @@ use weir::component::{BuildContext, Output, Problems, Stateful, Transform, Trans
 use weir::config::Span;
 use weir::event::{Batch, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
-use weir::state::{KeyedState, StateLimits};
+use weir::state::{KeyedState, StateLimits, StatePart};
 use weir::{Error, Result};
 
 use crate::dedupe::{default_max_keys, key_of};
@@ -16,7 +16,7 @@ use crate::dedupe::{default_max_keys, key_of};
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
 /// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
-/// every `window / threshold`. Remembers in memory, each lane on its own. Events of sources that know no time, such as
+/// every `window / threshold`. Remembers over a restart, each lane on its own. Events of sources that know no time, such as
 /// files, all happen at one moment.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -61,8 +61,12 @@ impl TransformConfig for Throttle {
         true
     }
 
+    fn state_identity(&self) -> String {
+        format!("key {}", self.key.as_deref().unwrap_or("none"))
+    }
+
     fn explain(&self) -> String {
-        format!("remembers up to {} keys in memory; a restart forgets them", self.max_keys)
+        format!("remembers up to {} keys, also over a restart", self.max_keys)
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
@@ -87,6 +91,7 @@ struct Rates {
 
 impl Rates {
     fn passes(&mut self, key: Vec<u8>, time: Timestamp) -> bool {
+        self.free_at.at(time);
         let now = time.0.saturating_mul(1000);
         let free_at = self.free_at.get(&key).map_or(now, |free_at| now.max(*free_at));
         let next = free_at.saturating_add(self.window / self.threshold);
@@ -114,19 +119,7 @@ impl Stateful for Rates {
         });
     }
 
-    fn watermark(&mut self, watermark: Timestamp) {
-        self.free_at.advance(watermark, |_, _| {});
-    }
-
-    fn begin(&mut self, epoch: u64) {
-        self.free_at.begin(epoch);
-    }
-
-    fn commit(&mut self, epoch: u64) {
-        self.free_at.commit(epoch);
-    }
-
-    fn abort(&mut self) {
-        self.free_at.abort();
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        vec![("free_at", &mut self.free_at)]
     }
 }
