@@ -22,7 +22,7 @@ pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_lette
 pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
-pub use runtime::{Report, RunOptions, run};
+pub use runtime::{Report, RunOptions, run, with_state};
 pub use spot::LaneSnapshot;
 pub use status::{NodeSnapshot, Process, Snapshot, Status};
 pub use test_run::{TestOutcome, run_tests};

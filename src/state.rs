@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod clock;
+mod inventory;
 mod keyed;
 mod part;
 mod storage;
@@ -10,6 +11,7 @@ mod store;
 
 pub use checkpoint::{GraphState, LaneState, NamedPart, Resume};
 pub use clock::{Clock, SystemClock};
+pub use inventory::{KeptEntry, KeptLane, KeptState};
 pub use keyed::{KeyedState, StateKey, StateLimits, StateValue};
 pub use part::{EachChange, StatePart, Unreadable};
 pub use storage::{DirStorage, MemoryStorage, Storage};

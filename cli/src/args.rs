@@ -38,6 +38,8 @@ pub(crate) enum Verb {
     Tap(Tap),
     /// Look at the events that no node could take, and try them again
     Dlq(Dlq),
+    /// Look at what a graph that does not run remembers
+    State(State),
     /// Step over a record that keeps a partition from being read, once, with a reason
     ///
     /// Without `--at` it shows where the lanes of a running graph stand. The record becomes a dead letter.
@@ -185,6 +187,35 @@ pub(crate) struct Skip {
     /// Why; it is kept with the dead letter
     #[arg(long, value_name = "TEXT", requires = "at")]
     pub reason: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct State {
+    #[command(subcommand)]
+    pub verb: StateVerb,
+}
+
+/// What to do with the state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateVerb {
+    /// Show lanes, their positions, and how much each node remembers
+    Inspect {
+        #[command(flatten)]
+        graph: Graph,
+        /// How it is printed; as JSON it is one lane a line
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// Read all of it, and tell what is damaged
+    Check {
+        #[command(flatten)]
+        graph: Graph,
+    },
+    /// Print every entry, as one JSON object a line
+    Export {
+        #[command(flatten)]
+        graph: Graph,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -12,6 +12,7 @@ mod list;
 mod run;
 mod schema;
 mod skip;
+mod state;
 mod tap;
 mod test;
 mod top;
@@ -43,6 +44,7 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
         Verb::Dlq(args) => dlq::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Skip(args) => skip::run(&args),
+        Verb::State(args) => state::run(&args),
         Verb::Schema => schema::run(),
         Verb::Completions(args) => completions::run(&args),
         Verb::Demo(args) => demo::run(&args),

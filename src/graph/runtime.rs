@@ -198,6 +198,16 @@ async fn finish(
     Ok(())
 }
 
+/// Hands the state of a graph that does not run to `look`; `None` when it has none.
+pub fn with_state<T>(graph: &crate::config::Graph, look: impl FnOnce(&GraphState) -> Result<T>) -> Result<Option<T>> {
+    let dir = graph.state_dir();
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let _lock = lock_data_dir(&graph.dir())?;
+    look(&GraphState::open(&dir)?).map(Some)
+}
+
 /// Only one process may use a data folder. The lock is the open file's and goes with the process.
 pub(super) fn lock_data_dir(dir: &std::path::Path) -> Result<std::fs::File> {
     let fail = |error| io_error("open the data folder", dir, error);

@@ -112,7 +112,7 @@ impl GraphState {
         })
     }
 
-    fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+    pub(super) fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
         let mut each = |key: &[u8], value: &[u8]| {
             each(key, value);
             Ok(())
@@ -154,16 +154,25 @@ impl GraphState {
             }
             prefixes.push(prefix);
         }
-        let place = [b"p", &lane[..]].concat();
-        let resume = match self.store.get(&place).map_err(refused)? {
-            None => None,
-            Some(bytes) => {
-                let (position, bookmark) = bytes.split_first_chunk().ok_or_else(|| damaged("a position is damaged"))?;
-                Some(Resume { position: Position(u64::from_be_bytes(*position)), bookmark: bookmark.to_vec() })
-            }
-        };
-        Ok((LaneState { state: self.clone(), place, prefixes, is_broken: false }, resume))
+        let resume = self.place(&lane)?;
+        Ok((LaneState { state: self.clone(), place: place_key(&lane), prefixes, is_broken: false }, resume))
     }
+
+    /// Where the lane of this number goes on, if it has had a checkpoint.
+    pub(super) fn place(&self, lane: &[u8]) -> Result<Option<Resume>> {
+        let Some(bytes) = self.store.get(&place_key(lane)).map_err(refused)? else { return Ok(None) };
+        let (position, bookmark) = bytes.split_first_chunk().ok_or_else(|| damaged("a position is damaged"))?;
+        Ok(Some(Resume { position: Position(u64::from_be_bytes(*position)), bookmark: bookmark.to_vec() }))
+    }
+}
+
+fn place_key(lane: &[u8]) -> Vec<u8> {
+    [b"p", lane].concat()
+}
+
+/// The parts of the name of a lane or state.
+pub(super) fn text_of(name: &[u8]) -> Vec<String> {
+    name.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
 /// The durable side of one lane.

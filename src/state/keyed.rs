@@ -275,6 +275,28 @@ fn decode<V: StateValue>(bytes: &[u8]) -> Result<Entry<V>, Unreadable> {
     Ok(Entry { value, expires: Timestamp(i64::from_be_bytes(*expires)) })
 }
 
+/// What an entry of the store holds, for whoever does not know its type.
+pub(super) enum Stored<'a> {
+    /// The state's clock.
+    Clock(Timestamp),
+    /// A key and its value.
+    Entry { key: &'a [u8], version: u8, expires: Timestamp, value: serde_json::Value },
+}
+
+/// Reads an entry without its type; `None`: it is damaged.
+pub(super) fn stored<'a>(key: &'a [u8], bytes: &[u8]) -> Option<Stored<'a>> {
+    match key.split_first()? {
+        (&CLOCK, []) => Some(Stored::Clock(Timestamp(i64::from_be_bytes(bytes.try_into().ok()?)))),
+        (&KEY, key) => {
+            let (&version, rest) = bytes.split_first()?;
+            let (expires, value) = rest.split_first_chunk()?;
+            let expires = Timestamp(i64::from_be_bytes(*expires));
+            Some(Stored::Entry { key, version, expires, value: rmp_serde::from_slice(value).ok()? })
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use weir::state::{DirStorage, Storage};
+use weir_tests::command::weir as weir_says;
 use weir_tests::process::Home;
 use weir_tests::wait::until;
 
@@ -91,6 +92,24 @@ fn state_is_not_taken_up_under_another_meaning() {
     let weir = start(&[]);
     until("commits in the second half", LIMIT, || committed(&home, "weir") > size / 2);
     weir.kill();
+
+    let data_dir = format!("data_dir={}", home.data_dir("weir").display());
+    let ask = |args: &[&str]| {
+        weir_says(&home.path(""), &[&["state"], args, &["graph.yaml", "--set", &data_dir]].concat()).exits(0).out
+    };
+    let lane: Value = serde_json::from_str(&ask(&["inspect", "--format", "json"])).unwrap();
+    assert_eq!((&lane["lane"], &lane["states"][0]["node"]), (&"in/in.ndjson/0".into(), &"once".into()), "{lane}");
+    assert_eq!(lane["states"][0]["keys"], KEYS, "{lane}");
+    assert!(lane["position"].as_u64().unwrap() > size / 2, "{lane}");
+    assert!(ask(&["inspect"]).contains("once.seen"));
+    assert_eq!(ask(&["check"]), format!("lanes: 1, keys: {KEYS}; all of them can be read\n"));
+    let exported = ask(&["export"]);
+    assert_eq!(exported.lines().count() as u64, KEYS);
+    assert!(
+        exported.contains(r#""state":"seen","key":"\"key-7\"","version":1,"expires":86400000,"value":null}"#),
+        "{}",
+        &exported[..500]
+    );
 
     let other = "transforms.once.key=.seq";
     let mut refused = start(&[other]);

@@ -96,5 +96,6 @@ pub(super) fn write_graph(dir: &Path, text: &str) -> Result<()> {
     outln!("wrote {file}");
     outln!("next:  weir validate {file}");
     outln!("       weir test {file}");
+    outln!("       weir run {file}");
     Ok(())
 }

@@ -288,7 +288,7 @@ impl SinkConfig for KafkaSink {
         let mut problems = Problems::default();
         let recorder = self.recorder(self.encoding.build()?, &mut problems).ok_or_else(refused)?;
         let config = self.client_config();
-        let troubles = Troubles::new(context.trouble.clone());
+        let troubles = Troubles::new(context);
         let common = Common::new(&config, Flights::new(context.clone()), troubles)
             .map_err(|error| refused().caused_by(error))?;
         let (reports, trouble) = (common.reports.clone(), context.trouble.clone());

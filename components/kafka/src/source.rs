@@ -241,7 +241,7 @@ impl SourceConfig for KafkaSource {
         };
         let config = self.client_config();
         config.create_native_config().map_err(refused)?;
-        Ok(Box::new(Reading { config, options, troubles: Troubles::new(context.trouble.clone()) }))
+        Ok(Box::new(Reading { config, options, troubles: Troubles::new(context) }))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use weir::component::Trouble;
+use weir::component::{BuildContext, Trouble};
 
 /// What a trouble is about; one clears without the others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,14 +28,16 @@ pub(crate) enum Subject {
 /// The troubles of one client.
 #[derive(Debug)]
 pub(crate) struct Troubles {
+    node: Arc<str>,
     any: AtomicBool,
     open: Mutex<BTreeMap<Subject, String>>,
     told: Trouble,
 }
 
 impl Troubles {
-    pub fn new(told: Trouble) -> Troubles {
-        Troubles { any: AtomicBool::new(false), open: Mutex::default(), told }
+    pub fn new(context: &BuildContext) -> Troubles {
+        let (node, told) = (context.node.clone(), context.trouble.clone());
+        Troubles { node, any: AtomicBool::new(false), open: Mutex::default(), told }
     }
 
     /// Whether there is any; costs one load, so that the happy path may ask for each batch.
@@ -62,7 +64,7 @@ impl Troubles {
             return;
         }
         if open.insert(subject, text.clone()).is_none() {
-            tracing::warn!(reason = %text, "kafka trouble");
+            tracing::warn!(node = &*self.node, reason = %text, "kafka trouble");
         }
         self.tell(&open);
     }
@@ -76,7 +78,7 @@ impl Troubles {
         open.retain(|subject, text| {
             let stays = !over(subject);
             if !stays {
-                tracing::info!(reason = %text, "kafka trouble is over");
+                tracing::info!(node = &*self.node, reason = %text, "kafka trouble is over");
             }
             stays
         });
@@ -109,8 +111,8 @@ mod tests {
 
     #[test]
     fn one_partition_that_recovers_does_not_hide_anothers_trouble() {
-        let told = Trouble::default();
-        let troubles = Troubles::new(told.clone());
+        let (context, _rejected) = BuildContext::detached("in");
+        let (troubles, told) = (Troubles::new(&context), &context.trouble);
         troubles.set(Subject::Partition("a".into(), 0), "a/0 is gone".into());
         troubles.set(Subject::Partition("a".into(), 1), "a/1 is gone".into());
         troubles.clear(|subject| *subject == Subject::Partition("a".into(), 0));
