@@ -20,11 +20,12 @@ use tokio::task::JoinHandle;
 
 use super::{
     BuildContext, DetachedLane, DetachedLanes, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig, Source,
-    SourceConfig, Stateful, Transform, TransformConfig,
+    SourceConfig, Transform, TransformConfig,
 };
 use crate::delivery::{Outcome, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
-use crate::event::{Batch, Body, Event, OriginId, OriginKind, Position, Timestamp};
+use crate::event::{Batch, Body, Event, OriginId, OriginKind, Position, Rejected, Timestamp};
+use crate::state::StatePart;
 
 /// Nothing a component does in a test takes longer. Shorter where the kit itself is tested, with a component that
 /// never comes to its end.
@@ -338,27 +339,11 @@ async fn check_rejects(
 ///   decides as before on events that are read again.
 pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<Body>) {
     let (context, _rejected) = BuildContext::detached("conformance");
-    let run = |bodies: &[Body]| {
-        let mut transform = match config.build(&context) {
-            Ok(transform) => transform,
-            Err(error) => panic!("a transform that passed its check must build: {error}"),
-        };
-        let mut batch = batch(bodies, 0, Receipt::detached());
-        let mut output = Output::with_ports(config.ports().iter().map(|_| true));
-        match &mut transform {
-            Transform::Stateless(process) => process(&mut batch, &mut output),
-            Transform::Stateful(transform) => {
-                transform.state().into_iter().for_each(|(_, part)| part.begin(0));
-                transform.process(&mut batch, &mut output);
-                transform.watermark(batch.watermark);
-            }
-        }
-        let main = std::mem::take(&mut batch.events);
-        batch.receipt.resolve(Outcome::Filtered);
-        let outputs: Vec<Vec<Event>> =
-            [main].into_iter().chain(output.named.into_iter().map(|named| named.events)).collect();
-        (outputs, output.rejected)
+    let build = || match config.build(&context) {
+        Ok(transform) => transform,
+        Err(error) => panic!("a transform that passed its check must build: {error}"),
     };
+    let run = |bodies: &[Body]| step(&mut build(), config, bodies, 0);
     let (plain, rejected) = run(bodies);
     assert!(rejected.is_empty(), "events it can handle are not rejected: {rejected:?}");
     for output in &plain {
@@ -366,11 +351,10 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
         assert!(output.is_sorted_by_key(|event| event.position), "events keep their order");
     }
     let positions = |outputs: &[Vec<Event>]| outputs.iter().map(|events| self::bodies(events)).collect::<Vec<_>>();
-    if !config.is_stateful() {
-        assert_eq!(positions(&run(bodies).0), positions(&plain), "the same input gives the same output");
-    }
     if config.is_stateful() {
-        check_restarts(config, &context, bodies);
+        check_restarts(config, &build, bodies);
+    } else {
+        assert_eq!(positions(&run(bodies).0), positions(&plain), "the same input gives the same output");
     }
     let Some(poison) = poison else { return };
     let at = bodies.len() / 2;
@@ -389,34 +373,43 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
     assert_eq!(texts(&outputs), texts(&plain), "its neighbours pass as without it");
 }
 
-/// One batch through a transform with state, as the number of its first event; gives the positions of all outputs.
-fn step(transform: &mut dyn Stateful, config: &dyn TransformConfig, bodies: &[Body], first: usize) -> Vec<Vec<u64>> {
+/// One batch through a transform, numbered as its first event: what leaves by each output, and what is rejected.
+fn step(
+    transform: &mut Transform,
+    config: &dyn TransformConfig,
+    bodies: &[Body],
+    first: usize,
+) -> (Vec<Vec<Event>>, Vec<Rejected>) {
     let mut batch = batch(bodies, first as u64, Receipt::detached());
     let mut output = Output::with_ports(config.ports().iter().map(|_| true));
-    transform.state().into_iter().for_each(|(_, part)| part.begin(first as u64));
-    transform.process(&mut batch, &mut output);
+    match transform {
+        Transform::Stateless(process) => process(&mut batch, &mut output),
+        Transform::Stateful(transform) => {
+            transform.state().into_iter().for_each(|(_, part)| part.begin(first as u64));
+            transform.process(&mut batch, &mut output);
+            transform.watermark(batch.watermark);
+        }
+    }
     let main = std::mem::take(&mut batch.events);
     batch.receipt.resolve(Outcome::Filtered);
-    let positions = |events: Vec<Event>| events.iter().map(|event| event.position.0).collect();
-    [main].into_iter().chain(output.named.into_iter().map(|named| named.events)).map(positions).collect()
+    ([main].into_iter().chain(output.named.into_iter().map(|named| named.events)).collect(), output.rejected)
 }
 
 /// A transform with state that is killed between any two events, or made to read again, decides as if nothing had been.
-fn check_restarts(config: &dyn TransformConfig, context: &BuildContext, bodies: &[Body]) {
-    let build = || match config.build(context) {
-        Ok(Transform::Stateful(transform)) => transform,
-        Ok(Transform::Stateless(_)) => panic!("it says that it has state"),
-        Err(error) => panic!("a transform that passed its check must build: {error}"),
+fn check_restarts(config: &dyn TransformConfig, build: &dyn Fn() -> Transform, bodies: &[Body]) {
+    let decide = |transform: &mut Transform, bodies: &[Body], first: usize| -> Vec<Vec<u64>> {
+        let positions = |events: Vec<Event>| events.iter().map(|event| event.position.0).collect();
+        step(transform, config, bodies, first).0.into_iter().map(positions).collect()
     };
-    let undisturbed = step(&mut *build(), config, bodies, 0);
+    let undisturbed = decide(&mut build(), bodies, 0);
     for cut in 1..bodies.len().min(50) {
         let mut transform = build();
-        let before = step(&mut *transform, config, &bodies[..cut], 0);
-        transform.state().into_iter().for_each(|(_, part)| part.commit(0));
+        let before = decide(&mut transform, &bodies[..cut], 0);
+        states(&mut transform).into_iter().for_each(|(_, part)| part.commit(0));
         // A batch that fails, or is under way when the process dies.
-        let _lost = step(&mut *transform, config, &bodies[cut..], cut);
+        let _lost = decide(&mut transform, &bodies[cut..], cut);
         let mut restarted = build();
-        for ((name, part), (again, into)) in transform.state().into_iter().zip(restarted.state()) {
+        for ((name, part), (again, into)) in states(&mut transform).into_iter().zip(states(&mut restarted)) {
             assert_eq!(name, again, "its states have the same names each time");
             part.changes(&mut |key, value| {
                 if let Some(value) = value {
@@ -426,10 +419,17 @@ fn check_restarts(config: &dyn TransformConfig, context: &BuildContext, bodies: 
             part.abort();
         }
         for (what, mut transform) in [("a restart", restarted), ("a rewind", transform)] {
-            let after = step(&mut *transform, config, &bodies[cut..], cut);
+            let after = decide(&mut transform, &bodies[cut..], cut);
             let joined: Vec<Vec<u64>> = before.iter().zip(after).map(|(a, b)| [a.clone(), b].concat()).collect();
             assert_eq!(joined, undisturbed, "after {what} behind {cut} events it decides as without");
         }
+    }
+}
+
+fn states(transform: &mut Transform) -> Vec<(&'static str, &mut dyn StatePart)> {
+    match transform {
+        Transform::Stateful(transform) => transform.state(),
+        Transform::Stateless(_) => panic!("it says that it has state"),
     }
 }
 

@@ -138,7 +138,7 @@ impl Route {
         let mut parts = Vec::new();
         for Step { node, transform, .. } in &mut self.steps {
             if let Transform::Stateful(transform) = transform {
-                parts.extend(transform.state().into_iter().map(|(name, part)| (node.id.clone(), name, part)));
+                parts.extend(transform.state().into_iter().map(|(name, part)| (&*node.id, name, part)));
             }
         }
         parts

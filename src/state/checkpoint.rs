@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::part::StatePart;
-use super::store::{Changes, DiskStore, MemoryStore, StateStore};
+use super::store::{Changes, DiskStore, EachEntry, MemoryStore, StateStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{OriginId, Position};
 
@@ -33,7 +33,7 @@ pub struct GraphState {
 }
 
 /// A state of a transform: the node, the state's name there, and the state.
-pub type NamedPart<'a> = (Arc<str>, &'static str, &'a mut dyn StatePart);
+pub type NamedPart<'a> = (&'a str, &'static str, &'a mut dyn StatePart);
 
 /// Where a lane goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,12 +112,8 @@ impl GraphState {
         })
     }
 
-    pub(super) fn scan(&self, prefix: &[u8], each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
-        let mut each = |key: &[u8], value: &[u8]| {
-            each(key, value);
-            Ok(())
-        };
-        self.store.scan(prefix, &mut each).map_err(refused)
+    pub(super) fn scan(&self, prefix: &[u8], each: &mut EachEntry<'_>) -> Result<()> {
+        self.store.scan(prefix, each).map_err(refused)
     }
 
     /// The number of a lane or state; a new one, if it has none yet.
@@ -142,7 +138,7 @@ impl GraphState {
         let mut prefixes = Vec::new();
         for (node, name, part) in parts {
             let state = self.number(b'n', &[node.as_bytes(), &[0], name.as_bytes()].concat())?;
-            let prefix = [b"v", &lane[..], &state[..]].concat();
+            let prefix = entries_of(&lane, &state);
             let mut unreadable = None;
             self.scan(&prefix, &mut |key, value| {
                 if let Err(error) = part.restore(&key[prefix.len()..], value) {
@@ -150,7 +146,7 @@ impl GraphState {
                 }
             })?;
             if let Some(why) = unreadable {
-                return Err(damaged(why.to_string()).with("node", &node).with("state", name));
+                return Err(damaged(why.to_string()).with("node", node).with("state", name));
             }
             prefixes.push(prefix);
         }
@@ -168,6 +164,11 @@ impl GraphState {
 
 fn place_key(lane: &[u8]) -> Vec<u8> {
     [b"p", lane].concat()
+}
+
+/// What the keys of a lane's entries of a state begin with.
+pub(super) fn entries_of(lane: &[u8], state: &[u8]) -> Vec<u8> {
+    [b"v", lane, state].concat()
 }
 
 /// The parts of the name of a lane or state.
@@ -232,7 +233,7 @@ mod tests {
     }
 
     fn parts(seen: &mut Seen) -> Vec<NamedPart<'_>> {
-        vec![("once".into(), "seen", seen)]
+        vec![("once", "seen", seen)]
     }
 
     /// One event in a lane, settled and written.
@@ -312,7 +313,7 @@ mod tests {
         fn get(&self, key: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
             self.0.get(key)
         }
-        fn scan(&self, prefix: &[u8], each: &mut crate::state::EachEntry<'_>) -> std::io::Result<()> {
+        fn scan(&self, prefix: &[u8], each: &mut EachEntry<'_>) -> std::io::Result<()> {
             self.0.scan(prefix, each)
         }
         fn write(&self, changes: Changes) -> std::io::Result<()> {

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::checkpoint::{GraphState, text_of};
-use super::keyed::{Stored, stored};
+use super::checkpoint::{GraphState, entries_of, text_of};
+use super::keyed::Stored;
 use crate::error::Result;
 
 /// A lane and what it remembers.
@@ -67,12 +67,16 @@ impl GraphState {
             for (state, name) in &names {
                 let (node, state_name) = (name.first().cloned().unwrap_or_default(), name[1..].join("/"));
                 let mut found = KeptState { node, state: state_name, keys: 0, bytes: 0, clock: None, damaged: 0 };
-                let prefix = [b"v", &lane[..], state].concat();
+                let prefix = entries_of(&lane, state);
                 self.scan(&prefix, &mut |key, bytes| {
                     found.bytes += (key.len() + bytes.len()) as u64;
-                    match stored(&key[prefix.len()..], bytes) {
+                    match Stored::of(&key[prefix.len()..], bytes) {
                         Some(Stored::Clock(now)) => found.clock = Some(now.0),
                         Some(Stored::Entry { key, version, expires, value }) => {
+                            let Ok(value) = rmp_serde::from_slice(value) else {
+                                found.damaged += 1;
+                                return;
+                            };
                             found.keys += 1;
                             each(KeptEntry {
                                 lane: lane_name.clone(),

@@ -238,16 +238,15 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
     }
 
     fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), Unreadable> {
-        match key.split_first() {
-            Some((&CLOCK, [])) => {
-                self.now = Timestamp(i64::from_be_bytes(bytes.try_into().map_err(|_| Unreadable::Damaged)?));
-                self.stored_now = self.now;
+        match Stored::of(key, bytes).ok_or(Unreadable::Damaged)? {
+            Stored::Clock(now) => {
+                self.now = now;
+                self.stored_now = now;
             }
-            Some((&KEY, key)) => {
+            Stored::Entry { key, version, expires, value } => {
                 let key = K::from_bytes(key).ok_or(Unreadable::Damaged)?;
-                self.put(key, Some(decode(bytes)?));
+                self.put(key, Some(Entry { value: decode(version, value)?, expires }));
             }
-            _ => return Err(Unreadable::Damaged),
         }
         Ok(())
     }
@@ -264,36 +263,35 @@ fn encode<V: StateValue>(entry: &Entry<V>) -> Vec<u8> {
     bytes
 }
 
-fn decode<V: StateValue>(bytes: &[u8]) -> Result<Entry<V>, Unreadable> {
-    let (&version, rest) = bytes.split_first().ok_or(Unreadable::Damaged)?;
-    let (expires, value) = rest.split_first_chunk().ok_or(Unreadable::Damaged)?;
-    let value = match version {
-        version if version == V::VERSION => rmp_serde::from_slice(value).map_err(|_| Unreadable::Damaged)?,
-        version if version < V::VERSION => V::migrate(version, value).ok_or(Unreadable::TooOld(version))?,
-        version => return Err(Unreadable::TooNew(version)),
-    };
-    Ok(Entry { value, expires: Timestamp(i64::from_be_bytes(*expires)) })
+fn decode<V: StateValue>(version: u8, value: &[u8]) -> Result<V, Unreadable> {
+    match version {
+        version if version == V::VERSION => rmp_serde::from_slice(value).map_err(|_| Unreadable::Damaged),
+        version if version < V::VERSION => V::migrate(version, value).ok_or(Unreadable::TooOld(version)),
+        version => Err(Unreadable::TooNew(version)),
+    }
 }
 
-/// What an entry of the store holds, for whoever does not know its type.
+/// An entry of the store, as far as it can be read without the type of its value.
 pub(super) enum Stored<'a> {
     /// The state's clock.
     Clock(Timestamp),
-    /// A key and its value.
-    Entry { key: &'a [u8], version: u8, expires: Timestamp, value: serde_json::Value },
+    /// A key and its value in MessagePack.
+    Entry { key: &'a [u8], version: u8, expires: Timestamp, value: &'a [u8] },
 }
 
-/// Reads an entry without its type; `None`: it is damaged.
-pub(super) fn stored<'a>(key: &'a [u8], bytes: &[u8]) -> Option<Stored<'a>> {
-    match key.split_first()? {
-        (&CLOCK, []) => Some(Stored::Clock(Timestamp(i64::from_be_bytes(bytes.try_into().ok()?)))),
-        (&KEY, key) => {
-            let (&version, rest) = bytes.split_first()?;
-            let (expires, value) = rest.split_first_chunk()?;
-            let expires = Timestamp(i64::from_be_bytes(*expires));
-            Some(Stored::Entry { key, version, expires, value: rmp_serde::from_slice(value).ok()? })
+impl<'a> Stored<'a> {
+    /// `None`: it is damaged.
+    pub fn of(key: &'a [u8], bytes: &'a [u8]) -> Option<Stored<'a>> {
+        let time = |bytes| Timestamp(i64::from_be_bytes(bytes));
+        match key.split_first()? {
+            (&CLOCK, []) => Some(Stored::Clock(time(bytes.try_into().ok()?))),
+            (&KEY, key) => {
+                let (&version, rest) = bytes.split_first()?;
+                let (expires, value) = rest.split_first_chunk()?;
+                Some(Stored::Entry { key, version, expires: time(*expires), value })
+            }
+            _ => None,
         }
-        _ => None,
     }
 }
 

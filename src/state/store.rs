@@ -10,8 +10,8 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 /// Keys to put, with their bytes, and keys to remove.
 pub type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-/// Is told of a key and its bytes; an error ends the telling.
-pub type EachEntry<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
+/// Is told of a key and its bytes.
+pub type EachEntry<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
 
 /// A sorted map of bytes that survives a crash.
 pub trait StateStore: Send + Sync {
@@ -49,7 +49,7 @@ impl StateStore for DiskStore {
     fn scan(&self, prefix: &[u8], each: &mut EachEntry<'_>) -> io::Result<()> {
         for entry in self.entries.prefix(prefix) {
             let (key, value) = entry.into_inner().map_err(io::Error::other)?;
-            each(&key, &value)?;
+            each(&key, &value);
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl StateStore for MemoryStore {
         let map = self.map();
         let entries = map.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         for (key, value) in entries {
-            each(key, value)?;
+            each(key, value);
         }
         Ok(())
     }

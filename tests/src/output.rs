@@ -20,6 +20,17 @@ pub struct Replay {
     pub bound: u64,
 }
 
+/// The numbers that are larger than all before them: what a replay repeats is left out.
+pub fn without_repeats(seqs: &[u64]) -> Vec<u64> {
+    let mut new: Vec<u64> = Vec::new();
+    for seq in seqs {
+        if new.last().is_none_or(|last| seq > last) {
+            new.push(*seq);
+        }
+    }
+    new
+}
+
 /// Checks one partition without regard to crashes; `seqs` are its output in order. Gives the number of duplicates.
 ///
 /// # Errors

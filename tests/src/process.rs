@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use weir::state::{DirStorage, Storage};
+
 use crate::wait::{PATIENCE, found, until};
 
 /// The binary: `WEIR_BIN`, or what the workspace builds into the target folder of this test.
@@ -85,6 +87,12 @@ impl Home {
     /// A file of the folder, which is also where weir is started.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// What a file source has committed of a file, in bytes.
+    pub fn file_position(&self, instance: &str, graph: &str, source: &str, file: &str) -> u64 {
+        let storage = DirStorage::open(self.data_dir(instance).join(graph).join(source)).unwrap();
+        storage.load(file).unwrap().map_or(0, |mark| u64::from_le_bytes(mark[..8].try_into().unwrap()))
     }
 
     /// The data folder of an instance.

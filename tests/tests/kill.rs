@@ -6,7 +6,6 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use weir::state::{DirStorage, Storage};
 use weir_tests::output::{Crash, Replay, check_complete, check_replays};
 use weir_tests::process::Home;
 use weir_tests::records::{matches_below, record, seq_of};
@@ -63,10 +62,8 @@ fn output(home: &Home) -> Vec<Vec<u64>> {
 
 /// For each file the number of its first record that is not committed.
 fn committed(home: &Home, starts: &[Vec<u64>]) -> Vec<u64> {
-    let storage = DirStorage::open(home.data_dir("weir").join("killed/in")).unwrap();
     let of_file = |(name, starts): (&&str, &Vec<u64>)| {
-        let Some(mark) = storage.load(name).unwrap() else { return 0 };
-        let position = u64::from_le_bytes(mark[..8].try_into().unwrap());
+        let position = home.file_position("weir", "killed", "in", name);
         starts.partition_point(|start| *start < position) as u64
     };
     FILES.iter().zip(starts).map(of_file).collect()

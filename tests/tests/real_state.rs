@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use serde_json::Value;
 use weir_tests::campaign::Campaign;
+use weir_tests::output::without_repeats;
 use weir_tests::process::Home;
 use weir_tests::topic::{Group, Topic};
 use weir_tests::wait::until;
@@ -73,12 +74,7 @@ fn a_key_that_was_seen_before_a_kill_is_known_after_it() {
         let seq =
             |value: Option<Vec<u8>>| serde_json::from_slice::<Value>(&value.unwrap()).unwrap()["seq"].as_u64().unwrap();
         let seqs: Vec<u64> = values.into_iter().map(seq).collect();
-        let mut new = Vec::new();
-        for seq in &seqs {
-            if new.last().is_none_or(|last| seq > last) {
-                new.push(*seq);
-            }
-        }
+        let new = without_repeats(&seqs);
         assert!(
             new.iter().copied().eq(0..keys),
             "partition {partition}: the first of each key, in order, and no second one"

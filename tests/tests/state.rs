@@ -6,8 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use weir::state::{DirStorage, Storage};
 use weir_tests::command::weir as weir_says;
+use weir_tests::output::without_repeats;
 use weir_tests::process::Home;
 use weir_tests::wait::until;
 
@@ -40,8 +40,7 @@ fn home() -> (Home, u64) {
 
 /// Bytes of the input that are committed.
 fn committed(home: &Home, instance: &str) -> u64 {
-    let storage = DirStorage::open(home.data_dir(instance).join("remembering/in")).unwrap();
-    storage.load("in.ndjson").unwrap().map_or(0, |mark| u64::from_le_bytes(mark[..8].try_into().unwrap()))
+    home.file_position(instance, "remembering", "in", "in.ndjson")
 }
 
 fn output(home: &Home) -> Vec<u64> {
@@ -74,13 +73,10 @@ fn a_graph_that_is_killed_and_moved_remembers_what_it_has_seen() {
     assert_eq!(weir.wait(LIMIT).code(), Some(0), "{}", weir.log());
 
     let seqs = output(&home);
-    let mut first_seen: Vec<u64> = Vec::new();
-    for seq in &seqs {
-        if first_seen.last().is_none_or(|last| seq > last) {
-            first_seen.push(*seq);
-        }
-    }
-    assert!(first_seen.iter().copied().eq(0..KEYS), "the first of each key comes out, in order, and no second one");
+    assert!(
+        without_repeats(&seqs).into_iter().eq(0..KEYS),
+        "the first of each key comes out, in order, and no second one"
+    );
     println!("state: {kills} kills and moves, {KEYS} keys, {} repeats", seqs.len() as u64 - KEYS);
     assert!(!home.data_dir(&instance).join("remembering/.state").exists(), "a run that came to its end begins anew");
 }
