@@ -77,11 +77,16 @@ fn top_shows_rates_and_books() {
     running.stop(Duration::from_secs(10));
 }
 
+/// Longer requests are refused unread.
+const LONGEST_REQUEST: usize = 64 << 10;
+
 /// Sends one line and gives the way to the answers.
 fn say(home: &Home, line: &str) -> BufReader<UnixStream> {
     let mut stream = UnixStream::connect(home.path(".weir/watched/admin.sock")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    writeln!(stream, "{line}").unwrap();
+    // A request that is too long is not read to its end: whether all of it could be written is a matter of luck.
+    let written = writeln!(stream, "{line}");
+    assert!(written.is_ok() || line.len() > LONGEST_REQUEST, "{written:?}");
     BufReader::new(stream)
 }
 
@@ -110,7 +115,6 @@ fn nonsense_is_refused_and_harms_nobody() {
     let home = Home::new(GRAPH);
     let running = home.start(".weir", &[]);
     running.until_running();
-    running.until_running();
     for nonsense in [
         "",
         "{",
@@ -121,7 +125,7 @@ fn nonsense_is_refused_and_harms_nobody() {
         let mut answer = String::new();
         // A request that is too long may meet a closed socket.
         let _ = say(&home, nonsense).read_line(&mut answer);
-        assert!(answer.contains("refused") || nonsense.len() > 64 << 10, "{nonsense}: {answer}");
+        assert!(answer.contains("refused") || nonsense.len() > LONGEST_REQUEST, "{nonsense}: {answer}");
     }
     // More clients than are let in, none of which says anything: they are sent away, and the next is served.
     let silent: Vec<UnixStream> =
@@ -136,7 +140,6 @@ fn the_path_of_the_data_folder_may_be_long() {
     let home = Home::new(GRAPH);
     let set = format!("data_dir={}/data", "a-long-name-of-a-folder".repeat(8));
     let running = home.start("short", &[&set]);
-    running.until_running();
     running.until_running();
     let _ = weir(&home.path(""), &["top", "--count", "1", "graph.yaml", "--set", &set]).exits(0);
     running.stop(Duration::from_secs(10));
