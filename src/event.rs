@@ -15,6 +15,7 @@ pub use codec::{Codec, CodecError, Decoder, Encoder, Framing, Part};
 pub use encode::Encoding;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,44 @@ pub struct Timestamp(pub i64);
 impl Timestamp {
     /// Before every event: the watermark of a lane that has seen none.
     pub const MIN: Timestamp = Timestamp(i64::MIN);
+    /// Behind every event: the watermark of a lane that has come to its end.
+    pub const MAX: Timestamp = Timestamp(i64::MAX);
+
+    /// This time, earlier by `span`; the first and the last time stay what they are.
+    pub fn minus(self, span: Duration) -> Timestamp {
+        match self {
+            Timestamp::MIN | Timestamp::MAX => self,
+            Timestamp(at) => Timestamp(at.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))),
+        }
+    }
+
+    /// As RFC 3339 text, with a fraction where there is one.
+    pub fn to_rfc3339(self) -> String {
+        let time = chrono::DateTime::from_timestamp_millis(self.0).unwrap_or_default();
+        time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+    }
+
+    /// The time that a value of an event tells: an RFC 3339 text, a VRL timestamp, or Unix time as a number, of which the
+    /// size says whether it counts seconds, milliseconds, microseconds or nanoseconds (until the year 5138 in seconds).
+    pub fn of(value: &Value) -> Option<Timestamp> {
+        match value {
+            Value::Timestamp(at) => Some(Timestamp(at.timestamp_millis())),
+            Value::Bytes(text) => {
+                let text = std::str::from_utf8(text).ok()?;
+                let at = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+                Some(Timestamp(at.timestamp_millis()))
+            }
+            Value::Integer(unix) => Some(Timestamp(match unix.unsigned_abs() {
+                0..100_000_000_000 => unix * 1000,
+                100_000_000_000..100_000_000_000_000 => *unix,
+                100_000_000_000_000..100_000_000_000_000_000 => unix.div_euclid(1000),
+                _ => unix.div_euclid(1_000_000),
+            })),
+            Value::Float(unix) if unix.abs() < 1e11 => Some(Timestamp((unix.into_inner() * 1000.0).floor() as i64)),
+            Value::Float(unix) if unix.abs() < 9e18 => Timestamp::of(&Value::Integer(unix.into_inner() as i64)),
+            _ => None,
+        }
+    }
 }
 
 /// What an event says.

@@ -6,19 +6,28 @@
 
 mod dead_letters;
 mod driver;
+mod epochs;
+mod exchange;
+mod keeper;
+mod keying;
 mod lane;
+mod member;
 mod plan;
+mod poison;
 mod route;
 mod runtime;
+mod shard;
 #[cfg(test)]
 mod simulator;
 pub(crate) mod spot;
 mod status;
+mod step;
 pub(crate) mod tap;
 mod test_run;
 
 pub use dead_letters::retry::Retried;
 pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
+pub(crate) use keying::keying;
 pub use lane::{Lane, Step as LaneStep};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};

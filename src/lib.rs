@@ -10,6 +10,7 @@ pub mod config;
 pub mod delivery;
 pub mod error;
 pub mod event;
+mod failpoint;
 pub mod graph;
 pub mod script;
 pub mod state;

@@ -3,14 +3,16 @@
 
 mod checkpoint;
 mod clock;
+mod front;
 mod inventory;
 mod keyed;
 mod part;
 mod storage;
 mod store;
 
-pub use checkpoint::{GraphState, LaneState, NamedPart, Resume};
+pub use checkpoint::{GraphState, Kept, NamedPart, Resume};
 pub use clock::{Clock, SystemClock};
+pub use front::Front;
 pub use inventory::{KeptEntry, KeptLane, KeptState};
 pub use keyed::{KeyedState, StateKey, StateLimits, StateValue};
 pub use part::{EachChange, StatePart, Unreadable};

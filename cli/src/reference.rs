@@ -164,8 +164,12 @@ impl<'a> Options<'a> {
             for (name, property) in properties(map).filter(|(name, _)| tag.is_none_or(|(tag, _)| tag != *name)) {
                 let first = self.rows.len();
                 self.option(&format!("{path}{step}.{name}"), property, is_required(map, name));
-                if let (Some((tag, word)), Some(row)) = (tag, self.rows.get_mut(first)) {
+                let Some(row) = self.rows.get_mut(first) else { continue };
+                if let Some((tag, word)) = tag {
                     row.text = format!("With `{tag}: {word}`. {}", row.text);
+                } else if row.text.is_empty() {
+                    // One of several maps with one option each: what the map is for is what the option is for.
+                    (row.text, row.required) = (description(map).to_owned(), false);
                 }
             }
         }

@@ -175,6 +175,7 @@ fn the_binary_has_exactly_these_components() {
         "source generate",
         "source kafka",
         "source stdin",
+        "transform aggregate",
         "transform dead_letter",
         "transform dedupe",
         "transform event_filter",

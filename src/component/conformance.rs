@@ -19,13 +19,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{
-    BuildContext, DetachedLane, DetachedLanes, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig, Source,
-    SourceConfig, Transform, TransformConfig,
+    BuildContext, DetachedLane, DetachedLanes, KeepsState, Lanes, Origin, Output, Read, ReadLimit, Sink, SinkConfig,
+    Source, SourceConfig, Transform, TransformConfig,
 };
 use crate::delivery::{Outcome, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
 use crate::event::{Batch, Body, Event, OriginId, OriginKind, Position, Rejected, Timestamp};
-use crate::state::StatePart;
+use crate::state::{Front, StatePart};
 
 /// Nothing a component does in a test takes longer. Shorter where the kit itself is tested, with a component that
 /// never comes to its end.
@@ -332,7 +332,7 @@ async fn check_rejects(
 
 /// Checks a transform with bodies, and one it must reject, if there is such a thing.
 ///
-/// - events keep their order, and none comes from nowhere;
+/// - events keep their order, and none comes from nowhere, but from a transform with state;
 /// - a poison event is rejected as it was and costs its neighbours nothing;
 /// - without state, the same input gives the same output;
 /// - with state, it goes on after a restart at any event as if there had been none, with what a checkpoint holds; and it
@@ -340,96 +340,147 @@ async fn check_rejects(
 pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<Body>) {
     let (context, _rejected) = BuildContext::detached("conformance");
     let build = || match config.build(&context) {
-        Ok(transform) => transform,
+        Ok(transform) => Bench::new(transform, config),
         Err(error) => panic!("a transform that passed its check must build: {error}"),
     };
-    let run = |bodies: &[Body]| step(&mut build(), config, bodies, 0);
-    let (plain, rejected) = run(bodies);
-    assert!(rejected.is_empty(), "events it can handle are not rejected: {rejected:?}");
-    for output in &plain {
+    let run = |bodies: &[Body]| {
+        let mut bench = build();
+        let mut outcome = bench.step(bodies, 0);
+        outcome.add(bench.end());
+        outcome
+    };
+    let plain = run(bodies);
+    assert!(plain.rejected.is_empty(), "events it can handle are not rejected: {:?}", plain.rejected);
+    for output in &plain.outputs {
         assert!(output.len() <= bodies.len(), "no event comes from nowhere");
         assert!(output.is_sorted_by_key(|event| event.position), "events keep their order");
     }
-    let positions = |outputs: &[Vec<Event>]| outputs.iter().map(|events| self::bodies(events)).collect::<Vec<_>>();
-    if config.is_stateful() {
-        check_restarts(config, &build, bodies);
+    if config.keeps_state() == KeepsState::Not {
+        assert_eq!(run(bodies).texts(), plain.texts(), "the same input gives the same output");
     } else {
-        assert_eq!(positions(&run(bodies).0), positions(&plain), "the same input gives the same output");
+        check_restarts(&build, bodies, &plain);
     }
     let Some(poison) = poison else { return };
     let at = bodies.len() / 2;
     let mut poisoned = bodies.to_vec();
     poisoned.insert(at, poison.clone());
-    let (outputs, rejected) = run(&poisoned);
+    let Outcomes { rejected, .. } = &run(&poisoned);
     assert_eq!(rejected.len(), 1, "the poison event alone is rejected: {rejected:?}");
     assert_eq!(rejected[0].event.position, Position(at as u64), "the right event is rejected");
     assert_eq!(format!("{:?}", rejected[0].event.body), format!("{poison:?}"), "it is rejected as it was");
-    let texts = |outputs: &[Vec<Event>]| {
-        outputs
-            .iter()
-            .map(|events| events.iter().map(|event| format!("{:?}", event.body)).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(texts(&outputs), texts(&plain), "its neighbours pass as without it");
+    assert_eq!(run(&poisoned).texts(), plain.texts(), "its neighbours pass as without it");
 }
 
-/// One batch through a transform, numbered as its first event: what leaves by each output, and what is rejected.
-fn step(
-    transform: &mut Transform,
-    config: &dyn TransformConfig,
-    bodies: &[Body],
-    first: usize,
-) -> (Vec<Vec<Event>>, Vec<Rejected>) {
-    let mut batch = batch(bodies, first as u64, Receipt::detached());
-    let mut output = Output::with_ports(config.ports().iter().map(|_| true));
-    match transform {
-        Transform::Stateless(process) => process(&mut batch, &mut output),
-        Transform::Stateful(transform) => {
-            transform.state().into_iter().for_each(|(_, part)| part.begin(first as u64));
-            transform.process(&mut batch, &mut output);
-            transform.watermark(batch.watermark);
+/// What a transform put out.
+struct Outcomes {
+    /// By output, in order.
+    outputs: Vec<Vec<Event>>,
+    made: Vec<Event>,
+    rejected: Vec<Rejected>,
+}
+
+impl Outcomes {
+    fn add(&mut self, more: Outcomes) {
+        for (output, more) in self.outputs.iter_mut().zip(more.outputs) {
+            output.extend(more);
         }
+        self.made.extend(more.made);
+        self.rejected.extend(more.rejected);
     }
-    let main = std::mem::take(&mut batch.events);
-    batch.receipt.resolve(Outcome::Filtered);
-    ([main].into_iter().chain(output.named.into_iter().map(|named| named.events)).collect(), output.rejected)
+
+    /// The bodies by output, and of what was made with its id.
+    fn texts(&self) -> Vec<Vec<String>> {
+        let text = |event: &Event| format!("{:?}", event.body);
+        let made = self.made.iter().map(|event| format!("{:?} {:?} {:?}", event.position, event.ordinal, event.body));
+        self.outputs.iter().map(|output| output.iter().map(text).collect()).chain([made.collect()]).collect()
+    }
+}
+
+/// A transform in the place of a step of a lane.
+struct Bench {
+    transform: Transform,
+    ports: usize,
+    /// Event time, as the lane remembers it.
+    front: Front,
+}
+
+impl Bench {
+    fn new(transform: Transform, config: &dyn TransformConfig) -> Bench {
+        Bench { transform, ports: config.ports().len(), front: Front::default() }
+    }
+
+    /// One batch, numbered as its first event.
+    fn step(&mut self, bodies: &[Body], first: usize) -> Outcomes {
+        let mut batch = batch(bodies, first as u64, Receipt::detached());
+        let mut output = Output::with_ports((0..self.ports).map(|_| true));
+        match &mut self.transform {
+            Transform::Stateless(process) => process(&mut batch, &mut output),
+            Transform::Stateful(transform) => {
+                let (front, origin) = (&mut self.front, batch.origin.clone());
+                output.rejected = batch.decide(|event| match transform.look(event, &origin) {
+                    Ok(row) => {
+                        front.advance(row.time);
+                        transform.process(event, row, front.now(), &mut output)
+                    }
+                    Err(verdict) => verdict,
+                });
+                while !transform.advance(front.now(), &mut output) {}
+            }
+        }
+        self.outcomes(batch, output)
+    }
+
+    fn end(&mut self) -> Outcomes {
+        let mut output = Output::with_ports((0..self.ports).map(|_| true));
+        if let Transform::Stateful(transform) = &mut self.transform {
+            while !transform.advance(Timestamp::MAX, &mut output) {}
+        }
+        self.outcomes(batch(&[], 0, Receipt::detached()), output)
+    }
+
+    fn outcomes(&self, mut batch: Batch, output: Output) -> Outcomes {
+        let main = std::mem::take(&mut batch.events);
+        batch.receipt.resolve(Outcome::Filtered);
+        let outputs = [main].into_iter().chain(output.named.into_iter().map(|named| named.events)).collect();
+        Outcomes { outputs, made: output.made, rejected: output.rejected }
+    }
+
+    fn states(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        let Transform::Stateful(transform) = &mut self.transform else { panic!("it says that it has state") };
+        let mut states = transform.state();
+        states.push(("the lane's time", &mut self.front));
+        states
+    }
 }
 
 /// A transform with state that is killed between any two events, or made to read again, decides as if nothing had been.
-fn check_restarts(config: &dyn TransformConfig, build: &dyn Fn() -> Transform, bodies: &[Body]) {
-    let decide = |transform: &mut Transform, bodies: &[Body], first: usize| -> Vec<Vec<u64>> {
-        let positions = |events: Vec<Event>| events.iter().map(|event| event.position.0).collect();
-        step(transform, config, bodies, first).0.into_iter().map(positions).collect()
-    };
-    let undisturbed = decide(&mut build(), bodies, 0);
+fn check_restarts(build: &dyn Fn() -> Bench, bodies: &[Body], undisturbed: &Outcomes) {
     for cut in 1..bodies.len().min(50) {
-        let mut transform = build();
-        let before = decide(&mut transform, &bodies[..cut], 0);
-        states(&mut transform).into_iter().for_each(|(_, part)| part.commit(0));
-        // A batch that fails, or is under way when the process dies.
-        let _lost = decide(&mut transform, &bodies[cut..], cut);
-        let mut restarted = build();
-        for ((name, part), (again, into)) in states(&mut transform).into_iter().zip(states(&mut restarted)) {
-            assert_eq!(name, again, "its states have the same names each time");
-            part.changes(&mut |key, value| {
-                if let Some(value) = value {
-                    assert_eq!(into.restore(key, &value), Ok(()), "what it writes it can read");
-                }
-            });
-            part.abort();
+        for is_restart in [false, true] {
+            let mut bench = build();
+            let mut all = bench.step(&bodies[..cut], 0);
+            let mut restarted = build();
+            for ((name, part), (again, into)) in bench.states().into_iter().zip(restarted.states()) {
+                assert_eq!(name, again, "its states have the same names each time");
+                part.snapshot(&mut |key, value| {
+                    if let Some(value) = value {
+                        assert_eq!(into.restore(key, &value), Ok(()), "what it writes it can read");
+                    }
+                });
+                part.written();
+            }
+            // A batch that fails, or is under way when the process dies.
+            let _lost = bench.step(&bodies[cut..], cut);
+            if is_restart {
+                bench = restarted;
+            } else {
+                bench.states().into_iter().for_each(|(_, part)| part.abort());
+            }
+            all.add(bench.step(&bodies[cut..], cut));
+            all.add(bench.end());
+            let what = if is_restart { "a restart" } else { "a rewind" };
+            assert_eq!(all.texts(), undisturbed.texts(), "after {what} behind {cut} events it decides as without");
         }
-        for (what, mut transform) in [("a restart", restarted), ("a rewind", transform)] {
-            let after = decide(&mut transform, &bodies[cut..], cut);
-            let joined: Vec<Vec<u64>> = before.iter().zip(after).map(|(a, b)| [a.clone(), b].concat()).collect();
-            assert_eq!(joined, undisturbed, "after {what} behind {cut} events it decides as without");
-        }
-    }
-}
-
-fn states(transform: &mut Transform) -> Vec<(&'static str, &mut dyn StatePart)> {
-    match transform {
-        Transform::Stateful(transform) => transform.state(),
-        Transform::Stateless(_) => panic!("it says that it has state"),
     }
 }
 

@@ -23,6 +23,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         false
     }
 
+    /// Whether all its events come by one lane, whatever its peer looks like.
+    fn has_one_lane(&self) -> bool {
+        false
+    }
+
     /// How the bodies of its events are to be read.
     fn codec(&self) -> Result<Codec> {
         Ok(Codec::Json)
@@ -143,6 +148,13 @@ pub(crate) struct OpenLane {
     pub ended: watch::Sender<Option<LaneEnd>>,
 }
 
+/// Lanes that a source opens together.
+pub(crate) struct Opening {
+    pub lanes: Vec<OpenLane>,
+    /// The source has no more for now.
+    pub is_all: bool,
+}
+
 /// How a lane ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LaneEnd {
@@ -157,30 +169,46 @@ pub(crate) enum LaneEnd {
 /// A source's way to the graph.
 #[derive(Clone)]
 pub struct Lanes {
-    pub(crate) open: mpsc::Sender<OpenLane>,
+    pub(crate) open: mpsc::Sender<Opening>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
 
 impl Lanes {
-    /// Starts a lane over `origin`.
+    /// Starts a lane over `origin`, and more are to follow: where lanes come together, event time waits for them. The last
+    /// is opened by [`open_all`](Self::open_all).
     pub async fn open(&self, origin: Box<dyn Origin>) -> Result<LaneHandle> {
         let (lane, handle) = Self::request(origin);
-        self.open.send(lane).await.map_err(|_| gone())?;
+        self.open.send(Opening { lanes: vec![lane], is_all: false }).await.map_err(|_| gone())?;
         Ok(handle)
     }
 
+    /// Starts a lane over each of these, which are all there are for now. None of them is read before all are known.
+    pub async fn open_all(&self, origins: Vec<Box<dyn Origin>>) -> Result<Vec<LaneHandle>> {
+        let (lanes, handles) = origins.into_iter().map(Self::request).unzip();
+        self.open.send(Opening { lanes, is_all: true }).await.map_err(|_| gone())?;
+        Ok(handles)
+    }
+
     /// The same from a thread outside the runtime, such as a client library's rebalance callback.
-    pub fn open_blocking(&self, origin: Box<dyn Origin>) -> Result<LaneHandle> {
-        let (lane, handle) = Self::request(origin);
-        self.open.blocking_send(lane).map_err(|_| gone())?;
-        Ok(handle)
+    pub fn open_all_blocking(&self, origins: Vec<Box<dyn Origin>>) -> Result<Vec<LaneHandle>> {
+        let (lanes, handles) = origins.into_iter().map(Self::request).unzip();
+        self.open.blocking_send(Opening { lanes, is_all: true }).map_err(|_| gone())?;
+        Ok(handles)
+    }
+
+    /// Starts the one lane of a source, and waits for its end.
+    pub async fn run_one(&self, origin: Box<dyn Origin>) -> Result<()> {
+        for mut lane in self.open_all(vec![origin]).await? {
+            lane.ended().await?;
+        }
+        Ok(())
     }
 
     /// Lanes with no graph behind them, and the other end; for tests of one source.
     pub fn detached() -> (Lanes, DetachedLanes) {
         let (open, opened) = mpsc::channel(64);
         let (stop, stopping) = watch::channel(false);
-        (Lanes { open, stopping }, DetachedLanes { opened, stop })
+        (Lanes { open, stopping }, DetachedLanes { opened, waiting: Vec::new(), stop })
     }
 
     fn request(origin: Box<dyn Origin>) -> (OpenLane, LaneHandle) {
@@ -231,14 +259,19 @@ impl LaneHandle {
 
 /// The graph's end of [`Lanes::detached`].
 pub struct DetachedLanes {
-    opened: mpsc::Receiver<OpenLane>,
+    opened: mpsc::Receiver<Opening>,
+    /// Opened together with one that was handed out.
+    waiting: Vec<OpenLane>,
     stop: watch::Sender<bool>,
 }
 
 impl DetachedLanes {
     /// The next lane the source opens; `None` when the source is gone.
     pub async fn next(&mut self) -> Option<DetachedLane> {
-        let OpenLane { origin, stop, ended } = self.opened.recv().await?;
+        while self.waiting.is_empty() {
+            self.waiting = self.opened.recv().await?.lanes;
+        }
+        let OpenLane { origin, stop, ended } = self.waiting.remove(0);
         Some(DetachedLane { origin, end: DetachedEnd { stop, ended } })
     }
 

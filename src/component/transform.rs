@@ -1,10 +1,13 @@
 //! Transforms: plain functions over batches.
 
 use std::fmt::Debug;
+use std::time::Duration;
+
+use vrl::value::Value;
 
 use super::{BuildContext, Problems};
 use crate::error::Result;
-use crate::event::{Batch, Event, Rejected, Timestamp};
+use crate::event::{Batch, Event, OriginId, Rejected, Timestamp, Verdict};
 use crate::state::StatePart;
 
 /// A transform's options.
@@ -13,8 +16,23 @@ pub trait TransformConfig: Debug + Send + Sync {
     /// Reports every problem of the options that their types cannot express.
     fn check(&self, _problems: &mut Problems) {}
 
-    /// Whether the transform keeps state; it then sees the batches of each lane on its own.
-    fn is_stateful(&self) -> bool {
+    /// What it keeps state by.
+    fn keeps_state(&self) -> KeepsState {
+        KeepsState::Not
+    }
+
+    /// The event time it waits by.
+    fn event_time(&self) -> EventTime {
+        EventTime::Unused
+    }
+
+    /// How much older than the latest an event may be. Its results are no older than the watermark it is told less this.
+    fn lateness(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether events leave it as they came, so that what is said of their fields in front of it holds behind it, too.
+    fn keeps_events(&self) -> bool {
         false
     }
 
@@ -29,12 +47,19 @@ pub trait TransformConfig: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether what passes can be read by its id alone although other outputs have names. Those are then beside the way:
+    /// what nobody reads of them is no oversight.
+    fn has_main_port(&self) -> bool {
+        self.ports().is_empty()
+    }
+
     /// For `weir explain`: what it reads of an event, and what it changes. One line.
     fn explain(&self) -> String {
         String::new()
     }
 
-    /// Makes the transform of one lane. Called once a lane, so a Kafka partition has its own.
+    /// Makes the transform of one lane. Called once a lane, so a Kafka partition has its own; and once for each state
+    /// partition.
     fn build(&self, context: &BuildContext) -> Result<Transform>;
 }
 
@@ -46,6 +71,8 @@ pub struct Output {
     pub(crate) named: Vec<NamedOutput>,
     /// Events sent to named ports, each counted once.
     pub(crate) sent: usize,
+    /// Events that came of none alone, such as the result of a window, in order.
+    pub made: Vec<Event>,
 }
 
 /// What goes to a named port.
@@ -103,14 +130,55 @@ impl Transform {
     }
 }
 
-/// A transform that remembers. The lane takes back, writes and brings back what it names in [`state`](Self::state): an
-/// author writes nothing for that.
-pub trait Stateful: Send {
-    /// Decides on a batch.
-    fn process(&mut self, batch: &mut Batch, output: &mut Output);
+/// What a transform keeps state by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeepsState {
+    /// It has none.
+    Not,
+    /// It decides on the events of each lane by themselves.
+    ByLane,
+    /// It decides on the events of each key by themselves, whatever lane they come by: these VRL expressions together are
+    /// the key. None: all events have the same.
+    ByKey(Vec<String>),
+}
 
-    /// Time went on: everything due at `watermark` is to happen now.
-    fn watermark(&mut self, _watermark: Timestamp) {}
+/// The event time that a transform waits by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventTime {
+    /// It waits for none.
+    Unused,
+    /// [`Event::time`], as the source knows it.
+    OfEvent,
+    /// What this VRL expression says.
+    By(String),
+}
+
+/// What a transform that remembers has to know of an event, found out in the lane the event came by.
+#[derive(Debug, Clone, Default)]
+pub struct Row {
+    /// Events of one key meet the same state, in order.
+    pub key: Vec<u8>,
+    /// The event time it works by.
+    pub time: Timestamp,
+    /// What else it wants to know.
+    pub values: Vec<Value>,
+}
+
+/// A transform that remembers. The graph takes back, writes and brings back what it names in [`state`](Self::state), and
+/// brings the events of a key together: an author writes nothing for that.
+pub trait Stateful: Send {
+    /// What it has to know of an event before it looks at its state. It must say the same of the same event each time, and
+    /// may be asked in another lane than decides.
+    fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict>;
+
+    /// Decides on an event. `watermark`: no event older than this less [`TransformConfig::lateness`] was to come.
+    fn process(&mut self, event: &mut Event, row: Row, watermark: Timestamp, output: &mut Output) -> Verdict;
+
+    /// Event time has come to `watermark`, and what is due by then is to happen now. [`Timestamp::MAX`]: nothing more is
+    /// to come. Gives whether that was all: one that puts out much does so in parts, and is asked again at once.
+    fn advance(&mut self, _watermark: Timestamp, _output: &mut Output) -> bool {
+        true
+    }
 
     /// Everything it remembers, each under a name that stays from version to version: see
     /// [`crate::state::KeyedState`].

@@ -15,7 +15,8 @@ use super::secrets::Secrets;
 use super::settings::{FeedConfig, OnStateChange, Settings, TestConfig};
 use super::tree::{self, Entry, Value};
 use crate::component::{Component, Kind, Problems, components};
-use crate::graph::DEAD_LETTERS;
+use crate::graph::{DEAD_LETTERS, keying};
+use crate::script::{Expression, Problem};
 
 const KINDS: [Kind; 3] = [Kind::Source, Kind::Transform, Kind::Sink];
 
@@ -26,6 +27,10 @@ pub(crate) struct Draft<'a> {
     pub component: Option<&'static Component>,
     /// Names of its outputs, where they have names; `None` where its options are wrong and nobody knows.
     pub ports: Option<Vec<String>>,
+    /// Whether its id alone is an output.
+    pub has_main_port: bool,
+    /// Of a source: see [`Node::keyed_by`].
+    pub keyed_by: Vec<String>,
 }
 
 /// The graph, as far as it could be built. With `is_partial`, a file is missing.
@@ -46,6 +51,10 @@ pub(crate) fn compile(
             (None, Kind::Transform) => None,
             _ => Some(Vec::new()),
         };
+        if let Some(NodeConfig::Transform(config)) = &config {
+            draft.has_main_port = config.has_main_port();
+        }
+        draft.keyed_by = keyed_by(draft, texts, problems);
         configs.push(config);
     }
     let is_hidden = |entry: &Entry| {
@@ -60,7 +69,7 @@ pub(crate) fn compile(
     let node = |((draft, config), inputs): ((&Draft<'_>, Option<NodeConfig>), Option<Vec<Input>>)| {
         let (id, component) = (draft.entry.key.clone(), draft.component?.name.to_owned());
         let (ports, config, inputs) = (draft.ports.clone()?, config?, inputs?);
-        Some(Node { id, kind: draft.kind, component, inputs, ports, config })
+        Some(Node { id, kind: draft.kind, component, inputs, keyed_by: draft.keyed_by.clone(), ports, config })
     };
     let mut nodes: Vec<Option<Node>> = drafts.iter().zip(configs).zip(edges.inputs).map(node).collect();
     let tests = tests(entries, &drafts, gap, problems);
@@ -74,7 +83,7 @@ pub(crate) fn compile(
         }
         sorted.push(node);
     }
-    Some(Graph {
+    let graph = Graph {
         name: settings.name.unwrap_or_else(|| default_name.to_owned()),
         data_dir: settings.data_dir,
         memory: settings.memory.0,
@@ -85,10 +94,20 @@ pub(crate) fn compile(
         telemetry: settings.telemetry.map(|telemetry| telemetry.listen),
         drain: settings.drain.0,
         checkpoint_every: settings.checkpoint_every.0,
+        state_partitions: settings.state_partitions as usize,
+        idle_timeout: Some(settings.idle_timeout.0).filter(|span| !span.is_zero()),
         reset_state: settings.on_state_change == OnStateChange::Reset,
         nodes: sorted,
         tests,
-    })
+    };
+    for problem in keying(&graph).1 {
+        let id = &graph.nodes[problem.node].id;
+        let place = drafts.iter().find(|draft| draft.entry.key == *id).map(|draft| draft.entry.key_place.clone());
+        if let Some(place) = place {
+            problems.push(Diagnostic::error("time_unknown", place, problem.message).help(problem.help));
+        }
+    }
+    Some(graph)
 }
 
 /// Everything at the top that is not a section.
@@ -199,7 +218,7 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
             let component = component(kind, entry, &all, problems);
-            drafts.push(Draft { kind, entry, component, ports: None });
+            drafts.push(Draft { kind, entry, component, ports: None, has_main_port: true, keyed_by: Vec::new() });
         }
     }
     drafts
@@ -259,10 +278,47 @@ fn component(
     found
 }
 
+/// The options that every node of a kind has.
+pub(super) fn common(kind: Kind) -> &'static [&'static str] {
+    if kind == Kind::Source { &["type", "keyed_by"] } else { &["type", "inputs"] }
+}
+
+fn is_common(option: &str, kind: Kind) -> bool {
+    common(kind).contains(&option)
+}
+
+/// A source's promise of which events come by the same partition.
+fn keyed_by(draft: &Draft<'_>, texts: &[SourceText], problems: &mut Vec<Diagnostic>) -> Vec<String> {
+    if draft.kind != Kind::Source {
+        return Vec::new();
+    }
+    let Some(option) = draft.entry.node.get("keyed_by") else { return Vec::new() };
+    let subject = format!("node `{}`", draft.entry.key);
+    let Value::List(items) = &option.node.value else {
+        let message = format!("{subject}: `keyed_by` is a list of VRL expressions, not {}", option.node.kind());
+        let problem = Diagnostic::error("wrong_type", option.node.place.clone(), message);
+        problems.push(problem.help("write for example `keyed_by: [.host]`"));
+        return Vec::new();
+    };
+    let mut found = Problems::default();
+    let mut all = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        let path = format!("keyed_by.{at}");
+        match item.as_text() {
+            Some(text) => {
+                Problem::report(Expression::compile(text), &path, "invalid_key", &mut found);
+                all.push(text.trim().to_owned());
+            }
+            None => found.error(&path, "wrong_type", "is no VRL expression", "write for example `keyed_by: [.host]`"),
+        }
+    }
+    problems.extend(found.into_vec().into_iter().map(|problem| with_place(problem, &subject, draft.entry, texts)));
+    all
+}
+
 /// With the options that every node of a kind has: allowed, and checked elsewhere.
 fn with_common(mut schema: Json, kind: Kind) -> Json {
-    let common: &[&str] = if kind == Kind::Source { &["type"] } else { &["type", "inputs"] };
-    let names = common.iter().map(|name| ((*name).to_owned(), Json::Bool(true)));
+    let names = common(kind).iter().map(|name| ((*name).to_owned(), Json::Bool(true)));
     if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
         let own = std::mem::take(properties);
         properties.extend(names.chain(own));
@@ -274,7 +330,7 @@ fn with_common(mut schema: Json, kind: Kind) -> Json {
 fn config(draft: &Draft<'_>, texts: &[SourceText], problems: &mut Vec<Diagnostic>) -> Option<NodeConfig> {
     let (entry, component) = (draft.entry, draft.component?);
     let mut own: Vec<Entry> =
-        entry.node.entries().iter().filter(|option| option.key != "type" && option.key != "inputs").cloned().collect();
+        entry.node.entries().iter().filter(|option| !is_common(&option.key, draft.kind)).cloned().collect();
     let schema = with_common((component.schema)().to_value(), draft.kind);
     let subject = format!("node `{}` ({} {})", entry.key, component.name, draft.kind.name());
     keep_option_texts(&schema, &mut own);

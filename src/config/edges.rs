@@ -222,7 +222,7 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
         );
         return refuse(problem.help(help));
     };
-    let Draft { kind, ports, .. } = &all.drafts[node];
+    let Draft { kind, ports, has_main_port, .. } = &all.drafts[node];
     if node == reader && port.is_none() {
         let problem = Diagnostic::error("self_input", place, format!("the node `{id}` reads itself"));
         let help = format!("name another node: {}", all.readable_text(reader));
@@ -236,7 +236,7 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
     };
     let number = named.iter().position(|name| Some(name.as_str()) == port);
     match (port, kind) {
-        (None, Kind::Transform) if !named.is_empty() => {
+        (None, Kind::Transform) if !has_main_port => {
             let problem = Diagnostic::error("unknown_port", place, format!("`{id}` has several outputs, not one"));
             let ports: Vec<String> = named.iter().map(|port| format!("{id}.{port}")).collect();
             let help = format!("name the one that is meant: {}", listing(&ports));
@@ -257,8 +257,8 @@ fn input(item: &Node, reader: usize, all: &All<'_, '_>) -> Result<Input, Option<
             let (ports, help) = match kind {
                 Kind::Source => (vec![id.to_owned()], format!("a source has one output: write `{id}`")),
                 Kind::Transform if !named.is_empty() => {
-                    let ports: Vec<String> =
-                        named.iter().map(String::as_str).chain(["errors"]).map(|port| format!("{id}.{port}")).collect();
+                    let named = named.iter().map(String::as_str).chain(["errors"]).map(|port| format!("{id}.{port}"));
+                    let ports: Vec<String> = has_main_port.then(|| id.to_owned()).into_iter().chain(named).collect();
                     let help = format!("its ports are {}", listing(&ports));
                     (ports, help)
                 }
@@ -293,6 +293,9 @@ fn unused(drafts: &[Draft<'_>], known: &[Vec<Input>], problems: &mut Vec<Diagnos
 
 /// Outputs that were named on purpose and lead nowhere. What is left over, `default`, is often not wanted.
 fn unused_ports(number: usize, draft: &Draft<'_>, known: &[Vec<Input>], problems: &mut Vec<Diagnostic>) {
+    if draft.has_main_port {
+        return;
+    }
     for (at, name) in draft.ports.iter().flatten().enumerate().filter(|(_, name)| *name != "default") {
         let port = Input { node: number, port: Port::Named(at) };
         if known.iter().flatten().any(|input| *input == port) {

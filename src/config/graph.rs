@@ -22,6 +22,11 @@ pub struct Graph {
     pub drain: Duration,
     /// How long what lanes remember may wait to be written.
     pub checkpoint_every: Duration,
+    /// In how many parts the state of a keyed node is kept where its events come by several partitions.
+    pub state_partitions: usize,
+    /// How long a lane that has read everything must be silent until event time no longer waits for it; `None`: it
+    /// always does.
+    pub idle_timeout: Option<Duration>,
     /// Whether a node begins without its state when its options give that another meaning, instead of refusing.
     pub reset_state: bool,
     /// The nodes.
@@ -67,6 +72,8 @@ pub struct Node {
     pub component: String,
     /// What it reads.
     pub inputs: Vec<Input>,
+    /// Of a source: VRL expressions of which equal values always come by the same partition.
+    pub keyed_by: Vec<String>,
     /// Names of its outputs, where they have names: see [`TransformConfig::ports`].
     pub ports: Vec<String>,
     /// Its options.

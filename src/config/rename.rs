@@ -61,7 +61,7 @@ fn node_options(
             let named =
                 option.node.as_text().and_then(|text| all.iter().find(|one| one.kind == kind && one.name == text));
             let own = named.map(|component| names(component)).unwrap_or_default();
-            let common: &[&str] = if kind == Kind::Source { &["type"] } else { &["type", "inputs"] };
+            let common: &[&str] = super::compile::common(kind);
             let allowed: Vec<&str> = common.iter().copied().chain(own.iter().map(String::as_str)).collect();
             let problem = unknown(&format!("node `{id}` ({})", kind.name()), option, Some("type"), &allowed);
             // Without the component there is no saying what else is allowed.

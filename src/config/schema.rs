@@ -34,7 +34,7 @@ pub fn schema() -> Json {
     root
 }
 
-/// A node: the options of the component, its `type`, and `inputs` where it has some.
+/// A node: the options of the component, its `type`, and `inputs` or `keyed_by`.
 fn node(component: &Component, defs: &mut Map<String, Json>) -> Json {
     let prefix = format!("{}_{}", component.kind.name(), component.name);
     let mut schema = take((component.schema)().as_value(), &prefix, defs);
@@ -49,6 +49,15 @@ fn node(component: &Component, defs: &mut Map<String, Json>) -> Json {
         );
     }
     let required: Vec<Json> = own.keys().map(|name| name.as_str().into()).collect();
+    if component.kind == Kind::Source {
+        let text = "VRL expressions, such as `.host`: the promise that events for which all of them have the same values \
+                    always come by the same partition. Nodes whose key holds all of them then need no exchange. Default: \
+                    none.";
+        own.insert(
+            "keyed_by".to_owned(),
+            json!({ "type": "array", "items": { "type": "string" }, "description": text }),
+        );
+    }
     let properties = object.entry("properties").or_insert_with(|| json!({}));
     if let Some(properties) = properties.as_object_mut() {
         properties.extend(own);

@@ -29,9 +29,18 @@ pub(crate) struct Settings {
     /// Metrics, health and readiness over HTTP. Default: none.
     #[serde(default)]
     pub telemetry: Option<Telemetry>,
-    /// How often a lane with state writes it down, with the position that belongs to it. Default: `1s`.
+    /// How often state is written down, with the positions that belong to it. Default: `1s`.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: Span,
+    /// In how many parts the state of a node with a key is kept where its events come by several partitions. It stays
+    /// as it is once there is state. Default: 8.
+    #[serde(default = "default_state_partitions")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub state_partitions: u32,
+    /// How long a partition that was read to its end must be silent until event time no longer waits for it; `0s`: it
+    /// always waits. Default: `1m`.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: Span,
     /// What becomes of a node's state when an option that gives it its meaning changes. Default: `refuse`.
     #[serde(default)]
     pub on_state_change: OnStateChange,
@@ -110,6 +119,14 @@ fn default_memory() -> ByteSize {
 
 fn default_checkpoint_every() -> Span {
     Span(Duration::from_secs(1))
+}
+
+fn default_state_partitions() -> u32 {
+    8
+}
+
+fn default_idle_timeout() -> Span {
+    Span(Duration::from_secs(60))
 }
 
 fn default_drain() -> Span {

@@ -17,36 +17,47 @@ pub struct Ledger {
 struct Entry {
     batch: u64,
     first: Position,
-    last: Position,
+    /// Behind the last; the same as the first of a batch without events.
+    end: Position,
     settled: Option<Outcome>,
 }
 
 /// What settling made possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Every event below `position` is settled; `epoch` is the number of the last batch of them.
-    Commit {
-        /// Exclusive: the first position that is not settled.
-        position: Position,
-        /// Number of the last settled batch.
-        epoch: u64,
-    },
+    /// Every event below is settled.
+    Commit(Position),
     /// The oldest open batch failed: read again from `position`. Every open batch is forgotten.
     Rewind {
         /// Where to read again.
         position: Position,
-        /// The last position of the batch that failed.
+        /// Behind the batch that failed.
         until: Position,
     },
 }
 
 impl Ledger {
-    /// Enters a batch of the events `first..=last`; returns its number.
-    pub fn open(&mut self, first: Position, last: Position) -> u64 {
+    /// Enters a batch of the events from `first` to before `end`; returns its number.
+    pub fn open(&mut self, first: Position, end: Position) -> u64 {
         let batch = self.next_batch;
         self.next_batch += 1;
-        self.open.push_back(Entry { batch, first, last, settled: None });
+        self.open.push_back(Entry { batch, first, end, settled: None });
         batch
+    }
+
+    /// The number of the next batch.
+    pub fn next_batch(&self) -> u64 {
+        self.next_batch
+    }
+
+    /// Whether every batch with a lower number is settled.
+    pub fn is_settled_before(&self, batch: u64) -> bool {
+        self.open.front().is_none_or(|oldest| oldest.batch >= batch)
+    }
+
+    /// Forgets every open batch: what they held is read again.
+    pub fn rewind(&mut self) {
+        self.open.clear();
     }
 
     /// Enters how a batch ended. Batches forgotten by a rewind are ignored.
@@ -62,15 +73,15 @@ impl Ledger {
     /// What follows from what was entered; call until nothing does. Commits come before a rewind.
     pub fn advance(&mut self) -> Option<Progress> {
         let mut commit = None;
-        while let Some(&Entry { batch, first, last, settled: Some(outcome) }) = self.open.front() {
+        while let Some(&Entry { first, end, settled: Some(outcome), .. }) = self.open.front() {
             if outcome == Outcome::Failed {
                 if commit.is_none() {
                     self.open.clear();
-                    return Some(Progress::Rewind { position: first, until: last });
+                    return Some(Progress::Rewind { position: first, until: end });
                 }
                 break;
             }
-            commit = Some(Progress::Commit { position: last.next(), epoch: batch });
+            commit = Some(Progress::Commit(end));
             self.open.pop_front();
         }
         commit
@@ -88,8 +99,8 @@ mod tests {
 
     fn ledger_of(batches: &[(u64, u64)]) -> Ledger {
         let mut ledger = Ledger::default();
-        for &(first, last) in batches {
-            ledger.open(Position(first), Position(last));
+        for &(first, end) in batches {
+            ledger.open(Position(first), Position(end));
         }
         ledger
     }
@@ -100,23 +111,23 @@ mod tests {
 
     #[test]
     fn a_later_success_waits_for_an_earlier_batch() {
-        let mut ledger = ledger_of(&[(0, 9), (10, 19), (20, 24)]);
+        let mut ledger = ledger_of(&[(0, 10), (10, 20), (20, 25)]);
         ledger.settle(ended(1, Outcome::Delivered));
         assert_eq!(ledger.advance(), None);
         ledger.settle(ended(0, Outcome::Filtered));
-        assert_eq!(ledger.advance(), Some(Progress::Commit { position: Position(20), epoch: 1 }));
+        assert_eq!(ledger.advance(), Some(Progress::Commit(Position(20))));
         assert_eq!((ledger.advance(), ledger.open_batches()), (None, 1));
     }
 
     #[test]
     fn a_failure_rewinds_to_its_own_first_position_after_earlier_commits() {
-        let mut ledger = ledger_of(&[(0, 9), (10, 19), (20, 24)]);
+        let mut ledger = ledger_of(&[(0, 10), (10, 20), (20, 25)]);
         ledger.settle(ended(1, Outcome::Failed));
         ledger.settle(ended(0, Outcome::Delivered));
-        assert_eq!(ledger.advance(), Some(Progress::Commit { position: Position(10), epoch: 0 }));
-        assert_eq!(ledger.advance(), Some(Progress::Rewind { position: Position(10), until: Position(19) }));
+        assert_eq!(ledger.advance(), Some(Progress::Commit(Position(10))));
+        assert_eq!(ledger.advance(), Some(Progress::Rewind { position: Position(10), until: Position(20) }));
         ledger.settle(ended(2, Outcome::Delivered));
         assert_eq!(ledger.advance(), None, "forgotten by the rewind");
-        assert_eq!(ledger.open(Position(10), Position(19)), 3);
+        assert_eq!(ledger.open(Position(10), Position(20)), 3);
     }
 }

@@ -15,7 +15,7 @@ pub struct Batch {
     pub origin: Arc<OriginId>,
     /// Resolved when every event of the source's batch has its outcome.
     pub receipt: Receipt,
-    /// No event of this lane behind this batch is older.
+    /// The latest event time of the lane, this batch included.
     pub watermark: Timestamp,
     /// The events, in the order of their positions.
     pub events: Vec<Event>,
@@ -28,6 +28,8 @@ pub enum Verdict {
     Pass,
     /// It ends here, as intended.
     Filter,
+    /// It went into state.
+    Absorb,
     /// It could not be handled: it goes to the node's `errors` port, as the node received it.
     Reject {
         /// A stable word for the class of error.
@@ -85,7 +87,7 @@ impl Batch {
                     self.events.swap(kept, at);
                     kept += 1;
                 }
-                Verdict::Filter => {}
+                Verdict::Filter | Verdict::Absorb => {}
                 Verdict::Reject { code, message } => {
                     rejected.push(Rejected { event: event.clone(), code, message });
                 }

@@ -9,15 +9,18 @@ use rand::RngExt;
 use tokio::sync::{oneshot, watch};
 
 use super::dead_letters::DeadLettersPort;
+use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::lane::{Lane, Step};
+use super::member::{Member, Task};
 use super::plan::origin_name;
-use super::route::Outgoing;
+use super::route::{Outgoing, Panicked};
 use super::spot::{Skip, Spot};
 use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink, Trouble};
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
 use crate::error::Result;
 use crate::event::{Body, Codec, Event, Position};
+use crate::failpoint::failpoint;
 use crate::state::{Clock, Resume};
 
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
@@ -40,18 +43,26 @@ pub(crate) struct Shared {
     pub dead_letters: DeadLettersPort,
     pub memory: MemoryBudget,
     pub clock: Arc<dyn Clock>,
-    /// How long what a lane remembers may wait to be written.
-    pub checkpoint_every: Duration,
+    pub exchanges: Vec<Exchange>,
+    /// How long a lane that has read everything is silent until event time does not wait for it.
+    pub idle_timeout: Option<Duration>,
     /// Time a lane that ends by itself is given to settle what it holds.
     pub drain: Duration,
     pub once: bool,
 }
 
 impl Shared {
-    /// Hands everything over; waits where a sink has no room.
-    pub async fn send(&self, outgoing: &mut Vec<Outgoing>) {
+    /// Hands everything over; waits where a sink or a state partition has no room.
+    pub async fn send(&self, outgoing: &mut Vec<Outgoing>, (input, tag): (InputId, Tag)) {
         for item in outgoing.drain(..) {
             match item {
+                Outgoing::Shard { node, shard, content } => {
+                    let exchange = self.exchanges.iter().find(|exchange| exchange.node == node);
+                    if let Some(shard) = exchange.and_then(|exchange| exchange.shards.get(shard)) {
+                        // Its task ends with the graph.
+                        let _gone = shard.send(Message { input, tag, content }).await;
+                    }
+                }
                 Outgoing::Sink { sink, batch } => {
                     self.nodes[sink].books.received(batch.events.len());
                     self.nodes[sink].tap.see(Port::Main, &batch.origin, &batch.events);
@@ -62,6 +73,14 @@ impl Shared {
                 // The port is only gone when the process is; the receipt's drop says failed.
                 Outgoing::DeadLetters { node, batch } => drop(self.dead_letters.send((node, batch)).await),
             }
+        }
+    }
+
+    /// Asks every sink to send out what it holds back; does not wait for it.
+    pub fn flush_sinks(&self) {
+        for sink in self.sinks.iter().flatten() {
+            let sink = sink.clone();
+            tokio::spawn(async move { sink.flush().await });
         }
     }
 }
@@ -85,18 +104,16 @@ pub(crate) struct Driver {
     to_read_again: Option<Position>,
     failures: u32,
     spot: Arc<Spot>,
-    /// What is settled and not yet committed, because a checkpoint has to come first.
-    unwritten: Option<Unwritten>,
+    /// Its part in the graph's epochs, if something behind it is remembered.
+    member: Option<Member>,
+    /// In which generation something failed here that is to be read again in the next.
+    failed: Option<Tag>,
+    /// It has said that it has nothing for a while.
+    is_idle: bool,
+    /// Everything was read, and settled.
+    has_ended: bool,
     /// A record that was stepped over, until that is committed.
     skipped: Option<(Position, oneshot::Sender<Result<(), String>>)>,
-}
-
-/// What the next checkpoint of a lane will cover.
-struct Unwritten {
-    /// Everything below is settled.
-    position: Position,
-    /// When the first of it was, on the clock's uptime.
-    since: Duration,
 }
 
 impl Drop for Driver {
@@ -113,12 +130,25 @@ enum ReadingOver {
 }
 
 impl Driver {
-    pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop) -> Driver {
-        let (outgoing, next) = (Vec::new(), Position(0));
+    pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop, member: Option<Member>) -> Driver {
         let spot = Arc::new(Spot::new(origin.id()));
         lane.source().lanes().push(spot.clone());
-        let (to_read_again, unwritten, skipped) = (None, None, None);
-        Driver { lane, origin, shared, stop, outgoing, next, to_read_again, failures: 0, spot, unwritten, skipped }
+        Driver {
+            lane,
+            origin,
+            shared,
+            stop,
+            outgoing: Vec::new(),
+            next: Position(0),
+            to_read_again: None,
+            failures: 0,
+            spot,
+            member,
+            failed: None,
+            is_idle: false,
+            has_ended: false,
+            skipped: None,
+        }
     }
 
     /// Runs the lane to its end.
@@ -127,26 +157,14 @@ impl Driver {
     pub async fn run(mut self, resume: Option<Resume>) -> LaneEnd {
         let name = origin_name(self.lane.origin());
         tracing::debug!(lane = &*name, "lane opened");
-        if let Some(resume) = resume
-            && let Err(error) = self.resume(resume).await
-        {
-            return LaneEnd::Broken(error.to_string());
-        }
-        let end = loop {
-            match self.read_all().await {
-                ReadingOver::Broken(why) => {
-                    // What was read before is good.
-                    self.drain(self.shared.drain).await;
-                    break LaneEnd::Broken(why);
-                }
-                ReadingOver::Stopped(limit) => break self.drain(limit).await,
-                // A rewind while draining means there is more to read after all.
-                ReadingOver::Ended => match self.settle_all().await {
-                    ControlFlow::Continue(()) => continue,
-                    ControlFlow::Break(end) => break end,
-                },
-            }
+        let end = match self.begin(resume).await {
+            Ok(()) => self.work().await,
+            Err(why) => LaneEnd::Broken(why),
         };
+        if let Some(member) = self.member.take() {
+            member.epochs.leave(member.input, end == LaneEnd::Clean);
+            self.close(&member).await;
+        }
         if end == LaneEnd::Clean
             && self.shared.once
             && let Err(error) = self.origin.complete().await
@@ -155,6 +173,63 @@ impl Driver {
         }
         tracing::debug!(lane = &*name, ?end, "lane ended");
         end
+    }
+
+    /// Tells the state partitions that nothing more comes from here. Where there would have been more, event time stands
+    /// still for it, so that what somebody else reads on with is not late; but not for ever.
+    async fn close(&mut self, member: &Member) {
+        let (input, waits) = (member.input, !self.has_ended);
+        self.lane.tell_shards(&mut self.outgoing, || Content::Close { waits });
+        // The generation as it is now: what is left of one in which something failed is worth nothing.
+        self.shared.send(&mut self.outgoing, (input, member.latest_tag())).await;
+        let Some(limit) = self.shared.idle_timeout.filter(|_| waits) else { return };
+        let (shared, epochs, mut idle) = (self.shared.clone(), member.epochs.clone(), Vec::new());
+        self.lane.tell_shards(&mut idle, || Content::Idle);
+        if !idle.is_empty() {
+            tokio::spawn(async move {
+                shared.clock.sleep(limit).await;
+                let tag = epochs.signal().borrow().tag;
+                shared.send(&mut idle, (input, tag)).await;
+            });
+        }
+    }
+
+    async fn work(&mut self) -> LaneEnd {
+        loop {
+            match self.read_all().await {
+                ReadingOver::Broken(why) => {
+                    // What was read before is good.
+                    self.drain(self.shared.drain).await;
+                    return LaneEnd::Broken(why);
+                }
+                ReadingOver::Stopped(limit) => return self.drain(limit).await,
+                // A rewind while draining means there is more to read after all.
+                ReadingOver::Ended => match self.settle_all().await {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(end) => return end,
+                },
+            }
+        }
+    }
+
+    /// Begins behind what the lane remembers.
+    async fn begin(&mut self, resume: Option<Resume>) -> Result<(), String> {
+        let Some(resume) = resume else { return Ok(()) };
+        let position = resume.position;
+        self.resume(resume).await.map_err(|error| error.to_string())?;
+        self.next = position;
+        self.lane.begin(position, &mut self.outgoing);
+        self.send().await;
+        Ok(())
+    }
+
+    /// Hands over what the lane put out.
+    async fn send(&mut self) {
+        let from = self.member.as_ref().map_or_else(Default::default, |member| (member.input, member.tag));
+        self.shared.send(&mut self.outgoing, from).await;
+        while self.lane.go_on(&mut self.outgoing) {
+            self.shared.send(&mut self.outgoing, from).await;
+        }
     }
 
     /// Begins behind what the lane remembers, whatever was committed; waits while the origin cannot be reached.
@@ -179,23 +254,25 @@ impl Driver {
             }
             let careful = self.lane.is_careful_at(self.next);
             let most_open = if careful { 1 } else { OPEN_BATCHES };
-            let may_read = self.lane.open_batches() < most_open && !self.lane.awaits_rewind();
+            // With epochs there is a checkpoint to go back to: nothing has to be settled first.
+            let most_open = if self.member.is_some() { OPEN_BATCHES } else { most_open };
+            let may_read = self.lane.open_batches() < most_open && !self.awaits_rewind();
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
             let is_lost = self.spot.next().is_none();
-            let until_checkpoint = self.until_checkpoint();
+            let until_idle = self.until_idle();
             let read = tokio::select! {
                 biased;
                 limit = self.stop.wait() => return ReadingOver::Stopped(limit),
                 () = settlements.changed() => continue,
+                () = changed(&mut self.member) => continue,
                 skip = self.spot.asked() => match self.skip(skip).await {
                     Ok(()) => continue,
                     Err(error) => return ReadingOver::Broken(error),
                 },
-                () = async { self.shared.clock.sleep(until_checkpoint.unwrap_or_default()).await },
-                    if until_checkpoint.is_some() => match self.checkpoint().await {
-                        Ok(()) => continue,
-                        Err(error) => return ReadingOver::Broken(error),
-                    },
+                () = async { self.shared.clock.sleep(until_idle.unwrap_or_default()).await }, if until_idle.is_some() => {
+                    self.say_idle().await;
+                    continue;
+                }
                 // Made when it is waited for: a lane that has read never pays for it.
                 () = async { self.shared.clock.sleep(NOTHING_READ).await }, if is_lost => {
                     self.find_out().await;
@@ -215,16 +292,24 @@ impl Driver {
                 Err(error) => return ReadingOver::Broken(error.to_string()),
             };
             let Some(read) = read else { continue };
+            if let Some(member) = &mut self.member {
+                member.touch(read.first);
+            }
+            self.is_idle = false;
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
             let size = read.events.iter().map(Event::size).sum();
+            let from = self.member.as_ref().map_or_else(Default::default, |member| (member.input, member.tag));
             let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
             let trouble = lane.source().trouble.clone();
             let process_and_send = async {
                 let events = prepared(read.events, &trouble, shared).await;
                 let permit = shared.memory.acquire(size).await;
                 lane.process_again(Again { events, ..read }, Some(permit), outgoing);
-                shared.send(outgoing).await;
+                shared.send(outgoing, from).await;
+                while lane.go_on(outgoing) {
+                    shared.send(outgoing, from).await;
+                }
             };
             tokio::pin!(process_and_send);
             // A sink that takes nothing must not keep the lane from stopping; what it has not taken fails.
@@ -243,64 +328,101 @@ impl Driver {
     /// Does what the settlements so far ask for.
     async fn settle(&mut self) -> Result<(), String> {
         while let Some(step) = self.lane.settle() {
-            match step {
-                Step::Commit(position) => {
+            match (step, &mut self.member) {
+                (Step::Commit(_), Some(member)) => {
+                    self.failures = 0;
+                    member.note_settled(&self.lane);
+                }
+                (Step::Commit(position), None) => {
                     self.failures = 0;
                     self.to_read_again = self.to_read_again.filter(|until| position < *until);
-                    self.settled(position).await?;
+                    self.commit(position).await;
                 }
-                Step::Rewind(position) => {
-                    tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
+                (Step::Rewind(_), Some(member)) => {
                     self.to_read_again = self.to_read_again.max(Some(self.next));
-                    self.pause().await;
-                    self.origin.seek(position).await.map_err(|error| error.to_string())?;
-                    self.next = position;
-                    self.spot.note(position, self.origin.lag());
-                    // What was stepped over is to be read again, too.
-                    if let Some((_, answer)) = self.skipped.take() {
-                        let _gone = answer.send(Err("an event before it failed: ask once more".to_owned()));
+                    self.failed = Some(member.tag);
+                    member.fail(Panicked::Event);
+                }
+                (Step::Rewind(position), None) => self.read_again(position).await?,
+            }
+        }
+        self.follow().await
+    }
+
+    /// Whether what would be read next is of no use: something in front of it failed.
+    fn awaits_rewind(&self) -> bool {
+        let has_failed = |member: &Member| self.failed == Some(member.tag);
+        self.lane.awaits_rewind() || self.member.as_ref().is_some_and(has_failed)
+    }
+
+    async fn read_again(&mut self, position: Position) -> Result<(), String> {
+        tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
+        self.to_read_again = self.to_read_again.max(Some(self.next));
+        self.pause().await;
+        self.origin.seek(position).await.map_err(|error| error.to_string())?;
+        self.next = position;
+        self.spot.note(position, self.origin.lag());
+        // What was stepped over is to be read again, too.
+        if let Some((_, answer)) = self.skipped.take() {
+            let _gone = answer.send(Err("an event before it failed: ask once more".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Does what the graph's epochs ask for.
+    async fn follow(&mut self) -> Result<(), String> {
+        let Some(member) = &mut self.member else { return Ok(()) };
+        if let Some(panicked) = self.lane.panicked() {
+            self.to_read_again = self.to_read_again.max(Some(self.next));
+            member.fail(panicked);
+        }
+        while let Some(member) = &mut self.member
+            && let Some(task) = member.next(&mut self.lane)
+        {
+            match task {
+                Task::Tell(epoch) => {
+                    let position = member.has_begun().then_some(self.next);
+                    let place = position.map(|position| Resume { position, bookmark: self.origin.bookmark(position) });
+                    member.tell(epoch, &mut self.lane, place, &mut self.outgoing);
+                    self.send().await;
+                }
+                Task::Commit(position) => {
+                    self.to_read_again = self.to_read_again.filter(|until| position < *until);
+                    self.commit(position).await;
+                }
+                Task::Rewind(position, is_careful) => {
+                    self.lane.rewind(is_careful.then_some(self.next));
+                    if let Some(position) = position {
+                        self.read_again(position).await?;
+                        self.lane.begin(position, &mut self.outgoing);
+                        self.send().await;
                     }
                 }
+                Task::Break => return Err("the state cannot be written".to_owned()),
             }
         }
         Ok(())
     }
 
-    /// Everything below `position` is settled: commits it, or has it wait for the next checkpoint.
-    async fn settled(&mut self, position: Position) -> Result<(), String> {
-        if !self.lane.is_durable() {
-            self.commit(position).await;
-            return Ok(());
-        }
-        let now = self.shared.clock.uptime();
-        self.unwritten.get_or_insert(Unwritten { position, since: now }).position = position;
-        match self.until_checkpoint() {
-            Some(Duration::ZERO) => self.checkpoint().await,
-            _ => Ok(()),
-        }
+    /// How long until event time does not wait for this lane any more, if that may be.
+    fn until_idle(&self) -> Option<Duration> {
+        // Caught up, with a peer that answers: an outage is no silence.
+        let is_silent = self.origin.lag() == Some(0) && self.lane.source().trouble.get().is_none();
+        let may = self.member.is_some() && !self.is_idle && self.lane.exchanges().next().is_some();
+        self.shared.idle_timeout.filter(|_| may && is_silent)
     }
 
-    /// How long the next checkpoint may wait; `None` when there is nothing to write.
-    fn until_checkpoint(&self) -> Option<Duration> {
-        let Unwritten { since, .. } = self.unwritten.as_ref()?;
-        let waited = self.shared.clock.uptime().saturating_sub(*since);
-        Some(self.shared.checkpoint_every.saturating_sub(waited))
-    }
-
-    /// Writes what the lane remembers of all that is settled, and then commits that.
-    async fn checkpoint(&mut self) -> Result<(), String> {
-        let Some(Unwritten { position, .. }) = self.unwritten.take() else { return Ok(()) };
-        let resume = Resume { position, bookmark: self.origin.bookmark(position) };
-        let lane = &mut self.lane;
-        tokio::task::block_in_place(|| lane.checkpoint(&resume)).map_err(|error| error.to_string())?;
-        self.commit(position).await;
-        Ok(())
+    async fn say_idle(&mut self) {
+        self.is_idle = true;
+        self.lane.tell_shards(&mut self.outgoing, || Content::Idle);
+        self.send().await;
     }
 
     async fn commit(&mut self, position: Position) {
         if let Some((_, answer)) = self.skipped.take_if(|(skipped, _)| *skipped < position) {
             let _gone = answer.send(Ok(()));
         }
+        failpoint("commit");
         if let Err(error) = self.origin.commit(position).await {
             // Committing later, or not at all, costs duplicates after a restart and nothing else.
             tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
@@ -323,8 +445,11 @@ impl Driver {
             return Ok(());
         }
         tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, reason, "stepping over a record");
+        if let Some(member) = &mut self.member {
+            member.touch(position);
+        }
         self.lane.skip(position, reason, &mut self.outgoing);
-        self.shared.send(&mut self.outgoing).await;
+        self.send().await;
         self.skipped = Some((position, answer));
         self.origin.seek(position.next()).await.map_err(|error| error.to_string())?;
         self.next = position.next();
@@ -348,70 +473,83 @@ impl Driver {
         }
     }
 
-    /// After the end of the origin: waits until all is settled.
+    /// After the end of the origin: everything that waits for time is due; waits until all is settled.
     async fn settle_all(&mut self) -> ControlFlow<LaneEnd> {
         let settlements = self.lane.settlements();
+        if let Some(member) = &mut self.member {
+            member.touch(self.next);
+            self.lane.end(self.next, &mut self.outgoing);
+            self.send().await;
+        }
         loop {
+            let generation = self.member.as_ref().map(|member| member.tag);
             let before = self.next;
             if let Err(error) = self.settle().await {
                 return ControlFlow::Break(LaneEnd::Broken(error));
             }
-            if self.next != before {
+            if self.next != before || self.member.as_ref().map(|member| member.tag) != generation {
                 return ControlFlow::Continue(());
             }
-            if self.lane.open_batches() == 0 {
-                return ControlFlow::Break(self.checkpoint().await.map_or_else(LaneEnd::Broken, |()| LaneEnd::Clean));
+            if self.is_done() {
+                self.has_ended = true;
+                return ControlFlow::Break(LaneEnd::Clean);
             }
-            self.flush_sinks();
+            self.shared.flush_sinks();
             tokio::select! {
                 () = settlements.changed() => {}
+                () = changed(&mut self.member) => {}
                 limit = self.stop.wait() => return ControlFlow::Break(self.drain(limit).await),
             }
         }
     }
 
-    /// Reads no more; settles and commits what it can within `limit`.
-    async fn drain(&mut self, limit: Duration) -> LaneEnd {
-        let end = self.settle_within(limit).await;
-        match self.checkpoint().await {
-            Ok(()) => end,
-            Err(error) => LaneEnd::Broken(error),
+    /// Whether all is settled, and durable where something is remembered.
+    fn is_done(&self) -> bool {
+        if self.lane.open_batches() > 0 || self.awaits_rewind() {
+            return false;
         }
+        self.member.as_ref().is_none_or(Member::is_written)
     }
 
-    async fn settle_within(&mut self, limit: Duration) -> LaneEnd {
+    /// Reads no more; settles and commits what it can within `limit`.
+    async fn drain(&mut self, limit: Duration) -> LaneEnd {
         let settlements = self.lane.settlements();
         let deadline = self.shared.clock.sleep(limit);
         tokio::pin!(deadline);
-        self.flush_sinks();
+        self.shared.flush_sinks();
+        let generation = self.member.as_ref().map(|member| member.tag);
         loop {
             // A failed batch is not read again here: it stays uncommitted for whoever reads next.
-            while let Some(step) = self.lane.settle() {
-                match step {
-                    Step::Rewind(_) => return LaneEnd::Unsettled,
-                    Step::Commit(position) => {
-                        if let Err(error) = self.settled(position).await {
-                            return LaneEnd::Broken(error);
-                        }
+            if self.member.is_none() {
+                while let Some(step) = self.lane.settle() {
+                    match step {
+                        Step::Rewind(_) => return LaneEnd::Unsettled,
+                        Step::Commit(position) => self.commit(position).await,
                     }
                 }
+            } else if let Err(error) = self.settle().await {
+                return LaneEnd::Broken(error);
             }
-            if self.lane.open_batches() == 0 {
+            if self.member.as_ref().map(|member| member.tag) != generation {
+                return LaneEnd::Unsettled;
+            }
+            if self.is_done() {
                 return if self.to_read_again.is_none() { LaneEnd::Clean } else { LaneEnd::Unsettled };
             }
             tokio::select! {
                 () = settlements.changed() => {}
+                () = changed(&mut self.member) => {}
                 () = &mut deadline => return LaneEnd::Unsettled,
             }
         }
     }
+}
 
-    /// Asks every sink to send out what it holds back; does not wait for it.
-    fn flush_sinks(&self) {
-        for sink in self.shared.sinks.iter().flatten() {
-            let sink = sink.clone();
-            tokio::spawn(async move { sink.flush().await });
-        }
+/// Resolves when the graph's epochs may ask for something.
+async fn changed(member: &mut Option<Member>) {
+    match member {
+        Some(member) => member.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,31 +1,35 @@
-//! A lane: one origin, the route behind it, and the ledger of what is settled.
+//! A lane: one origin, the route behind it up to the next exchanges, and the ledger of what is settled.
 
 use std::sync::Arc;
 
 use vrl::value::Value;
 
-use super::route::{Node, Outgoing, Route};
+use super::exchange::Content;
+use super::route::{Node, Outgoing, Panicked, Route};
 use crate::component::Again;
 use crate::config::Port;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
 use crate::event::{Batch, Body, Event, OriginId, Position, Rejected, Timestamp};
-use crate::state::{GraphState, LaneState, Resume};
+use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Resume, StatePart};
 
 /// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
 /// what [`Lane::settle`] says.
+///
+/// A lane behind which something is remembered belongs to the graph's [epochs](super::epochs): it commits, and goes back,
+/// with all the others.
 pub struct Lane {
     origin: Arc<OriginId>,
     source: Arc<Node>,
     route: Route,
-    /// Of a lane that remembers, and shall know it after a restart.
-    state: Option<LaneState>,
+    /// Where what it remembers is kept, if that is to survive a restart.
+    kept: Option<Kept>,
     ledger: Ledger,
     settlements: Arc<Settlements>,
-    watermark: Timestamp,
-    /// Set when a transform panicked: events up to here are processed one by one.
+    front: Front,
+    /// Set when a transform panicked: events before this are processed one by one.
     careful_until: Option<Position>,
-    panicked: bool,
+    panicked: Option<Panicked>,
 }
 
 /// What the lane's owner is to do now.
@@ -44,39 +48,114 @@ impl Lane {
             origin,
             source,
             route,
-            state: None,
+            kept: None,
             ledger: Ledger::default(),
             settlements: Arc::default(),
-            watermark: Timestamp::MIN,
+            front: Front::default(),
             careful_until: None,
-            panicked: false,
+            panicked: None,
         }
+    }
+
+    /// Whether something behind it is remembered.
+    pub(crate) fn is_member(&mut self) -> bool {
+        self.route.exchanges().next().is_some() || !self.route.parts().is_empty()
     }
 
     /// Brings back what the lane's transforms remembered at the last checkpoint, and gives the place that belongs to it.
-    /// A lane that remembers nothing has none.
-    pub fn restore(&mut self, state: &Arc<GraphState>) -> Result<Option<Resume>> {
-        let parts = self.route.parts();
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        let (state, resume) = state.lane(&self.origin, parts)?;
-        self.state = Some(state);
+    pub(crate) fn restore(&mut self, state: &GraphState) -> Result<Option<Resume>> {
+        let (kept, resume) = state.lane(&self.origin.clone(), self.parts())?;
+        self.kept = Some(kept);
         Ok(resume)
     }
 
-    /// Whether commits have to wait for a [`checkpoint`](Self::checkpoint).
-    pub fn is_durable(&self) -> bool {
-        self.state.is_some()
+    /// What it remembers itself, up to the next exchange.
+    fn parts(&mut self) -> Vec<NamedPart<'_>> {
+        let mut parts: Vec<NamedPart<'_>> = vec![(&self.source.id, "time", &mut self.front)];
+        parts.extend(self.route.parts());
+        parts
     }
 
-    /// Makes durable what the lane remembers of everything below `resume`, the last position it was told to commit.
-    /// After an error the lane cannot go on.
-    pub fn checkpoint(&mut self, resume: &Resume) -> Result<()> {
-        match &mut self.state {
-            Some(state) => state.write(self.route.parts(), resume),
-            None => Ok(()),
+    /// Goes on at `position`, where the last checkpoint was, and tells state partitions what it remembers of event time.
+    pub(crate) fn begin(&mut self, position: Position, out: &mut Vec<Outgoing>) {
+        self.route.begin_at(self.front.now());
+        self.advance(position, self.front.now(), out);
+    }
+
+    /// A pass without events.
+    fn advance(&mut self, position: Position, watermark: Timestamp, out: &mut Vec<Outgoing>) {
+        let receipt = self.open(position, position, None);
+        if let Err(panicked) = self.route.advance((watermark, receipt), out) {
+            self.panicked = Some(panicked);
         }
+    }
+
+    /// Goes on with what is due by the last pass, where that was too much for one. Whoever handed something in calls it until
+    /// it gives false, and hands over what leaves in between.
+    pub(crate) fn go_on(&mut self, out: &mut Vec<Outgoing>) -> bool {
+        match self.route.go_on(out) {
+            Some(Err(panicked)) => self.panicked = Some(panicked),
+            Some(Ok(())) => {}
+            None => return false,
+        }
+        true
+    }
+
+    /// There is no more and never will be: everything that waits for time is due.
+    pub(crate) fn end(&mut self, position: Position, out: &mut Vec<Outgoing>) {
+        self.advance(position, Timestamp::MAX, out);
+    }
+
+    /// The nodes whose state partitions it leads to.
+    pub(crate) fn exchanges(&self) -> impl Iterator<Item = usize> + '_ {
+        self.route.exchanges()
+    }
+
+    /// Tells every state partition behind it.
+    pub(crate) fn tell_shards(&self, out: &mut Vec<Outgoing>, content: impl Fn() -> Content) {
+        self.route.tell_shards(out, content);
+    }
+
+    /// A barrier: what it remembers, with the place it stands at. What it is handed from now on belongs to the next epoch.
+    pub(crate) fn tell(&mut self, place: Option<&Resume>, epoch: u64, out: &mut Vec<Outgoing>) -> Changes {
+        let mut changes = Changes::new();
+        match self.kept.take() {
+            Some(kept) => {
+                kept.snapshot(self.parts(), &mut changes);
+                if let Some(place) = place {
+                    kept.note_place(place, &mut changes);
+                }
+                self.kept = Some(kept);
+            }
+            None => self.parts().into_iter().for_each(|(_, _, part)| part.snapshot(&mut |_, _| {})),
+        }
+        self.route.tell_shards(out, || Content::Barrier(epoch));
+        changes
+    }
+
+    /// What it told last is durable.
+    pub(crate) fn written(&mut self) {
+        self.parts().into_iter().for_each(|(_, _, part)| part.written());
+    }
+
+    /// Goes back to the last durable barrier. With `careful`, events are processed one by one as far as it had come.
+    pub(crate) fn rewind(&mut self, careful: Option<Position>) {
+        self.front.abort();
+        self.route.rewind();
+        self.ledger.rewind();
+        self.settlements.take();
+        self.panicked = None;
+        self.careful_until = self.careful_until.max(careful);
+    }
+
+    /// The number of the next batch: see [`Lane::is_settled_before`].
+    pub(crate) fn next_batch(&self) -> u64 {
+        self.ledger.next_batch()
+    }
+
+    /// Whether every batch with a lower number is settled.
+    pub(crate) fn is_settled_before(&self, batch: u64) -> bool {
+        self.ledger.is_settled_before(batch)
     }
 
     /// Takes events just read through the route. What leaves goes to `out`; the events' memory is given
@@ -91,39 +170,30 @@ impl Lane {
     pub(crate) fn process_again(&mut self, again: Again, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
         let Again { origin, first, last, events } = again;
         let single = events.len() == 1;
-        let receipt = self.open(first, last, permit);
-        self.watermark = events.iter().map(|event| event.time).max().map_or(self.watermark, |t| t.max(self.watermark));
+        let receipt = self.open(first, last.next(), permit);
+        if let Some(latest) = events.iter().map(|event| event.time).max() {
+            self.front.advance(latest);
+        }
         let books = &self.source.books;
         books.received(events.len());
         books.passed(events.len());
         books.emitted(events.len());
         self.source.tap.see(Port::Main, &origin, &events);
-        let batch = Batch { origin, receipt, watermark: self.watermark, events };
+        let batch = Batch { origin, receipt, watermark: self.front.now(), events };
         let alone = single && (self.ledger.open_batches() == 1 || self.careful_until.is_some());
-        let before = out.len();
-        if self.route.process(batch, alone, out).is_err() {
-            // What the panicking batch had put out already is taken back with it.
-            for item in out.drain(before..) {
-                if let Outgoing::DeadLetters { node, batch } = item {
-                    node.books.failed(batch.rejected.len());
-                }
-            }
-            self.panicked = true;
+        if let Err(panicked) = self.route.process(batch, alone, out) {
+            self.panicked = Some(panicked);
         }
     }
 
-    /// Begins an epoch of what stands at `first..=last`.
-    fn open(&mut self, first: Position, last: Position, permit: Option<MemoryPermit>) -> Receipt {
-        let number = self.ledger.open(first, last);
-        for (_, _, part) in self.route.parts() {
-            part.begin(number);
-        }
-        Receipt::new(number, self.settlements.clone(), permit)
+    /// Begins an epoch of what stands from `first` to before `end`.
+    fn open(&mut self, first: Position, end: Position, permit: Option<MemoryPermit>) -> Receipt {
+        Receipt::new(self.ledger.open(first, end), self.settlements.clone(), permit)
     }
 
     /// Enters a record that is stepped over unread: a dead letter without a body.
     pub(crate) fn skip(&mut self, position: Position, reason: String, out: &mut Vec<Outgoing>) {
-        let receipt = self.open(position, position, None);
+        let receipt = self.open(position, position.next(), None);
         self.source.books.received(1);
         let event = Event::new(Body::Parsed(Value::Null), position, Timestamp::default());
         let rejected = vec![Rejected { event, code: "skipped", message: reason }];
@@ -137,17 +207,9 @@ impl Lane {
             self.ledger.settle(settled);
         }
         match self.ledger.advance()? {
-            Progress::Commit { position, epoch } => {
-                for (_, _, part) in self.route.parts() {
-                    part.commit(epoch);
-                }
-                Some(Step::Commit(position))
-            }
+            Progress::Commit(position) => Some(Step::Commit(position)),
             Progress::Rewind { position, until } => {
-                for (_, _, part) in self.route.parts() {
-                    part.abort();
-                }
-                if std::mem::take(&mut self.panicked) {
+                if self.panicked.take().is_some() {
                     self.careful_until = Some(until);
                 }
                 Some(Step::Rewind(position))
@@ -158,7 +220,7 @@ impl Lane {
     /// Whether the next read may hold one event only, after everything before it is settled: a transform
     /// panicked, and the event that makes it panic is to be found.
     pub fn is_careful_at(&mut self, next: Position) -> bool {
-        if self.careful_until.is_some_and(|until| next > until) {
+        if self.careful_until.is_some_and(|until| next >= until) {
             self.careful_until = None;
         }
         self.careful_until.is_some()
@@ -167,6 +229,11 @@ impl Lane {
     /// Whether a batch failed before all transforms saw it. What stands behind it is not to be processed until it is read
     /// again: a transform with state would decide without it.
     pub fn awaits_rewind(&self) -> bool {
+        self.panicked.is_some()
+    }
+
+    /// How a transform panicked, if one did.
+    pub(crate) fn panicked(&self) -> Option<Panicked> {
         self.panicked
     }
 

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use super::route::{Node, Route, Step, Target};
-use crate::component::{BuildContext, TransformConfig};
+use super::exchange::Collector;
+use super::keying::{Keying, keying};
+use super::route::{Node, Route, Target};
+use super::step::{Step, Work};
+use crate::component::{BuildContext, EventTime, Transform, TransformConfig};
 use crate::config::{Graph, NodeConfig, Port};
 use crate::delivery::Rejects;
-use crate::error::Result;
-use crate::event::OriginId;
-use crate::state::{Clock, Storage};
+use crate::error::{Error, Result};
+use crate::event::{OriginId, OriginKind, Timestamp};
+use crate::script::Expression;
+use crate::state::{Clock, Front, Storage};
 
 /// One node of the plan and its outgoing edges.
 pub struct PlanNode {
@@ -43,7 +47,15 @@ pub(crate) enum Entry {
     Behind(usize, Port),
     /// At this node itself.
     At(usize),
+    /// At this node, by an exchange: as one of its state partitions.
+    Shard(usize),
+    /// At every exchange: for what is to be told to all state partitions.
+    Everywhere,
 }
+
+/// How many state partitions each keyed node has whose events come by several partitions; none: a route has all of its
+/// own.
+pub(crate) type Shards = Option<usize>;
 
 /// Nodes in topological order, as in the [`Graph`].
 pub struct Plan {
@@ -51,6 +63,7 @@ pub struct Plan {
     pub graph: Graph,
     /// One entry for each node of the graph, same order.
     pub nodes: Vec<PlanNode>,
+    keying: Vec<Keying>,
 }
 
 impl Plan {
@@ -69,7 +82,8 @@ impl Plan {
                 nodes[input.node].readers.push((input.port, reader));
             }
         }
-        Plan { graph, nodes }
+        let (keying, _reported_at_the_check) = keying(&graph);
+        Plan { graph, nodes, keying }
     }
 
     /// Numbers of the nodes for which `of` holds of the config.
@@ -100,34 +114,74 @@ impl Plan {
         }
     }
 
-    /// Builds the route that begins at `entry` for one lane.
+    /// Whether an exchange stands in front of a node.
+    pub fn has_exchange(&self, number: usize) -> bool {
+        self.keying[number].has_exchange
+    }
+
+    /// Builds the route that begins at `entry` for one lane or state partition.
     ///
-    /// Every lane has its own transforms; nothing but the books and the sinks is shared between lanes.
-    pub(crate) fn route(&self, entry: Entry, context: &dyn Fn(usize) -> BuildContext) -> Result<Route> {
+    /// Each has its own transforms; nothing but the books and the sinks is shared between them.
+    pub(crate) fn route(&self, entry: Entry, shards: Shards, context: &dyn Fn(usize) -> BuildContext) -> Result<Route> {
+        let is_everywhere = entry == Entry::Everywhere;
+        let at_shard = match entry {
+            Entry::Shard(node) => Some(node),
+            _ => None,
+        };
         let entry: Vec<usize> = match entry {
             Entry::Behind(node, port) => self.nodes[node].readers_of(port).collect(),
-            Entry::At(node) => vec![node],
+            Entry::At(node) | Entry::Shard(node) => vec![node],
+            Entry::Everywhere => (0..self.nodes.len()).filter(|node| self.has_exchange(*node)).collect(),
         };
-        let reached = self.reached(&entry);
+        let shares = |number: usize| shards.filter(|_| self.has_exchange(number) && at_shard != Some(number));
+        let reached = self.reached(&entry, &|number| shares(number).is_some());
         let steps_of: Vec<usize> = reached.iter().copied().filter(|node| self.transform(*node).is_some()).collect();
-        let target = |node: usize| match steps_of.iter().position(|step| *step == node) {
-            Some(step) => Target::Step(step),
-            None => Target::Sink(node),
-        };
+        let step_of = |node: usize| steps_of.iter().position(|step| *step == node);
+        let target = |node: usize| step_of(node).map_or(Target::Sink(node), Target::Step);
         let targets = |from: usize, port| self.nodes[from].readers_of(port).map(target).collect::<Vec<_>>();
         let mut steps = Vec::with_capacity(steps_of.len());
+        let mut is_timed = false;
         for &number in &steps_of {
             let Some(config) = self.transform(number) else { continue };
+            let shares = shares(number);
+            let transform = config.build(&context(number))?;
+            is_timed |= shares.is_some() || config.event_time() != EventTime::Unused;
             let ports = 0..self.graph.nodes[number].ports.len();
+            let inputs = self.graph.nodes[number].inputs.iter();
+            let mut inputs: Vec<Option<usize>> = inputs
+                .filter_map(|input| step_of(input.node).filter(|step| *step < steps.len()).map(Some))
+                .chain(entry.contains(&number).then_some(None))
+                .collect();
+            inputs.dedup();
+            let next = if shares.is_some() { Vec::new() } else { targets(number, Port::Main) };
+            let time_of = self.keying[number].time_of.as_ref().filter(|_| shares.is_some() && at_shard.is_none());
+            let has_own_time = matches!(config.event_time(), EventTime::By(_)) && at_shard.is_none();
+            let node = self.nodes[number].node.clone();
             steps.push(Step {
-                node: self.nodes[number].node.clone(),
-                transform: config.build(&context(number))?,
-                next: targets(number, Port::Main),
+                work: match (transform, shares) {
+                    (Transform::Stateful(transform), Some(shards)) => {
+                        let mut collector = Collector::new(number, shards, node.books.clone());
+                        collector.is_last = is_everywhere;
+                        Work::Share(transform, collector)
+                    }
+                    (transform, _) => Work::Do(transform),
+                },
+                is_in_lane: at_shard.is_none(),
+                origin: origin_of(&node.id, &node.id, 0),
+                node,
+                next,
                 named: ports.map(|port| targets(number, Port::Named(port))).collect(),
                 errors: targets(number, Port::Errors),
+                inputs,
+                lateness: config.lateness(),
+                front: (has_own_time || time_of.is_some()).then(Front::default),
+                time_of: time_of.map(|time| compiled(time)).transpose()?,
+                passed_on: Timestamp::MIN,
+                told: Timestamp::MIN,
+                is_due: false,
             });
         }
-        Ok(Route { steps, entry: entry.into_iter().map(target).collect() })
+        Ok(Route { steps, entry: entry.into_iter().map(target).collect(), is_timed, poison: None, due: None })
     }
 
     fn transform(&self, number: usize) -> Option<&dyn TransformConfig> {
@@ -137,18 +191,30 @@ impl Plan {
         }
     }
 
-    /// Every node behind `entry`, in topological order. The `errors` ports of sinks lead out of the lane.
-    fn reached(&self, entry: &[usize]) -> Vec<usize> {
+    /// Every node behind `entry`, in topological order, as far as exchanges. The `errors` ports of sinks lead out of the
+    /// lane, and all but the `errors` port of an exchange.
+    fn reached(&self, entry: &[usize], shares: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut seen = vec![false; self.nodes.len()];
         let mut open = entry.to_vec();
         while let Some(number) = open.pop() {
             if std::mem::replace(&mut seen[number], true) || self.transform(number).is_none() {
                 continue;
             }
-            open.extend(self.nodes[number].readers.iter().map(|(_, reader)| *reader));
+            let is_end = shares(number);
+            let readers = self.nodes[number].readers.iter().filter(|(port, _)| !is_end || *port == Port::Errors);
+            open.extend(readers.map(|(_, reader)| *reader));
         }
         (0..self.nodes.len()).filter(|number| seen[*number]).collect()
     }
+}
+
+fn compiled(time: &str) -> Result<Expression> {
+    Expression::compile(time).map(|(time, _)| time).map_err(|_| Error::unchecked("time"))
+}
+
+/// The identity of what is no source's: results, state partitions.
+pub(crate) fn origin_of(node: &str, log: &str, partition: i32) -> Arc<OriginId> {
+    Arc::new(OriginId { node: node.to_owned(), log: log.to_owned(), partition, kind: OriginKind::Other })
 }
 
 /// Names an origin for logs and errors: `node:log/partition`.

@@ -1,14 +1,16 @@
-//! A route: all transforms behind one source, fused.
+//! A route: transforms fused into one pass, from a source or an exchange to the next exchange or a sink.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::exchange::Content;
+use super::poison::Poison;
 use super::spot::Spot;
+use super::step::{Step, Work};
 use super::tap::Tap;
-use crate::component::{Output, Transform, Trouble};
+use crate::component::{Row, Trouble};
 use crate::config::Port;
-use crate::delivery::{Books, Outcome, RejectedBatch};
-use crate::event::{Batch, Event, Meta, Reason, Rejected, panic_text};
+use crate::delivery::{Books, Outcome, Receipt, RejectedBatch};
+use crate::event::{Batch, Event, Meta, Reason, Rejected, Timestamp};
 use crate::state::NamedPart;
 
 /// What all lanes share of a node.
@@ -51,17 +53,6 @@ pub(crate) enum Target {
     Sink(usize),
 }
 
-/// One transform of a route.
-pub(crate) struct Step {
-    pub node: Arc<Node>,
-    pub transform: Transform,
-    pub next: Vec<Target>,
-    /// Who reads its named ports, by number.
-    pub named: Vec<Vec<Target>>,
-    /// Who listens on the `errors` port; nobody: the dead letters.
-    pub errors: Vec<Target>,
-}
-
 /// What leaves a route.
 #[derive(Debug)]
 pub enum Outgoing {
@@ -72,6 +63,16 @@ pub enum Outgoing {
         /// What it gets.
         batch: Batch,
     },
+    /// Something for a state partition of a node further down.
+    #[allow(private_interfaces, reason = "only the runtime takes it")]
+    Shard {
+        /// The node's number in the plan.
+        node: usize,
+        /// Which of its state partitions.
+        shard: usize,
+        /// What it is told.
+        content: Content,
+    },
     /// Rejected events that nobody listens to.
     DeadLetters {
         /// The node that rejected them.
@@ -81,122 +82,223 @@ pub enum Outgoing {
     },
 }
 
-/// A transform panicked outside of a single event; its batch has failed and is to be read again, one event
-/// at a time.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Panicked;
+/// A transform panicked, and what was read has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Panicked {
+    /// On an event that is known now: it is left out when it is read again.
+    Event,
+    /// On a batch: it is to be read again, one event at a time.
+    Batch,
+}
 
-/// The transforms behind one source, in topological order.
+/// Events on their way to a step, with what it has to know of them where that is known already.
+pub(crate) type Part = (Batch, Option<Vec<Row>>);
+
+/// Transforms in topological order.
 pub struct Route {
     pub(crate) steps: Vec<Step>,
     pub(crate) entry: Vec<Target>,
+    /// Whether a step waits for event time.
+    pub(crate) is_timed: bool,
+    /// Where there is a checkpoint to begin again from.
+    pub(crate) poison: Option<Arc<Poison>>,
+    /// The time of the last pass, while not everything that is due by it has happened: see [`Route::go_on`].
+    pub(crate) due: Option<(Timestamp, Receipt)>,
 }
 
 impl Route {
+    /// The same route, which goes back to a checkpoint when an event makes a transform with state panic.
+    pub(crate) fn poisoned_by(self, poison: &Arc<Poison>) -> Route {
+        Route { poison: Some(poison.clone()), ..self }
+    }
+
     /// Takes a batch through every step; what leaves goes to `out`.
     ///
-    /// `alone` says that the batch holds one event and nothing else is in flight: then a panic is that event's
-    /// fault and costs it alone.
+    /// `alone` says that there is one event and nothing else: then a panic is that event's fault and costs it alone.
     pub(crate) fn process(&mut self, batch: Batch, alone: bool, out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
         if let ([Target::Sink(sink)], true) = (&*self.entry, self.steps.is_empty()) {
             out.push(Outgoing::Sink { sink: *sink, batch });
             return Ok(());
         }
-        let mut waiting: Vec<Vec<Batch>> = Vec::new();
+        let time = self.is_timed.then(|| (batch.watermark, batch.receipt.clone()));
+        let mut waiting: Vec<Vec<Part>> = Vec::new();
         waiting.resize_with(self.steps.len(), Vec::new);
         send(batch, &self.entry, &mut waiting, out);
-        for at in 0..self.steps.len() {
-            for batch in std::mem::take(&mut waiting[at]) {
-                let step = &mut self.steps[at];
-                let (batch, Output { rejected, named, .. }) = step.run(batch, alone)?;
-                if !rejected.is_empty() {
-                    let (origin, receipt) = (batch.origin.clone(), batch.receipt.clone());
-                    step.send_rejected(RejectedBatch { origin, receipt, rejected }, &mut waiting, out);
-                }
-                for (named, targets) in named.into_iter().zip(&step.named) {
-                    if !named.events.is_empty() {
-                        send(batch.with_events(named.events), targets, &mut waiting, out);
-                    }
-                }
-                send(batch, &step.next, &mut waiting, out);
-            }
-        }
-        Ok(())
+        self.pass(waiting, time, alone, out)
     }
 
-    /// Takes a single event through, in an epoch of its own that is settled at once: there is no lane here
-    /// that could read it again.
-    pub(crate) fn process_alone(&mut self, batch: Batch, epoch: u64, out: &mut Vec<Outgoing>) {
-        self.parts().into_iter().for_each(|(_, _, part)| part.begin(epoch));
+    /// Takes what is known of a batch already through, from the first step on.
+    pub(crate) fn process_rows(
+        &mut self,
+        parts: Vec<(Batch, Vec<Row>)>,
+        time: (Timestamp, Receipt),
+        alone: bool,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), Panicked> {
+        let mut waiting: Vec<Vec<Part>> = Vec::new();
+        waiting.resize_with(self.steps.len(), Vec::new);
+        waiting[0].extend(parts.into_iter().map(|(batch, rows)| (batch, Some(rows))));
+        self.pass(waiting, Some(time), alone, out)
+    }
+
+    /// Event time has come this far, and no event with it.
+    pub(crate) fn advance(&mut self, time: (Timestamp, Receipt), out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
+        let mut waiting: Vec<Vec<Part>> = Vec::new();
+        waiting.resize_with(self.steps.len(), Vec::new);
+        self.pass(waiting, Some(time), false, out)
+    }
+
+    /// Goes on with what is due by the last pass, where that was too much for one; `None`: that was all.
+    pub(crate) fn go_on(&mut self, out: &mut Vec<Outgoing>) -> Option<Result<(), Panicked>> {
+        let time = self.due.take()?;
+        Some(self.advance(time, out))
+    }
+
+    fn pass(
+        &mut self,
+        mut waiting: Vec<Vec<Part>>,
+        time: Option<(Timestamp, Receipt)>,
+        alone: bool,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), Panicked> {
+        let before = out.len();
+        let mut result = Ok(());
+        let mut is_all = true;
+        for at in 0..self.steps.len() {
+            result =
+                self.run_step(at, &mut waiting, time.as_ref().filter(|_| is_all), alone, out).map(|all| is_all &= all);
+            if result.is_err() {
+                // What was put out already is taken back: it comes again.
+                out.drain(before..).for_each(take_back);
+                for (batch, _) in waiting.iter().flatten().filter(|(_, rows)| rows.is_some()) {
+                    self.steps[0].node.books.failed(batch.events.len());
+                }
+                for step in &mut self.steps {
+                    step.forget();
+                }
+                break;
+            }
+        }
+        if result.is_ok() && !is_all {
+            self.due = time;
+        } else if let Some((_, receipt)) = time {
+            receipt.resolve(if result.is_ok() { Outcome::Filtered } else { Outcome::Failed });
+        }
+        result
+    }
+
+    /// Gives whether everything that is due has happened.
+    fn run_step(
+        &mut self,
+        at: usize,
+        waiting: &mut [Vec<Part>],
+        time: Option<&(Timestamp, Receipt)>,
+        alone: bool,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<bool, Panicked> {
+        for (batch, rows) in std::mem::take(&mut waiting[at]) {
+            let step = &mut self.steps[at];
+            let (batch, output) = step.run(batch, rows, alone, self.poison.as_deref())?;
+            if !output.rejected.is_empty() {
+                let (origin, receipt) = (batch.origin.clone(), batch.receipt.clone());
+                let rejected = RejectedBatch { origin, receipt, rejected: output.rejected };
+                step.send_rejected(rejected, waiting, out);
+            }
+            for (named, targets) in output.named.into_iter().zip(&step.named) {
+                if !named.events.is_empty() {
+                    send(batch.with_events(named.events), targets, waiting, out);
+                }
+            }
+            let made = (!output.made.is_empty()).then(|| step.made(output.made, &batch.receipt, batch.watermark));
+            send(batch, &step.next, waiting, out);
+            if let Some(made) = made {
+                send(made, &step.next, waiting, out);
+            }
+        }
+        let Some((watermark, receipt)) = time.filter(|_| self.is_timed) else { return Ok(true) };
+        let watermark = self.watermark_of(at, *watermark);
+        let step = &mut self.steps[at];
+        let (output, is_all) = step.advance(watermark)?;
+        for (named, targets) in output.named.into_iter().zip(&step.named) {
+            if !named.events.is_empty() {
+                send(step.made(named.events, receipt, step.told), targets, waiting, out);
+            }
+        }
+        if !output.made.is_empty() {
+            send(step.made(output.made, receipt, step.told), &step.next, waiting, out);
+        }
+        if let Work::Share(_, collector) = &mut step.work {
+            let node = collector.node;
+            for (shard, content) in collector.take(step.passed_on, receipt, alone) {
+                out.push(Outgoing::Shard { node, shard, content });
+            }
+        }
+        Ok(is_all)
+    }
+
+    /// Takes a single event through, and all that it does to states for good: there is no lane here that could read it
+    /// again.
+    pub(crate) fn process_alone(&mut self, batch: Batch, out: &mut Vec<Outgoing>) {
         // Alone, a panic rejects the event: it is no error here.
         let _rejected = self.process(batch, true, out);
-        self.parts().into_iter().for_each(|(_, _, part)| part.commit(epoch));
+        while self.go_on(out).is_some() {}
+        for (_, _, part) in self.parts() {
+            part.snapshot(&mut |_, _| {});
+            part.written();
+        }
     }
 
     /// The states of every transform, in an order that depends on the graph alone.
     pub(crate) fn parts(&mut self) -> Vec<NamedPart<'_>> {
-        let mut parts = Vec::new();
-        for Step { node, transform, .. } in &mut self.steps {
-            if let Transform::Stateful(transform) = transform {
-                parts.extend(transform.state().into_iter().map(|(name, part)| (&*node.id, name, part)));
+        self.steps.iter_mut().flat_map(Step::parts).collect()
+    }
+
+    /// The nodes whose state partitions it leads to.
+    pub(crate) fn exchanges(&self) -> impl Iterator<Item = usize> + '_ {
+        self.steps.iter().filter_map(|step| match &step.work {
+            Work::Share(_, collector) => Some(collector.node),
+            Work::Do(_) => None,
+        })
+    }
+
+    /// Tells every state partition behind it.
+    pub(crate) fn tell_shards(&self, out: &mut Vec<Outgoing>, content: impl Fn() -> Content) {
+        for step in &self.steps {
+            if let Work::Share(_, collector) = &step.work {
+                let to = (0..collector.shards()).map(|shard| (collector.node, shard));
+                out.extend(to.map(|(node, shard)| Outgoing::Shard { node, shard, content: content() }));
             }
         }
-        parts
+    }
+
+    /// Event time stood here when what the route remembers was written: everything due by then has happened.
+    pub(crate) fn begin_at(&mut self, watermark: Timestamp) {
+        for at in 0..self.steps.len() {
+            let watermark = self.watermark_of(at, watermark);
+            self.steps[at].begin_at(watermark);
+        }
+    }
+
+    /// The watermark that comes to a step: of what it gets events from, the one that is furthest back.
+    fn watermark_of(&self, at: usize, entry: Timestamp) -> Timestamp {
+        let inputs = self.steps[at].inputs.iter().map(|input| input.map_or(entry, |step| self.steps[step].passed_on));
+        inputs.min().unwrap_or(entry)
+    }
+
+    /// Everything behind the last durable snapshot is to come again.
+    pub(crate) fn rewind(&mut self) {
+        self.due = None;
+        self.parts().into_iter().for_each(|(_, _, part)| part.abort());
+        self.steps.iter_mut().for_each(Step::forget);
     }
 }
 
-impl Step {
-    /// Runs the transform on a batch; gives what passed, and what left by other ports.
-    fn run(&mut self, mut batch: Batch, alone: bool) -> Result<(Batch, Output), Panicked> {
-        let books = &self.node.books;
-        let received = batch.events.len();
-        books.received(received);
-        // It may be alone because it panicked before: keep what is needed to name the event.
-        let only = if alone { batch.events.first().cloned() } else { None };
-        let mut output = Output::with_ports(self.named.iter().map(|targets| !targets.is_empty()));
-        let transform = &mut self.transform;
-        let result = catch_unwind(AssertUnwindSafe(|| match transform {
-            Transform::Stateless(process) => process(&mut batch, &mut output),
-            Transform::Stateful(transform) => {
-                transform.process(&mut batch, &mut output);
-                transform.watermark(batch.watermark);
-            }
-        }));
-        if let Err(panic) = result {
-            let message = panic_text(&*panic);
-            tracing::error!(node = &*self.node.id, reason = message, "a transform panicked");
-            let Some(event) = only else {
-                books.failed(received);
-                return Err(Panicked);
-            };
-            if let Transform::Stateful(transform) = &mut self.transform {
-                transform.state().into_iter().for_each(|(_, part)| part.abort());
-            }
-            batch.events.clear();
-            output = Output { rejected: vec![Rejected { event, code: "panic", message }], ..Output::default() };
-        }
-        let passed = batch.events.len() + output.sent;
-        books.passed(passed);
-        books.emitted(batch.events.len() + output.named.iter().map(|named| named.events.len()).sum::<usize>());
-        books.filtered(received.saturating_sub(passed + output.rejected.len()));
-        let tap = &self.node.tap;
-        tap.see(Port::Main, &batch.origin, &batch.events);
-        for (port, named) in output.named.iter().enumerate() {
-            tap.see(Port::Named(port), &batch.origin, &named.events);
-        }
-        Ok((batch, output))
-    }
-
-    fn send_rejected(&self, rejected: RejectedBatch, waiting: &mut [Vec<Batch>], out: &mut Vec<Outgoing>) {
-        self.node.see_rejected(&rejected);
-        if self.errors.is_empty() {
-            out.push(Outgoing::DeadLetters { node: self.node.clone(), batch: rejected });
-            return;
-        }
-        let count = rejected.rejected.len();
-        self.node.books.passed(count);
-        self.node.books.emitted(count);
-        send(errors_batch(&self.node.id, rejected), &self.errors, waiting, out);
+/// Enters in the books that something which is on its way will not arrive.
+pub(crate) fn take_back(outgoing: Outgoing) {
+    match outgoing {
+        Outgoing::DeadLetters { node, batch } => node.books.failed(batch.rejected.len()),
+        Outgoing::Shard { content: Content::Pass(pass), .. } => pass.fail(),
+        Outgoing::Shard { .. } | Outgoing::Sink { .. } => {}
     }
 }
 
@@ -215,7 +317,7 @@ pub(crate) fn errors_batch(node: &str, batch: RejectedBatch) -> Batch {
 }
 
 /// Sends a batch along every edge. Nothing left, or nobody there: it is settled as filtered.
-fn send(batch: Batch, targets: &[Target], waiting: &mut [Vec<Batch>], out: &mut Vec<Outgoing>) {
+pub(super) fn send(batch: Batch, targets: &[Target], waiting: &mut [Vec<Part>], out: &mut Vec<Outgoing>) {
     let Some((last, others)) = targets.split_last() else {
         return batch.receipt.resolve(Outcome::Filtered);
     };
@@ -223,7 +325,7 @@ fn send(batch: Batch, targets: &[Target], waiting: &mut [Vec<Batch>], out: &mut 
         return batch.receipt.resolve(Outcome::Filtered);
     }
     let mut one = |target: &Target, batch: Batch| match *target {
-        Target::Step(step) => waiting[step].push(batch),
+        Target::Step(step) => waiting[step].push((batch, None)),
         Target::Sink(sink) => out.push(Outgoing::Sink { sink, batch }),
     };
     for target in others {

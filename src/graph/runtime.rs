@@ -12,11 +12,16 @@ use tokio::task::JoinSet;
 use super::dead_letters::retry::{Retried, Retry};
 use super::dead_letters::{DEAD_LETTERS, LetterChoice, Writer};
 use super::driver::{Driver, Shared, Stop};
+use super::epochs::Epochs;
+use super::exchange::{Content, Exchange, InputId, Message};
+use super::keeper::{EndOfTime, Keeper, run_shard};
 use super::lane::Lane;
-use super::plan::{Entry, Mode, Plan, origin_name};
-use super::route::{Node, Outgoing, errors_batch};
+use super::member::Member;
+use super::plan::{Entry, Mode, Plan, Shards, origin_name};
+use super::route::{Node, Outgoing, Route, errors_batch};
+use super::shard::Shard;
 use super::status::Status;
-use crate::component::{BuildContext, LaneEnd, Lanes, OpenLane, Sink, Source, Trouble};
+use crate::component::{BuildContext, KeepsState, LaneEnd, Lanes, OpenLane, Opening, Sink, Source, Trouble};
 use crate::config::{NodeConfig, Port};
 use crate::delivery::{BookTotals, MemoryBudget, Outcome, RejectedBatch, Rejects};
 use crate::error::{Error, ErrorKind, Result};
@@ -83,17 +88,21 @@ pub async fn run(
     let (sinks, rejected) = builder.sinks().await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
+    let ways = Ways::of(&builder);
     let shared = Arc::new(Shared {
         sinks,
         nodes: nodes.clone(),
         dead_letters,
         memory: memory.clone(),
         clock,
-        checkpoint_every: builder.plan.graph.checkpoint_every,
+        exchanges: ways.exchanges,
+        idle_timeout: builder.plan.graph.idle_timeout,
         drain,
         once: mode == Mode::Once,
     });
     let state = builder.state()?;
+    let epochs = Arc::new(Epochs::new(ways.receivers.iter().map(|(_, receivers)| receivers.len()).sum()));
+    let shards = builder.run_shards(ways.receivers, &shared, &epochs, state.as_deref())?;
     let ports: JoinSet<()> = builder.errors_ports(rejected, &shared)?;
     let feeds = if mode == Mode::Retry { Vec::new() } else { builder.sources().await? };
 
@@ -114,14 +123,37 @@ pub async fn run(
     let stopping = Arc::new(stopping);
     let asked = tokio::spawn(pass_on(stop, stopping.clone()));
     let hopeless = tokio::spawn(given_up(shared.nodes.clone(), stopping.clone()));
-    let running = Arc::new(Running { builder, shared: shared.clone(), stopping, drain, lanes_now, state, retrying });
+    let (unopened, unopened_seen) = watch::channel(feeds.len());
+    let keeper = Keeper {
+        epochs: epochs.clone(),
+        shared: shared.clone(),
+        exchanges: shared.exchanges.clone(),
+        state: state.clone(),
+        every: builder.plan.graph.checkpoint_every,
+        unopened: unopened_seen,
+    };
+    let keeping = tokio::spawn(keeper.run());
+    let running = Arc::new(Running {
+        builder,
+        shared: shared.clone(),
+        stopping,
+        drain,
+        lanes_now,
+        state,
+        epochs,
+        unopened,
+        retrying,
+    });
     let (mut clean, mut broken, mut retried) = (true, Vec::new(), None);
     match options.retry {
         None => (clean, broken) = running.run(feeds, retries).await,
         Some(choice) => retried = Some(running.retry(&choice).await?),
     }
-    // What it holds must not keep the dead letters' writer waiting for more.
+    // What they hold must not keep the dead letters' writer waiting for more.
     drop(running);
+    keeping.abort();
+    drop(shards);
+    let _aborted = keeping.await;
     asked.abort();
     hopeless.abort();
     if let Ok(why) = hopeless.await {
@@ -246,8 +278,8 @@ struct Feed {
     node: Arc<Node>,
     /// Where its events enter the graph.
     entry: Entry,
-    /// Whether two runs over the same input read the same.
-    is_deterministic: bool,
+    /// The epochs of what is remembered behind it; none: those of the graph.
+    epochs: Option<Arc<Epochs>>,
 }
 
 impl Builder {
@@ -284,17 +316,63 @@ impl Builder {
                     source: source.map_err(|error| error.with("node", &self.plan.graph.nodes[number].id))?,
                     node: self.plan.nodes[number].node.clone(),
                     entry: Entry::Behind(number, Port::Main),
-                    is_deterministic: config.is_deterministic(),
+                    epochs: None,
                 });
             }
         }
         Ok(feeds)
     }
 
+    /// Whether sources are read one after the other, so that the output depends on nothing but the input.
+    fn is_in_order(&self) -> bool {
+        let is_deterministic = |config: &NodeConfig| match config {
+            NodeConfig::Source(config) => config.is_deterministic(),
+            _ => true,
+        };
+        self.mode == Mode::Once && self.plan.graph.nodes.iter().all(|node| is_deterministic(&node.config))
+    }
+
+    /// How many state partitions a node has whose events come by several partitions.
+    fn shards(&self) -> usize {
+        if self.is_in_order() { 1 } else { self.plan.graph.state_partitions }
+    }
+
+    /// Starts the state partitions of every exchange; they end when this is dropped.
+    fn run_shards(
+        &self,
+        receivers: Vec<(usize, Vec<mpsc::Receiver<Message>>)>,
+        shared: &Arc<Shared>,
+        epochs: &Arc<Epochs>,
+        state: Option<&GraphState>,
+    ) -> Result<JoinSet<()>> {
+        let mut tasks = JoinSet::new();
+        let mut ready = Vec::new();
+        for (node, receivers) in receivers {
+            for (number, messages) in receivers.into_iter().enumerate() {
+                let route = self.route(Entry::Shard(node), Some(self.shards()))?;
+                let id = self.plan.nodes[node].node.id.clone();
+                ready.push((node, messages, Shard::new(id, number, route.poisoned_by(&epochs.poison), epochs.input())));
+            }
+        }
+        // A state partition reads from all of every node in front of it that has some.
+        let feeding: Vec<(InputId, Vec<usize>)> =
+            ready.iter().map(|(_, _, shard)| (shard.input, shard.exchanges().collect())).collect();
+        for (node, messages, mut shard) in ready {
+            for (input, _) in feeding.iter().filter(|(_, nodes)| nodes.contains(&node)) {
+                shard.open(*input, None);
+            }
+            if let Some(state) = state {
+                shard.restore(state)?;
+            }
+            run_shard(&mut tasks, shard, messages, shared.clone(), epochs.clone());
+        }
+        Ok(tasks)
+    }
+
     /// The durable state of the graph, if a node has any and the sources are read.
     fn state(&self) -> Result<Option<Arc<GraphState>>> {
         let graph = &self.plan.graph;
-        let remembering: Vec<(&str, String)> = graph.nodes.iter().filter_map(remembers).collect();
+        let remembering: Vec<(&str, String)> = (0..graph.nodes.len()).filter_map(|node| self.remembers(node)).collect();
         if remembering.is_empty() || self.mode == Mode::Retry {
             return Ok(None);
         }
@@ -305,12 +383,26 @@ impl Builder {
         Ok(Some(Arc::new(state)))
     }
 
+    /// A node with state, and what that means.
+    fn remembers(&self, number: usize) -> Option<(&str, String)> {
+        let node = &self.plan.graph.nodes[number];
+        let NodeConfig::Transform(config) = &node.config else { return None };
+        if config.keeps_state() == KeepsState::Not {
+            return None;
+        }
+        let place = match self.plan.has_exchange(number) {
+            true => format!("{} state partitions", self.shards()),
+            false => "the lanes it reads".to_owned(),
+        };
+        Some((&node.id, format!("{} with {}, in {place}", node.component, config.state_identity())))
+    }
+
     /// The route of one lane.
-    fn route(&self, entry: Entry) -> Result<super::route::Route> {
+    fn route(&self, entry: Entry, shards: Shards) -> Result<Route> {
         let clock = self.clock.clone();
         let storage: Arc<dyn Storage> = Arc::new(crate::state::MemoryStorage::default());
         let (rejects, _unused) = Rejects::channel();
-        self.plan.route(entry, &|number| {
+        self.plan.route(entry, shards, &|number| {
             self.plan.context(number, rejects.clone(), clock.clone(), storage.clone(), self.mode)
         })
     }
@@ -321,11 +413,10 @@ impl Builder {
         for (number, mut rejected) in ports {
             let node = self.plan.nodes[number].node.clone();
             let connected = self.plan.nodes[number].readers_of(Port::Errors).next().is_some();
-            let mut route = self.route(Entry::Behind(number, Port::Errors))?;
+            let mut route = self.route(Entry::Behind(number, Port::Errors), None)?;
             let shared = shared.clone();
             tasks.spawn(async move {
                 let mut outgoing = Vec::new();
-                let mut epoch = 0;
                 while let Some(batch) = rejected.recv().await {
                     node.see_rejected(&batch);
                     if connected {
@@ -333,27 +424,16 @@ impl Builder {
                         node.books.passed(count);
                         node.books.emitted(count);
                         for batch in one_by_one(errors_batch(&node.id, batch)) {
-                            epoch += 1;
-                            route.process_alone(batch, epoch, &mut outgoing);
+                            route.process_alone(batch, &mut outgoing);
                         }
                     } else {
                         outgoing.push(Outgoing::DeadLetters { node: node.clone(), batch });
                     }
-                    shared.send(&mut outgoing).await;
+                    shared.send(&mut outgoing, Default::default()).await;
                 }
             });
         }
         Ok(tasks)
-    }
-}
-
-/// A node with state, and what that means.
-fn remembers(node: &crate::config::Node) -> Option<(&str, String)> {
-    match &node.config {
-        NodeConfig::Transform(config) if config.is_stateful() => {
-            Some((&node.id, format!("{} with {}", node.component, config.state_identity())))
-        }
-        _ => None,
     }
 }
 
@@ -366,6 +446,30 @@ fn one_by_one(batch: Batch) -> Vec<Batch> {
     batches
 }
 
+/// Batches that may wait in front of a state partition.
+const WAITING: usize = 64;
+
+/// The ways into state partitions, and their other ends, by number of the node.
+struct Ways {
+    exchanges: Vec<Exchange>,
+    receivers: Vec<(usize, Vec<mpsc::Receiver<Message>>)>,
+}
+
+impl Ways {
+    fn of(builder: &Builder) -> Ways {
+        let mut ways = Ways { exchanges: Vec::new(), receivers: Vec::new() };
+        if builder.mode == Mode::Retry {
+            return ways;
+        }
+        for node in (0..builder.plan.nodes.len()).filter(|node| builder.plan.has_exchange(*node)) {
+            let (shards, receivers) = (0..builder.shards()).map(|_| mpsc::channel(WAITING)).unzip();
+            ways.exchanges.push(Exchange { node, shards });
+            ways.receivers.push((node, receivers));
+        }
+        ways
+    }
+}
+
 /// The sources and lanes at work.
 struct Running {
     builder: Builder,
@@ -374,8 +478,11 @@ struct Running {
     stopping: Arc<watch::Sender<bool>>,
     drain: Duration,
     lanes_now: watch::Sender<usize>,
-    /// Where lanes that remember write their checkpoints, if there are any.
+    /// Where lanes that remember find their last checkpoint, if there is one.
     state: Option<Arc<GraphState>>,
+    epochs: Arc<Epochs>,
+    /// Sources that have not opened all their lanes.
+    unopened: watch::Sender<usize>,
     /// Dead letters are being tried again.
     retrying: Arc<AtomicBool>,
 }
@@ -386,7 +493,7 @@ pub(crate) type RetryRequest = (LetterChoice, oneshot::Sender<Result<Retried>>);
 impl Running {
     /// Runs the sources to their end: together, or one after the other where the output depends on it.
     async fn run(self: &Arc<Self>, feeds: Vec<Feed>, mut retries: mpsc::Receiver<RetryRequest>) -> (bool, Vec<String>) {
-        let in_order = self.shared.once && feeds.iter().all(|feed| feed.is_deterministic);
+        let in_order = self.builder.is_in_order();
         crate::script::set_deterministic(in_order);
         let mut clean = true;
         let mut broken = Vec::new();
@@ -421,7 +528,26 @@ impl Running {
             }
         }
         retrying.join_all().await;
+        if clean && broken.is_empty() && !*self.stopping.borrow() {
+            clean = self.end_of_time().await;
+        }
         (clean && broken.is_empty(), broken)
+    }
+
+    /// All sources have come to their end: everything that still waits for time in state partitions is due.
+    async fn end_of_time(self: &Arc<Self>) -> bool {
+        if self.shared.exchanges.is_empty() {
+            return true;
+        }
+        let node = Arc::new(Node { id: "end".into(), ..Node::default() });
+        let feed = Feed { source: Box::new(EndOfTime), node, entry: Entry::Everywhere, epochs: None };
+        match self.clone().run_feed(feed).await {
+            Ok(is_clean) => is_clean,
+            Err(why) => {
+                tracing::error!(why, "what was left could not be ended");
+                false
+            }
+        }
     }
 
     /// Takes dead letters through the graph once more.
@@ -442,25 +568,38 @@ impl Running {
     async fn retry_alone(self: &Arc<Self>, choice: &LetterChoice) -> io::Result<Retried> {
         let mut retry = tokio::task::block_in_place(|| Retry::open(&self.builder.plan.graph, choice))?;
         let node = Arc::new(Node { id: DEAD_LETTERS.into(), ..Node::default() });
+        // What is remembered of them nobody needs afterwards.
+        let epochs = Arc::new(Epochs::new(0));
+        let keeper = Keeper {
+            epochs: epochs.clone(),
+            shared: self.shared.clone(),
+            exchanges: Vec::new(),
+            state: None,
+            every: self.builder.plan.graph.checkpoint_every,
+            unopened: watch::channel(0).1,
+        };
+        let keeping = tokio::spawn(keeper.run());
         let mut lanes = JoinSet::new();
         for (number, source) in retry.take_sources() {
             let feed = Feed {
                 source: Box::new(source),
                 node: node.clone(),
                 entry: Entry::At(number),
-                is_deterministic: false,
+                epochs: Some(epochs.clone()),
             };
             lanes.spawn(self.clone().run_feed(feed));
         }
         let broken = lanes.join_all().await.into_iter().filter_map(Result::err).collect();
+        keeping.abort();
         tokio::task::block_in_place(|| retry.finish(broken))
     }
 
     /// Runs one source and its lanes. `Ok(true)`: everything it read is settled and committed.
     async fn run_feed(self: Arc<Self>, feed: Feed) -> Result<bool, String> {
-        let Feed { source, node, entry, .. } = feed;
+        let Feed { source, node, entry, epochs } = feed;
         let id = node.id.clone();
-        let (open, mut opened) = mpsc::channel::<OpenLane>(16);
+        let (open, mut opened) = mpsc::channel::<Opening>(16);
+        let mut is_unopened = matches!(entry, Entry::Behind(..));
         let (graph_stop, graph_stop_seen) = watch::channel(None);
         let mut source = tokio::spawn(source.run(Lanes { open, stopping: self.stopping.subscribe() }));
         let mut lanes: JoinSet<LaneEnd> = JoinSet::new();
@@ -479,9 +618,15 @@ impl Running {
             }
             tokio::select! {
                 asked = opened.recv(), if may_open => match asked {
-                    Some(lane) => self
-                        .start_lane(&node, entry, lane, &mut lanes, &graph_stop_seen)
-                        .map_err(|error| format!("{id}: {error}"))?,
+                    Some(opening) => {
+                        let is_all = opening.is_all;
+                        self.start_lanes(&node, entry, epochs.as_ref(), opening.lanes, &mut lanes, &graph_stop_seen)
+                            .await
+                            .map_err(|error| format!("{id}: {error}"))?;
+                        if is_all && std::mem::take(&mut is_unopened) {
+                            self.unopened.send_modify(|sources| *sources -= 1);
+                        }
+                    }
                     None => may_open = false,
                 },
                 ended = lanes.join_next(), if !lanes.is_empty() => self.lane_ended(&id, ended, stopping, &mut clean),
@@ -491,6 +636,9 @@ impl Running {
                     let _ = graph_stop.send(Some(self.drain));
                 }
             }
+        }
+        if is_unopened {
+            self.unopened.send_modify(|sources| *sources -= 1);
         }
         let source_result = match source_result {
             Some(result) => result,
@@ -503,33 +651,50 @@ impl Running {
         }
     }
 
-    fn start_lane(
+    /// Starts lanes; none of them reads before state partitions know of all.
+    async fn start_lanes(
         &self,
         node: &Arc<Node>,
         entry: Entry,
-        open: OpenLane,
+        epochs: Option<&Arc<Epochs>>,
+        opened: Vec<OpenLane>,
         lanes: &mut JoinSet<LaneEnd>,
         graph_stop: &watch::Receiver<Option<Duration>>,
     ) -> Result<()> {
-        let OpenLane { origin, stop, ended } = open;
-        let mut lane = Lane::new(origin.id(), node.clone(), self.builder.route(entry)?);
-        let resume = match (&self.state, entry) {
-            (Some(state), Entry::Behind(..)) => tokio::task::block_in_place(|| lane.restore(state))?,
-            _ => None,
-        };
-        let stop = Stop { source: stop, graph: graph_stop.clone() };
-        let name = origin_name(lane.origin());
-        let driver = Driver::new(lane, origin, self.shared.clone(), stop);
-        self.lanes_now.send_modify(|lanes| *lanes += 1);
-        lanes.spawn(async move {
-            let end = match tokio::spawn(driver.run(resume)).await {
-                Ok(end) => end,
-                Err(panic) => LaneEnd::Broken(format!("{name}: the lane panicked: {panic}")),
-            };
-            // The source may have let go of the handle.
-            let _ = ended.send(Some(end.clone()));
-            end
-        });
+        let mut ready = Vec::new();
+        for OpenLane { origin, stop, ended } in opened {
+            let shards = epochs.is_none().then(|| self.builder.shards());
+            let state = self.state.as_deref().filter(|_| matches!(entry, Entry::Behind(..)));
+            let epochs = epochs.unwrap_or(&self.epochs);
+            let route = self.builder.route(entry, shards)?.poisoned_by(&epochs.poison);
+            let mut lane = Lane::new(origin.id(), node.clone(), route);
+            let (mut resume, mut member) = (None, None);
+            if lane.is_member() {
+                if let Some(state) = state {
+                    resume = tokio::task::block_in_place(|| lane.restore(state))?;
+                }
+                let joined = Member::join(epochs.clone(), resume.as_ref());
+                let mut tell = Vec::new();
+                lane.tell_shards(&mut tell, || Content::Open(origin.id()));
+                self.shared.send(&mut tell, (joined.input, joined.tag)).await;
+                member = Some(joined);
+            }
+            let stop = Stop { source: stop, graph: graph_stop.clone() };
+            ready.push((Driver::new(lane, origin, self.shared.clone(), stop, member), resume, ended));
+        }
+        for (driver, resume, ended) in ready {
+            let name = origin_name(driver.lane.origin());
+            self.lanes_now.send_modify(|lanes| *lanes += 1);
+            lanes.spawn(async move {
+                let end = match tokio::spawn(driver.run(resume)).await {
+                    Ok(end) => end,
+                    Err(panic) => LaneEnd::Broken(format!("{name}: the lane panicked: {panic}")),
+                };
+                // The source may have let go of the handle.
+                let _ = ended.send(Some(end.clone()));
+                end
+            });
+        }
         Ok(())
     }
 

@@ -37,6 +37,8 @@ fn run_test(plan: &Plan, test: &Test) -> Result<TestOutcome> {
                 Outgoing::Sink { sink, batch } => {
                     arrived.extend(batch.events.into_iter().map(|event| (sink, event.body)));
                 }
+                // In a test every lane has its own.
+                Outgoing::Shard { .. } => {}
                 Outgoing::DeadLetters { node, batch } => letters.extend(batch.rejected.into_iter().map(|rejected| {
                     (node.clone(), format!("{}: {}", rejected.code, rejected.message), rejected.event.body)
                 })),
@@ -72,7 +74,7 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
         return Ok(out);
     };
     let (rejects, _unused) = Rejects::channel();
-    let route = plan.route(Entry::Behind(number, Port::Main), &|number| {
+    let route = plan.route(Entry::Behind(number, Port::Main), None, &|number| {
         let (clock, storage) = (Arc::new(SystemClock::default()), Arc::new(MemoryStorage::default()));
         plan.context(number, rejects.clone(), clock, storage, Mode::Once)
     })?;
@@ -93,7 +95,10 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
             TestBody::Json(value) => Body::Raw(value.to_string().into(), Codec::Json),
         };
         lane.process(vec![Event::new(body, Position(at as u64), Timestamp(0))], None, &mut out);
+        while lane.go_on(&mut out) {}
     }
+    lane.end(Position(bodies.len() as u64), &mut out);
+    while lane.go_on(&mut out) {}
     Ok(out)
 }
 

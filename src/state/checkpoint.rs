@@ -1,5 +1,6 @@
-//! The durable state of a graph: for every lane the position it has settled up to, and what its transforms remember of
-//! everything below it. Both change in one write, so a lane that starts again has never seen an event twice, or skipped one.
+//! The durable state of a graph: for every lane the position it has settled up to, and what transforms remember of
+//! everything below it. All of it changes in one write, so a graph that starts again has never seen an event twice, or
+//! skipped one.
 //!
 //! What lies in the store, each kind behind its first byte; numbers are big-endian:
 //!
@@ -7,7 +8,7 @@
 //! |---|---|
 //! | `f` | version of this layout, 1 byte |
 //! | `i`, node | what the node's state means: see [`TransformConfig::state_identity`] |
-//! | `l`, source, 0, log, 0, partition as text | number of the lane, 4 bytes |
+//! | `l`, source, 0, log, 0, partition as text | number of the lane, 4 bytes; a state partition stands as node, nothing, number |
 //! | `n`, node, 0, name of a state | number of the state, 4 bytes |
 //! | `p`, lane | position, 8 bytes; the origin's bookmark |
 //! | `v`, lane, state, key | a [`StatePart`]'s entry |
@@ -15,7 +16,8 @@
 //! [`TransformConfig::state_identity`]: crate::component::TransformConfig::state_identity
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use super::part::StatePart;
 use super::store::{Changes, DiskStore, EachEntry, MemoryStore, StateStore};
@@ -30,6 +32,8 @@ pub struct GraphState {
     store: Box<dyn StateStore>,
     /// Held while a number is given out.
     numbering: Mutex<()>,
+    /// A write failed, or is under way.
+    is_broken: AtomicBool,
 }
 
 /// A state of a transform: the node, the state's name there, and the state.
@@ -57,7 +61,11 @@ impl GraphState {
 
     /// A state for tests, as durable as the value.
     pub fn memory() -> GraphState {
-        GraphState { store: Box::new(MemoryStore::default()), numbering: Mutex::new(()) }
+        GraphState {
+            store: Box::new(MemoryStore::default()),
+            numbering: Mutex::default(),
+            is_broken: AtomicBool::default(),
+        }
     }
 
     /// The state in a store.
@@ -72,7 +80,7 @@ impl GraphState {
                 return Err(Error::new(ErrorKind::Config, "open the state", what));
             }
         }
-        Ok(GraphState { store, numbering: Mutex::new(()) })
+        Ok(GraphState { store, numbering: Mutex::default(), is_broken: AtomicBool::default() })
     }
 
     /// Holds a node's state to what it was kept for. Options that give it another meaning are refused, or with `reset`
@@ -130,8 +138,8 @@ impl GraphState {
         Ok(number)
     }
 
-    /// The durable side of a lane. Its states are filled with what was kept of them.
-    pub fn lane(self: &Arc<Self>, origin: &OriginId, parts: Vec<NamedPart<'_>>) -> Result<(LaneState, Option<Resume>)> {
+    /// Where the entries of a lane are kept. Its states are filled with what was kept of them.
+    pub fn lane(&self, origin: &OriginId, parts: Vec<NamedPart<'_>>) -> Result<(Kept, Option<Resume>)> {
         let partition = origin.partition.to_string();
         let name = [origin.node.as_bytes(), &[0], origin.log.as_bytes(), &[0], partition.as_bytes()].concat();
         let lane = self.number(b'l', &name)?;
@@ -151,7 +159,7 @@ impl GraphState {
             prefixes.push(prefix);
         }
         let resume = self.place(&lane)?;
-        Ok((LaneState { state: self.clone(), place: place_key(&lane), prefixes, is_broken: false }, resume))
+        Ok((Kept { place: place_key(&lane), prefixes }, resume))
     }
 
     /// Where the lane of this number goes on, if it has had a checkpoint.
@@ -159,6 +167,17 @@ impl GraphState {
         let Some(bytes) = self.store.get(&place_key(lane)).map_err(refused)? else { return Ok(None) };
         let (position, bookmark) = bytes.split_first_chunk().ok_or_else(|| damaged("a position is damaged"))?;
         Ok(Some(Resume { position: Position(u64::from_be_bytes(*position)), bookmark: bookmark.to_vec() }))
+    }
+
+    /// Writes a checkpoint. After an error the process must start again from the checkpoint before: what the disk has is
+    /// not known, and nothing more is written.
+    pub fn write(&self, changes: Changes) -> Result<()> {
+        if self.is_broken.swap(true, Relaxed) {
+            return Err(Error::new(ErrorKind::Io, "use the state", "an earlier checkpoint failed; start again"));
+        }
+        self.store.write(changes).map_err(refused)?;
+        self.is_broken.store(false, Relaxed);
+        Ok(())
     }
 }
 
@@ -176,32 +195,26 @@ pub(super) fn text_of(name: &[u8]) -> Vec<String> {
     name.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
-/// The durable side of one lane.
-pub struct LaneState {
-    state: Arc<GraphState>,
+/// Where the entries of one lane, or of one state partition, are kept.
+#[derive(Debug)]
+pub struct Kept {
     place: Vec<u8>,
     /// Of the keys of each state, in the order of the route.
     prefixes: Vec<Vec<u8>>,
-    /// A write failed: what the disk has is not known, and the changes of that write are told no second time.
-    is_broken: bool,
 }
 
-impl LaneState {
-    /// Writes a checkpoint: what settled batches changed in the lane's states, and the position they are settled up to.
-    /// After an error the process must start again from the checkpoint before.
-    pub fn write(&mut self, parts: Vec<NamedPart<'_>>, resume: &Resume) -> Result<()> {
-        if std::mem::replace(&mut self.is_broken, true) {
-            return Err(Error::new(ErrorKind::Io, "use the state", "an earlier checkpoint failed; start again"));
-        }
-        let mut changes = Changes::new();
+impl Kept {
+    /// A barrier: what its states changed since the last one.
+    pub fn snapshot(&self, parts: Vec<NamedPart<'_>>, changes: &mut Changes) {
         for ((_, _, part), prefix) in parts.into_iter().zip(&self.prefixes) {
-            part.changes(&mut |key, value| changes.push(([prefix, key].concat(), value)));
+            part.snapshot(&mut |key, value| changes.push(([prefix, key].concat(), value)));
         }
+    }
+
+    /// The place that belongs to a snapshot.
+    pub fn note_place(&self, resume: &Resume, changes: &mut Changes) {
         let place = [&resume.position.0.to_be_bytes()[..], &resume.bookmark].concat();
         changes.push((self.place.clone(), Some(place)));
-        self.state.store.write(changes).map_err(refused)?;
-        self.is_broken = false;
-        Ok(())
     }
 }
 
@@ -221,6 +234,7 @@ mod tests {
     use super::*;
     use crate::event::{OriginKind, Timestamp};
     use crate::state::{KeyedState, StateLimits};
+    use std::sync::Arc;
 
     type Seen = KeyedState<Vec<u8>, u64>;
 
@@ -239,12 +253,17 @@ mod tests {
     /// One event in a lane, settled and written.
     fn remember(state: &Arc<GraphState>, partition: i32, key: &[u8], position: u64) {
         let mut seen = seen();
-        let (mut lane, _) = state.lane(&origin(partition), parts(&mut seen)).unwrap();
-        seen.begin(0);
+        let (lane, _) = state.lane(&origin(partition), parts(&mut seen)).unwrap();
         seen.at(Timestamp(1));
         seen.insert(key.to_vec(), position, Timestamp(100));
-        seen.commit(0);
-        lane.write(parts(&mut seen), &Resume { position: Position(position), bookmark: b"mark".to_vec() }).unwrap();
+        checkpoint(state, &lane, &mut seen, position).unwrap();
+    }
+
+    fn checkpoint(state: &GraphState, lane: &Kept, seen: &mut Seen, position: u64) -> Result<()> {
+        let mut changes = Changes::new();
+        lane.snapshot(parts(seen), &mut changes);
+        lane.note_place(&Resume { position: Position(position), bookmark: b"mark".to_vec() }, &mut changes);
+        state.write(changes)
     }
 
     fn recall(state: &Arc<GraphState>, partition: i32) -> (Seen, Option<Resume>) {
@@ -318,7 +337,7 @@ mod tests {
         }
         fn write(&self, changes: Changes) -> std::io::Result<()> {
             // Only the fifth fails: format, lane, state, first checkpoint, and then the disk.
-            match self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            match self.1.fetch_add(1, Relaxed) {
                 4 => Err(std::io::ErrorKind::StorageFull.into()),
                 _ => self.0.write(changes),
             }
@@ -329,14 +348,11 @@ mod tests {
     fn after_a_failed_write_nothing_is_written_any_more() {
         let state = Arc::new(GraphState::over(Box::<Full>::default()).unwrap());
         let mut seen = seen();
-        let (mut lane, _) = state.lane(&origin(0), parts(&mut seen)).unwrap();
-        let resume = |position| Resume { position: Position(position), bookmark: Vec::new() };
-        lane.write(parts(&mut seen), &resume(1)).unwrap();
-        seen.begin(0);
+        let (lane, _) = state.lane(&origin(0), parts(&mut seen)).unwrap();
+        checkpoint(&state, &lane, &mut seen, 1).unwrap();
         seen.insert(b"a".to_vec(), 1, Timestamp(100));
-        seen.commit(0);
-        lane.write(parts(&mut seen), &resume(2)).unwrap_err();
-        lane.write(parts(&mut seen), &resume(3)).unwrap_err();
+        checkpoint(&state, &lane, &mut seen, 2).unwrap_err();
+        checkpoint(&state, &lane, &mut seen, 3).unwrap_err();
         let (again, kept) = recall(&state, 0);
         assert_eq!((again.len(), kept.unwrap().position), (0, Position(1)), "state and position stay together");
     }

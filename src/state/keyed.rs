@@ -1,9 +1,9 @@
 //! Keyed state with expiry: taken back when a lane reads again, and brought back when a process starts again.
 //!
-//! What a batch changes can be taken back until the batch is settled: a lane that rewinds then meets the state it met
-//! the first time. What settled batches changed is written with the lane's next checkpoint, see [`super::LaneState`].
+//! What changed since the last durable checkpoint can be taken back: lanes that read again from there then meet the state
+//! they met the first time. See [`StatePart`].
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use serde::Serialize;
@@ -63,30 +63,48 @@ impl StateValue for () {}
 impl StateValue for i64 {}
 impl StateValue for u64 {}
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Entry<V> {
     value: V,
     expires: Timestamp,
+    /// The generation that knows what was here before; see [`KeyedState::generation`].
+    touched: u64,
+}
+
+/// An entry as it was; `None`: there was none.
+type Before<V> = Option<(V, Timestamp)>;
+
+/// What changed between two snapshots.
+#[derive(Debug)]
+struct Generation<K, V> {
+    /// The clock as it began.
+    now: Timestamp,
+    /// What the first change of each key replaced.
+    before: HashMap<K, Before<V>>,
+}
+
+impl<K, V> Generation<K, V> {
+    fn new(now: Timestamp) -> Self {
+        Generation { now, before: HashMap::new() }
+    }
 }
 
 /// A map from key to value; every entry has an expiry.
 ///
 /// The state has a clock of its own: the latest time it was told by [`at`](Self::at). An entry whose expiry is not behind
 /// that time is gone. So the answers depend on the events and their order alone, never on how they were cut into batches.
+/// A state that is never told the time keeps its entries until they are [due](Self::pop_due): the expiry is then a timer.
 #[derive(Debug)]
 pub struct KeyedState<K, V> {
     entries: HashMap<K, Entry<V>>,
     by_expiry: BTreeSet<(Timestamp, K)>,
     now: Timestamp,
-    /// The clock in the last checkpoint.
-    stored_now: Timestamp,
-    /// What each change of a batch that is not settled replaced, oldest first.
-    undo: VecDeque<(u64, K, Option<Entry<V>>)>,
-    /// The clock as each batch that is not settled began.
-    clocks: VecDeque<(u64, Timestamp)>,
-    /// What settled batches changed since the last checkpoint.
-    dirty: HashSet<K>,
-    batch: u64,
+    /// Since the last snapshot.
+    open: Generation<K, V>,
+    /// Before the last snapshot, while that is not durable.
+    unwritten: Option<Generation<K, V>>,
+    /// Number of the open one: an entry that bears it has been noted in `open` already.
+    generation: u64,
     limits: StateLimits,
     evicted: u64,
 }
@@ -98,11 +116,9 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
             entries: HashMap::new(),
             by_expiry: BTreeSet::new(),
             now: Timestamp::MIN,
-            stored_now: Timestamp::MIN,
-            undo: VecDeque::new(),
-            clocks: VecDeque::new(),
-            dirty: HashSet::new(),
-            batch: 0,
+            open: Generation::new(Timestamp::MIN),
+            unwritten: None,
+            generation: 1,
             limits,
             evicted: 0,
         }
@@ -118,12 +134,28 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         self.entries.get(key).filter(|entry| entry.expires > self.now).map(|entry| &entry.value)
     }
 
-    /// Puts a value under `key` until `expires`.
-    pub fn insert(&mut self, key: K, value: V, expires: Timestamp) {
-        if !self.entries.contains_key(&key) && self.entries.len() >= self.limits.max_keys {
-            self.make_room();
+    /// The value under `key`, to be changed in place; its expiry stays.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
+        if entry.touched != self.generation {
+            entry.touched = self.generation;
+            self.open.before.insert(key.clone(), Some((entry.value.clone(), entry.expires)));
         }
-        self.replace(key, Some(Entry { value, expires }));
+        Some(&mut entry.value)
+    }
+
+    /// Puts a value under `key` until `expires`. Where there is no room, the key that would end first goes: it is
+    /// returned with its value unless it has expired.
+    pub fn insert(&mut self, key: K, value: V, expires: Timestamp) -> Option<(K, V)> {
+        let mut evicted = None;
+        if !self.entries.contains_key(&key) {
+            self.sweep();
+            if self.entries.len() >= self.limits.max_keys {
+                evicted = self.make_room();
+            }
+        }
+        self.replace(key, Some((value, expires)));
+        evicted
     }
 
     /// Puts a value under `key` if there is none; says whether it did.
@@ -133,6 +165,18 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
             self.insert(key, value, expires);
         }
         is_new
+    }
+
+    /// Takes out the first entry that expires at `until` or before, in order of expiry, then of key.
+    pub fn pop_due(&mut self, until: Timestamp) -> Option<(K, V)> {
+        let (_, key) = self.by_expiry.first().filter(|(expires, _)| *expires <= until)?.clone();
+        let (value, _) = self.replace(key.clone(), None)?;
+        Some((key, value))
+    }
+
+    /// Every key, in order of expiry, then of key.
+    pub fn keys_in_order(&self) -> Vec<K> {
+        self.by_expiry.iter().map(|(_, key)| key.clone()).collect()
     }
 
     /// Keys held, among them some that have expired a moment ago.
@@ -150,33 +194,57 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         self.evicted
     }
 
-    fn make_room(&mut self) {
-        if let Some((expires, key)) = self.by_expiry.first().cloned() {
-            self.evicted += u64::from(expires > self.now);
-            self.replace(key, None);
-        }
+    fn make_room(&mut self) -> Option<(K, V)> {
+        let (expires, key) = self.by_expiry.first().cloned()?;
+        let (value, _) = self.replace(key.clone(), None)?;
+        let is_loss = expires > self.now;
+        self.evicted += u64::from(is_loss);
+        is_loss.then_some((key, value))
     }
 
-    /// Lets go of what has expired. No answer changes by it.
+    /// Lets go of some of what has expired, so that a new key never finds more of it than there was. No answer changes
+    /// by it.
     fn sweep(&mut self) {
-        while let Some((_, key)) = self.by_expiry.first().filter(|(expires, _)| *expires <= self.now).cloned() {
-            self.replace(key, None);
+        for _ in 0..2 {
+            match self.by_expiry.first() {
+                Some((expires, key)) if *expires <= self.now => {
+                    let key = key.clone();
+                    self.replace(key, None);
+                }
+                _ => return,
+            }
         }
     }
 
-    fn replace(&mut self, key: K, entry: Option<Entry<V>>) {
-        let before = self.put(key.clone(), entry);
-        self.undo.push_back((self.batch, key, before));
+    /// Changes an entry, and notes what it was.
+    fn replace(&mut self, key: K, entry: Before<V>) -> Before<V> {
+        let touched = self.generation;
+        let before = self.put(key.clone(), entry, touched);
+        match &before {
+            Some(before) if before.touched == touched => {}
+            Some(before) => {
+                self.open.before.insert(key, Some((before.value.clone(), before.expires)));
+            }
+            // It may have been removed a moment ago, and then what it was is known.
+            None => {
+                self.open.before.entry(key).or_insert(None);
+            }
+        }
+        before.map(|before| (before.value, before.expires))
     }
 
-    fn put(&mut self, key: K, entry: Option<Entry<V>>) -> Option<Entry<V>> {
-        let expires = entry.as_ref().map(|entry| entry.expires);
+    fn put(&mut self, key: K, entry: Before<V>, touched: u64) -> Option<Entry<V>> {
+        let expires = entry.as_ref().map(|(_, expires)| *expires);
         let before = match entry {
-            Some(entry) => self.entries.insert(key.clone(), entry),
+            Some((value, expires)) => self.entries.insert(key.clone(), Entry { value, expires, touched }),
             None => self.entries.remove(&key),
         };
-        if let Some(before) = &before {
-            self.by_expiry.remove(&(before.expires, key.clone()));
+        let expired = before.as_ref().map(|before| before.expires);
+        if expired == expires {
+            return before;
+        }
+        if let Some(expired) = expired {
+            self.by_expiry.remove(&(expired, key.clone()));
         }
         if let Some(expires) = expires {
             self.by_expiry.insert((expires, key));
@@ -184,68 +252,65 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         before
     }
 
-    /// The clock as the last settled batch left it.
-    fn settled_now(&self) -> Timestamp {
-        self.clocks.front().map_or(self.now, |(_, now)| *now)
+    fn take_back(&mut self, generation: Generation<K, V>) {
+        for (key, before) in generation.before {
+            self.put(key, before, 0);
+        }
+        self.now = generation.now;
     }
 }
 
 /// In front of the clock and of each key in the store, to tell them apart.
-const CLOCK: u8 = 0;
+pub(super) const CLOCK: u8 = 0;
 const KEY: u8 = 1;
 
 impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
-    fn begin(&mut self, batch: u64) {
-        self.batch = batch;
-        self.clocks.push_back((batch, self.now));
-        self.sweep();
+    fn snapshot(&mut self, each: &mut EachChange<'_>) {
+        let closed = std::mem::replace(&mut self.open, Generation::new(self.now));
+        self.generation += 1;
+        for key in closed.before.keys() {
+            let mut stored_key = key.to_bytes();
+            stored_key.insert(0, KEY);
+            each(&stored_key, self.entries.get(key).map(encode));
+        }
+        if closed.now != self.now {
+            each(&[CLOCK], Some(self.now.0.to_be_bytes().to_vec()));
+        }
+        self.unwritten = Some(match self.unwritten.take() {
+            None => closed,
+            // What the older of the two found is what the durable one left.
+            Some(mut older) => {
+                for (key, before) in closed.before {
+                    older.before.entry(key).or_insert(before);
+                }
+                older
+            }
+        });
     }
 
-    fn commit(&mut self, batch: u64) {
-        while self.clocks.pop_front_if(|(of, _)| *of <= batch).is_some() {}
-        while let Some((_, key, _)) = self.undo.pop_front_if(|(of, ..)| *of <= batch) {
-            self.dirty.insert(key);
-        }
+    fn written(&mut self) {
+        self.unwritten = None;
     }
 
     fn abort(&mut self) {
-        while let Some((_, key, before)) = self.undo.pop_back() {
-            self.put(key, before);
+        let open = std::mem::replace(&mut self.open, Generation::new(Timestamp::MIN));
+        self.take_back(open);
+        if let Some(unwritten) = self.unwritten.take() {
+            self.take_back(unwritten);
         }
-        self.now = self.settled_now();
-        self.clocks.clear();
-    }
-
-    fn changes(&mut self, each: &mut EachChange<'_>) {
-        // Batches under way may have changed a key since: what they found is what the settled ones left.
-        let mut found: HashMap<&K, Option<&Entry<V>>> = HashMap::new();
-        for (_, key, before) in &self.undo {
-            if self.dirty.contains(key) {
-                found.entry(key).or_insert(before.as_ref());
-            }
-        }
-        for key in &self.dirty {
-            let entry = found.get(key).copied().unwrap_or_else(|| self.entries.get(key));
-            let mut stored_key = key.to_bytes();
-            stored_key.insert(0, KEY);
-            each(&stored_key, entry.map(encode));
-        }
-        let now = self.settled_now();
-        if std::mem::replace(&mut self.stored_now, now) != now {
-            each(&[CLOCK], Some(now.0.to_be_bytes().to_vec()));
-        }
-        self.dirty = HashSet::new();
+        self.generation += 1;
+        self.open.now = self.now;
     }
 
     fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), Unreadable> {
         match Stored::of(key, bytes).ok_or(Unreadable::Damaged)? {
             Stored::Clock(now) => {
                 self.now = now;
-                self.stored_now = now;
+                self.open.now = now;
             }
             Stored::Entry { key, version, expires, value } => {
                 let key = K::from_bytes(key).ok_or(Unreadable::Damaged)?;
-                self.put(key, Some(Entry { value: decode(version, value)?, expires }));
+                self.put(key, Some((decode(version, value)?, expires)), 0);
             }
         }
         Ok(())
@@ -253,6 +318,7 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
 }
 
 /// The version of the value's type, the expiry (8 bytes, big-endian), and the value.
+/// `[version][expiry, 8 bytes big-endian][value as MessagePack]`.
 fn encode<V: StateValue>(entry: &Entry<V>) -> Vec<u8> {
     let mut bytes = vec![V::VERSION];
     bytes.extend(entry.expires.0.to_be_bytes());
@@ -302,104 +368,123 @@ mod tests {
 
     const LIMITS: StateLimits = StateLimits { max_keys: 3 };
 
+    type State = KeyedState<Vec<u8>, u64>;
+    type Stored = HashMap<Vec<u8>, Vec<u8>>;
+
     fn key(text: &str) -> Vec<u8> {
         text.as_bytes().to_vec()
     }
 
-    /// The state as a restart would find it.
-    fn restarted(
-        state: &mut KeyedState<Vec<u8>, u64>,
-        stored: &mut HashMap<Vec<u8>, Vec<u8>>,
-    ) -> KeyedState<Vec<u8>, u64> {
-        state.changes(&mut |key, value| {
+    fn snapshot(state: &mut State, stored: &mut Stored) {
+        state.snapshot(&mut |key, value| {
             match value {
                 Some(value) => stored.insert(key.to_vec(), value),
                 None => stored.remove(key),
             };
         });
+    }
+
+    /// The state as a restart would find it.
+    fn restarted(stored: &Stored) -> State {
         let mut again = KeyedState::new(LIMITS);
-        for (key, value) in stored.iter() {
+        for (key, value) in stored {
             again.restore(key, value).unwrap();
         }
         again
     }
 
-    #[test]
-    fn an_aborted_epoch_leaves_no_trace_and_a_committed_one_stays() {
-        let mut state = KeyedState::new(LIMITS);
-        state.begin(1);
-        state.at(Timestamp(1));
-        assert!(state.insert_new(key("a"), 1u64, Timestamp(10)));
-        state.begin(2);
-        state.at(Timestamp(5));
-        assert!(state.insert_new(key("b"), 2, Timestamp(20)));
-        state.insert(key("a"), 3, Timestamp(30));
-        state.commit(1);
-        state.abort();
-        assert_eq!((state.get(&key("a")), state.get(&key("b")), state.len()), (Some(&1), None, 1));
-        assert_eq!(state.now, Timestamp(1), "time is back, too");
-        state.at(Timestamp(10));
-        state.begin(3);
-        assert!(state.is_empty(), "and so is the first expiry");
+    fn contents(state: &State) -> (Timestamp, Vec<(Vec<u8>, u64)>) {
+        let mut all: Vec<_> = state.entries.iter().map(|(key, entry)| (key.clone(), entry.value)).collect();
+        all.sort();
+        let listed: Vec<_> = state.by_expiry.iter().map(|(expires, key)| (key.clone(), *expires)).collect();
+        assert!(listed.iter().all(|(key, expires)| state.entries[key].expires == *expires), "one order, one map");
+        assert_eq!(listed.len(), all.len());
+        (state.now, all)
     }
 
     #[test]
-    fn what_has_expired_is_gone_wherever_batches_end() {
-        for cut in [false, true] {
-            let mut state = KeyedState::new(LIMITS);
-            state.begin(1);
-            state.insert(key("a"), 0u64, Timestamp(9));
-            state.at(Timestamp(9));
-            if cut {
-                state.begin(2);
+    fn what_is_taken_back_leaves_no_trace() {
+        let (mut state, mut stored) = (KeyedState::new(LIMITS), Stored::new());
+        state.at(Timestamp(1));
+        state.insert(key("a"), 1u64, Timestamp(10));
+        snapshot(&mut state, &mut stored);
+        state.written();
+        let durable = contents(&state);
+        for snapshots in 0..3 {
+            state.at(Timestamp(5));
+            state.insert(key("b"), 2, Timestamp(20));
+            *state.get_mut(&key("a")).unwrap() += 6;
+            for _ in 0..snapshots {
+                snapshot(&mut state, &mut Stored::new());
+                *state.get_mut(&key("a")).unwrap() += 1;
+                state.insert(key("c"), 3, Timestamp(30));
             }
-            assert_eq!(state.get(&key("a")), None);
-            assert!(state.insert_new(key("a"), 1, Timestamp(12)));
-            state.at(Timestamp(3));
-            assert_eq!(state.get(&key("a")), Some(&1));
+            assert_eq!(state.pop_due(Timestamp(10)).unwrap().1, 7 + snapshots);
+            state.insert(key("a"), 9, Timestamp(40));
+            state.abort();
+            assert_eq!(contents(&state), durable, "after {snapshots} snapshots that were not written");
         }
+        assert_eq!(contents(&restarted(&stored)), durable);
+    }
+
+    #[test]
+    fn a_snapshot_holds_what_is_there_at_the_barrier() {
+        let (mut state, mut stored) = (KeyedState::new(LIMITS), Stored::new());
+        for round in 0..4u64 {
+            state.at(Timestamp(round as i64));
+            state.insert(round.to_be_bytes().to_vec(), round, Timestamp(round as i64 + 2));
+            if let Some(value) = state.get_mut(&0u64.to_be_bytes().to_vec()) {
+                *value += 10;
+            }
+            snapshot(&mut state, &mut stored);
+            assert_eq!(contents(&restarted(&stored)), contents(&state));
+            state.written();
+        }
+    }
+
+    #[test]
+    fn what_has_expired_is_gone() {
+        let mut state = KeyedState::new(LIMITS);
+        state.insert(key("a"), 0u64, Timestamp(9));
+        state.at(Timestamp(9));
+        assert_eq!(state.get(&key("a")), None);
+        assert_eq!(state.get_mut(&key("a")), None);
+        assert!(state.insert_new(key("a"), 1, Timestamp(12)));
+        state.at(Timestamp(3));
+        assert_eq!(state.get(&key("a")), Some(&1));
+        state.at(Timestamp(12));
+        state.insert(key("b"), 0, Timestamp(20));
+        assert_eq!(state.len(), 1, "and makes room");
+    }
+
+    #[test]
+    fn entries_come_due_in_order_of_time_and_key() {
+        let mut state = KeyedState::new(StateLimits { max_keys: 10 });
+        for (name, expires) in [("b", 4), ("c", 2), ("a", 4), ("d", 5)] {
+            state.insert(key(name), 0u64, Timestamp(expires));
+        }
+        let due: Vec<Vec<u8>> = std::iter::from_fn(|| state.pop_due(Timestamp(4))).map(|(key, _)| key).collect();
+        assert_eq!(due, [key("c"), key("a"), key("b")]);
+        assert_eq!(state.len(), 1);
     }
 
     #[test]
     fn the_key_that_would_end_first_makes_room() {
         let mut state = KeyedState::new(LIMITS);
+        let mut evicted = Vec::new();
         for (name, expires) in [("a", 4), ("b", 2), ("c", 3), ("d", 5)] {
-            state.insert(key(name), 0u64, Timestamp(expires));
+            evicted.extend(state.insert(key(name), expires as u64, Timestamp(expires)));
         }
-        assert_eq!((state.len(), state.evicted(), state.get(&key("b"))), (3, 1, None));
+        assert_eq!((state.len(), state.evicted(), evicted), (3, 1, vec![(key("b"), 2)]));
         state.at(Timestamp(3));
-        state.insert(key("e"), 0, Timestamp(9));
+        assert_eq!(state.insert(key("e"), 0, Timestamp(9)), None);
         assert_eq!((state.len(), state.evicted()), (3, 1), "one that has expired is no loss");
     }
 
     #[test]
-    fn a_checkpoint_holds_what_settled_batches_left_and_nothing_of_others() {
-        let (mut state, mut stored) = (KeyedState::new(LIMITS), HashMap::new());
-        state.begin(1);
-        state.at(Timestamp(1));
-        state.insert(key("a"), 1u64, Timestamp(10));
-        state.insert(key("b"), 1, Timestamp(10));
-        state.begin(2);
-        state.at(Timestamp(2));
-        state.insert(key("a"), 2, Timestamp(11));
-        state.insert(key("c"), 2, Timestamp(11));
-        state.commit(1);
-        let again = restarted(&mut state, &mut stored);
-        assert_eq!((again.get(&key("a")), again.get(&key("b")), again.get(&key("c"))), (Some(&1), Some(&1), None));
-        assert_eq!(again.now, Timestamp(1));
-        state.commit(2);
-        state.begin(3);
-        state.at(Timestamp(10));
-        state.begin(4);
-        state.commit(4);
-        let again = restarted(&mut state, &mut stored);
-        assert_eq!((again.get(&key("a")), again.len(), again.now), (Some(&2), 2, Timestamp(10)));
-    }
-
-    #[test]
     fn damage_and_other_versions_are_told() {
-        let mut state: KeyedState<Vec<u8>, u64> = KeyedState::new(LIMITS);
-        let mut value = encode(&Entry { value: 7u64, expires: Timestamp(1) });
+        let mut state: State = KeyedState::new(LIMITS);
+        let mut value = encode(&Entry { value: 7u64, expires: Timestamp(1), touched: 0 });
         state.restore(&[KEY, b'a'], &value).unwrap();
         assert_eq!(state.get(&key("a")), Some(&7));
         value[0] = 2;

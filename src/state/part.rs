@@ -4,21 +4,20 @@
 pub type EachChange<'a> = dyn FnMut(&[u8], Option<Vec<u8>>) + 'a;
 
 /// A state that can be taken back, written and brought back. [`super::KeyedState`] is one.
+///
+/// Life of a checkpoint: `snapshot` at the barrier, then `written` once it is durable. What came behind the last durable
+/// snapshot can be taken back at any time.
 pub trait StatePart: Send {
-    /// What follows belongs to this batch. Numbers rise.
-    fn begin(&mut self, batch: u64);
+    /// A barrier: tells of every entry that changed since the last one, its key, and its bytes unless it is gone.
+    fn snapshot(&mut self, each: &mut EachChange<'_>);
 
-    /// This batch and all before it are settled: they can no longer be taken back.
-    fn commit(&mut self, batch: u64);
+    /// The last snapshot is durable.
+    fn written(&mut self);
 
-    /// Takes back what batches did that are not settled.
+    /// Takes back everything behind the last durable snapshot.
     fn abort(&mut self);
 
-    /// Tells of every entry that a settled batch has changed since the last call: its key, and its bytes unless it is
-    /// gone. The entries are as the last settled batch left them.
-    fn changes(&mut self, each: &mut EachChange<'_>);
-
-    /// Takes in an entry as [`changes`](Self::changes) told it, of an earlier run.
+    /// Takes in an entry as [`snapshot`](Self::snapshot) told it, of an earlier run.
     fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), Unreadable>;
 }
 

@@ -71,10 +71,20 @@ impl Home {
         self.start_with(instance, set, &[], Stdio::inherit())
     }
 
+    /// Starts one with these variables in its environment.
+    pub fn start_with_env(&self, instance: &str, env: &[(&str, String)]) -> Weir {
+        self.spawn(instance, &[], &[], env, Stdio::inherit())
+    }
+
     /// The same with further arguments of `weir run`, and another standard output.
     pub fn start_with(&self, instance: &str, set: &[&str], args: &[&str], stdout: Stdio) -> Weir {
+        self.spawn(instance, set, args, &[], stdout)
+    }
+
+    fn spawn(&self, instance: &str, set: &[&str], args: &[&str], env: &[(&str, String)], stdout: Stdio) -> Weir {
         let log = self.dir.path().join(format!("{instance}-{:08x}.log", rand::random::<u32>()));
         let mut command = Command::new(binary());
+        command.envs(env.iter().map(|(name, value)| (*name, value)));
         command.arg("run").arg(&self.graph).args(args).current_dir(self.dir.path());
         command.arg("--set").arg(format!("data_dir={}", self.data_dir(instance).display()));
         for set in set.iter().chain(&["telemetry.listen=127.0.0.1:0"]) {

@@ -30,6 +30,7 @@ sources:
     session_timeout: 6s
     commit_interval: 50ms
     decoding: json
+    keyed_by: [.key]
 transforms:
   once: {{type: dedupe, inputs: [in], key: .key, within: 1d}}
 sinks:

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use weir::component::KeepsState;
 use weir::config::{Graph, NodeConfig};
 use weir::graph::Plan;
 
@@ -63,15 +64,24 @@ fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
         let arrow = if name.is_empty() { "->".to_owned() } else { format!("{name} ->") };
         let node = &plan.graph.nodes[reader];
         let (says, kind) = match &node.config {
-            NodeConfig::Source(config) => (config.explain(), "source"),
-            NodeConfig::Transform(config) => {
-                (config.explain(), if config.is_stateful() { "transform with state, one a lane" } else { "transform" })
-            }
-            NodeConfig::Sink(config) => (config.explain(), "sink"),
+            NodeConfig::Source(config) => (config.explain(), "source".to_owned()),
+            NodeConfig::Transform(config) => (config.explain(), kind_of(plan, reader, &config.keeps_state())),
+            NodeConfig::Sink(config) => (config.explain(), "sink".to_owned()),
         };
         let _ =
             writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
         branch(plan, reader, depth + 1, out);
+    }
+}
+
+/// Where a transform keeps its state.
+fn kind_of(plan: &Plan, node: usize, keeps: &KeepsState) -> String {
+    match keeps {
+        KeepsState::Not => "transform".to_owned(),
+        _ if plan.has_exchange(node) => {
+            format!("transform with state, behind an exchange to {} state partitions", plan.graph.state_partitions)
+        }
+        _ => "transform with state, one a lane".to_owned(),
     }
 }
 

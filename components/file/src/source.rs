@@ -69,6 +69,10 @@ impl SourceConfig for FileSource {
         }
     }
 
+    fn has_one_lane(&self) -> bool {
+        matches!(&*self.paths, [path] if pattern_of(path).is_none())
+    }
+
     fn is_deterministic(&self) -> bool {
         true
     }
@@ -159,14 +163,19 @@ struct Files {
 impl Source for Files {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let mut open: Vec<LaneHandle> = Vec::new();
-        for origin in self.origins {
+        let mut origins = self.origins.into_iter();
+        while let Some(origin) = origins.next() {
             if open.len() == self.at_once {
                 first_end(&mut open).await?;
             }
             if lanes.is_stopping() {
                 break;
             }
-            open.push(lanes.open(Box::new(origin)).await?);
+            let origin = Box::new(origin);
+            match origins.len() {
+                0 => open.extend(lanes.open_all(vec![origin]).await?),
+                _ => open.push(lanes.open(origin).await?),
+            }
         }
         while !open.is_empty() {
             first_end(&mut open).await?;

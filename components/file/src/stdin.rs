@@ -47,6 +47,10 @@ weir::register_source!("stdin", Stdin, "{type: stdin, decoding: text}");
 #[typetag::deserialize(name = "stdin")]
 #[async_trait]
 impl SourceConfig for Stdin {
+    fn has_one_lane(&self) -> bool {
+        true
+    }
+
     fn is_deterministic(&self) -> bool {
         true
     }
@@ -90,7 +94,7 @@ impl Source for Input {
             .spawn(move || read_all(compression, framing, longest, &send))
             .map_err(|error| Error::new(ErrorKind::Internal, "read stdin", "cannot start a thread").caused_by(error))?;
         let origin = Piped { id: self.id, codec: self.codec, lines, kept: VecDeque::new(), first: 0, next: 0 };
-        lanes.open(Box::new(origin)).await?.ended().await.map(drop)
+        lanes.run_one(Box::new(origin)).await
     }
 }
 

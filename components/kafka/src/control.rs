@@ -17,7 +17,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
-use weir::component::{LaneHandle, Lanes};
+use weir::component::{LaneHandle, Lanes, Origin};
 use weir::error::{Error, ErrorKind, Result};
 use weir::event::{Codec, OriginId, OriginKind};
 
@@ -135,6 +135,7 @@ impl Control {
         self.was_assigned = true;
         self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
         tracing::info!(node = %self.options.node, partitions = ?places, "kafka partitions assigned");
+        let (mut partitions, mut origins) = (Vec::new(), Vec::<Box<dyn Origin>>::new());
         for (place, queue) in places.into_iter().zip(queues) {
             let (topic, number) = &place;
             let Some(queue) = queue else {
@@ -149,9 +150,13 @@ impl Control {
                 kind: OriginKind::Kafka,
             };
             let origin = KafkaOrigin::new(id, partition.clone(), self.options.codec.clone(), self.options.at_end);
-            // An error means that the graph is gone, which the main loop sees next.
-            let lane = self.lanes.open_blocking(Box::new(origin)).ok();
-            self.assigned.insert(place, Assigned { partition, lane });
+            partitions.push((place, partition));
+            origins.push(Box::new(origin));
+        }
+        // An error means that the graph is gone, which the main loop sees next.
+        let mut lanes = self.lanes.open_all_blocking(origins).unwrap_or_default().into_iter();
+        for (place, partition) in partitions {
+            self.assigned.insert(place, Assigned { partition, lane: lanes.next() });
         }
     }
 

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
-use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
+use serde::{Deserialize, Serialize};
+use weir::component::{
+    BuildContext, EventTime, KeepsState, Output, Problems, Row, Stateful, Transform, TransformConfig,
+};
 use weir::config::Span;
-use weir::event::{Batch, Event, OriginId, Timestamp, Verdict};
-use weir::script::{Expression, Problem};
-use weir::state::{KeyedState, StateLimits, StatePart};
+use weir::event::{Body, Codec, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
+use weir::script::{Expression, Problem, hash};
+use weir::state::{KeyedState, StateLimits, StatePart, StateValue};
 use weir::{Error, Result};
 
-/// Drops events whose key was seen within a span of event time. Remembers over a restart, each lane on its own.
+/// Lets one event of a key pass in a span of event time; the others count as filtered. Remembers over a restart.
+///
+/// The first event of a key opens its span. With `keep: first` it passes at once; with `keep: last` the event of the span
+/// that came last passes when event time has come to the span's end, or the sources end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dedupe {
@@ -20,10 +25,25 @@ pub struct Dedupe {
     /// How long a key is remembered after its event, in event time. Default: `10m`.
     #[serde(default = "default_within")]
     within: Span,
-    /// Keys remembered at most in a lane; the one that would be forgotten first makes room. Default: 1000000.
+    /// Which event of a span passes: `first` or `last`. Default: `first`.
+    #[serde(default)]
+    keep: Keep,
+    /// Keys remembered at most in a lane or state partition; the one that would be forgotten first makes room. With
+    /// `keep: last` its event then passes early. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
+}
+
+/// Which event of a span passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The one that came first.
+    #[default]
+    First,
+    /// The one that came last.
+    Last,
 }
 
 fn default_within() -> Span {
@@ -42,12 +62,21 @@ impl TransformConfig for Dedupe {
         Problem::report(Expression::compile(&self.key), "key", "invalid_key", problems);
     }
 
-    fn is_stateful(&self) -> bool {
+    fn keeps_state(&self) -> KeepsState {
+        KeepsState::ByKey(vec![self.key.trim().to_owned()])
+    }
+
+    fn event_time(&self) -> EventTime {
+        if self.keep == Keep::Last { EventTime::OfEvent } else { EventTime::Unused }
+    }
+
+    fn keeps_events(&self) -> bool {
         true
     }
 
     fn state_identity(&self) -> String {
-        format!("key {}", self.key)
+        let keep = if self.keep == Keep::Last { "last" } else { "first" };
+        format!("key {}, keep {keep}", self.key)
     }
 
     fn explain(&self) -> String {
@@ -57,8 +86,11 @@ impl TransformConfig for Dedupe {
     fn build(&self, _: &BuildContext) -> Result<Transform> {
         let (key, _) = Expression::compile(&self.key).map_err(|_| Error::unchecked("key"))?;
         let within = i64::try_from(self.within.0.as_millis()).unwrap_or(i64::MAX);
-        let seen = KeyedState::new(StateLimits { max_keys: self.max_keys });
-        Ok(Transform::stateful(Seen { key, within, seen }))
+        let limits = StateLimits { max_keys: self.max_keys };
+        Ok(match self.keep {
+            Keep::First => Transform::stateful(First { key, within, seen: KeyedState::new(limits) }),
+            Keep::Last => Transform::stateful(Last { key, within, held: KeyedState::new(limits) }),
+        })
     }
 }
 
@@ -79,30 +111,126 @@ pub(crate) fn key_of(
     }
 }
 
-/// The keys a lane has seen.
-struct Seen {
+/// What both kinds have to know of an event; of one without a key, nothing.
+fn look(key: &mut Expression, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+    Ok(Row { key: key_of(key, event, origin)?.unwrap_or_default(), time: event.time, ..Row::default() })
+}
+
+/// Lets the first event of a span pass.
+struct First {
     key: Expression,
     within: i64,
     seen: KeyedState<Vec<u8>, ()>,
 }
 
-impl Stateful for Seen {
-    fn process(&mut self, batch: &mut Batch, output: &mut Output) {
-        let Seen { key, within, seen } = self;
-        let origin = batch.origin.clone();
-        output.rejected = batch.decide(|event| {
-            let key = match key_of(key, event, &origin) {
-                Ok(Some(key)) => key,
-                Ok(None) => return Verdict::Pass,
-                Err(rejected) => return rejected,
-            };
-            seen.at(event.time);
-            let expires = Timestamp(event.time.0.saturating_add(*within));
-            if seen.insert_new(key, (), expires) { Verdict::Pass } else { Verdict::Filter }
-        });
+impl Stateful for First {
+    fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+        look(&mut self.key, event, origin)
+    }
+
+    fn process(&mut self, _: &mut Event, row: Row, _: Timestamp, _: &mut Output) -> Verdict {
+        if row.key.is_empty() {
+            return Verdict::Pass;
+        }
+        self.seen.at(row.time);
+        let expires = Timestamp(row.time.0.saturating_add(self.within));
+        if self.seen.insert_new(row.key, (), expires) { Verdict::Pass } else { Verdict::Filter }
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
         vec![("seen", &mut self.seen)]
+    }
+}
+
+/// Lets the last event of a span pass.
+struct Last {
+    key: Expression,
+    within: i64,
+    held: KeyedState<Vec<u8>, Held>,
+}
+
+/// An event that is held back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Held {
+    /// Its body as JSON.
+    body: String,
+    time: i64,
+    key: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl StateValue for Held {}
+
+/// Events put out at once.
+const AT_ONCE: usize = 1024;
+
+impl Held {
+    fn of(event: &Event) -> std::result::Result<Held, Verdict> {
+        let rejected = |message: String| Verdict::Reject { code: "invalid_json", message };
+        let body = match &event.body {
+            Body::Raw(bytes, Codec::Json) => bytes.to_vec(),
+            Body::Raw(bytes, codec) => {
+                let value = codec.decode(bytes).map_err(|error| rejected(error.to_string()))?;
+                Body::Parsed(value).to_bytes().to_vec()
+            }
+            parsed @ Body::Parsed(_) => parsed.to_bytes().to_vec(),
+        };
+        let body = String::from_utf8(body).map_err(|error| rejected(error.to_string()))?;
+        let headers = event.headers().iter().map(|(name, value)| (name.clone(), value.as_ref().map(|v| v.to_vec())));
+        Ok(Held { body, time: event.time.0, key: event.key().map(|key| key.to_vec()), headers: headers.collect() })
+    }
+
+    /// The event, with an id of its key and the end of its span.
+    fn into_event(self, key: &[u8]) -> Event {
+        let Held { body, time, key: record_key, headers } = self;
+        let position = weir::event::Position(time.max(0).cast_unsigned());
+        let mut event = Event::new(Body::Raw(body.into(), Codec::Json), position, Timestamp(time));
+        event.ordinal = Ordinal(u128::from(hash([key])) << 64 | u128::from(hash([&b"low"[..], key])));
+        if record_key.is_some() || !headers.is_empty() {
+            let headers = headers.into_iter().map(|(name, value)| (name, value.map(Into::into))).collect();
+            event.meta = Some(Box::new(Meta { key: record_key.map(Into::into), headers, error: None }));
+        }
+        event
+    }
+}
+
+impl Stateful for Last {
+    fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+        look(&mut self.key, event, origin)
+    }
+
+    fn process(&mut self, event: &mut Event, row: Row, watermark: Timestamp, output: &mut Output) -> Verdict {
+        // A span that is over takes nothing more in, wherever batches end.
+        while let Some((key, held)) = self.held.pop_due(watermark) {
+            output.made.push(held.into_event(&key));
+        }
+        if row.key.is_empty() {
+            return Verdict::Pass;
+        }
+        let held = match Held::of(event) {
+            Ok(held) => held,
+            Err(rejected) => return rejected,
+        };
+        if let Some(before) = self.held.get_mut(&row.key) {
+            *before = held;
+            return Verdict::Absorb;
+        }
+        let end = Timestamp(row.time.0.saturating_add(self.within));
+        if let Some((key, held)) = self.held.insert(row.key, held, end) {
+            output.made.push(held.into_event(&key));
+        }
+        Verdict::Absorb
+    }
+
+    fn advance(&mut self, watermark: Timestamp, output: &mut Output) -> bool {
+        for _ in 0..AT_ONCE {
+            let Some((key, held)) = self.held.pop_due(watermark) else { return true };
+            output.made.push(held.into_event(&key));
+        }
+        false
+    }
+
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        vec![("held", &mut self.held)]
     }
 }

@@ -23,6 +23,10 @@ impl TransformConfig for Filter {
         Problem::report(Condition::compile(&self.condition), "condition", "invalid_condition", problems);
     }
 
+    fn keeps_events(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         Condition::compile(&self.condition).map(|(condition, _)| condition.explain()).unwrap_or_default()
     }

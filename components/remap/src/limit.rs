@@ -2,9 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::Result;
-use weir::component::{BuildContext, Output, Stateful, Transform, TransformConfig};
-use weir::event::{Batch, Timestamp, Verdict};
+use weir::component::{BuildContext, KeepsState, Output, Row, Stateful, Transform, TransformConfig};
+use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::state::{KeyedState, StateLimits, StatePart};
 
 /// Lets the first `count` events of each lane pass and no more: a look at the beginning of a stream, or a guard for a
@@ -20,7 +19,11 @@ weir::register_transform!("limit", Limit, "{type: limit, inputs: [in], count: 10
 
 #[typetag::deserialize(name = "limit")]
 impl TransformConfig for Limit {
-    fn is_stateful(&self) -> bool {
+    fn keeps_state(&self) -> KeepsState {
+        KeepsState::ByLane
+    }
+
+    fn keeps_events(&self) -> bool {
         true
     }
 
@@ -28,7 +31,7 @@ impl TransformConfig for Limit {
         format!("the first {} events of each lane pass, over all restarts", self.count)
     }
 
-    fn build(&self, _: &BuildContext) -> Result<Transform> {
+    fn build(&self, _: &BuildContext) -> weir::Result<Transform> {
         let passed = KeyedState::new(StateLimits { max_keys: 1 });
         Ok(Transform::stateful(Counter { count: self.count, passed }))
     }
@@ -41,19 +44,23 @@ struct Counter {
 }
 
 impl Stateful for Counter {
-    fn process(&mut self, batch: &mut Batch, output: &mut Output) {
-        let before = self.passed.get(&()).copied().unwrap_or(0);
-        let mut passed = before;
-        output.rejected = batch.decide(|_| {
-            if passed >= self.count {
+    fn look(&mut self, event: &Event, _: &OriginId) -> Result<Row, Verdict> {
+        Ok(Row { time: event.time, ..Row::default() })
+    }
+
+    fn process(&mut self, _: &mut Event, _: Row, _: Timestamp, _: &mut Output) -> Verdict {
+        if let Some(passed) = self.passed.get_mut(&()) {
+            if *passed >= self.count {
                 return Verdict::Filter;
             }
-            passed += 1;
-            Verdict::Pass
-        });
-        if passed > before {
-            self.passed.insert((), passed, Timestamp(i64::MAX));
+            *passed += 1;
+            return Verdict::Pass;
         }
+        if self.count == 0 {
+            return Verdict::Filter;
+        }
+        self.passed.insert((), 1, Timestamp::MAX);
+        Verdict::Pass
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {

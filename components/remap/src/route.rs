@@ -77,6 +77,10 @@ impl TransformConfig for Route {
         self.routes.keys().map(String::as_str).chain([DEFAULT]).map(str::to_owned).collect()
     }
 
+    fn keeps_events(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         self.conditions().map(|conditions| conditions.explain()).unwrap_or_default()
     }

@@ -43,6 +43,10 @@ impl TransformConfig for Sample {
         }
     }
 
+    fn keeps_events(&self) -> bool {
+        true
+    }
+
     fn explain(&self) -> String {
         format!("keeps one in {}, the same ones in every run", self.rate)
     }

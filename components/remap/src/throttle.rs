@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{BuildContext, Output, Problems, Stateful, Transform, TransformConfig};
+use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful, Transform, TransformConfig};
 use weir::config::Span;
-use weir::event::{Batch, Timestamp, Verdict};
+use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
 use weir::state::{KeyedState, StateLimits, StatePart};
 use weir::{Error, Result};
@@ -16,7 +16,7 @@ use crate::dedupe::{default_max_keys, key_of};
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
 /// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
-/// every `window / threshold`. Remembers over a restart, each lane on its own. Events of sources that know no time, such as
+/// every `window / threshold`. Remembers over a restart. Events of sources that know no time, such as
 /// files, all happen at one moment.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +57,11 @@ impl TransformConfig for Throttle {
         }
     }
 
-    fn is_stateful(&self) -> bool {
+    fn keeps_state(&self) -> KeepsState {
+        KeepsState::ByKey(self.key.iter().map(|key| key.trim().to_owned()).collect())
+    }
+
+    fn keeps_events(&self) -> bool {
         true
     }
 
@@ -79,6 +83,9 @@ impl TransformConfig for Throttle {
         }))
     }
 }
+
+/// The key of all events where none is given.
+const ALL: &[u8] = b"*";
 
 /// Times in microseconds, so that a window is shared out evenly also where it is short.
 struct Rates {
@@ -104,19 +111,16 @@ impl Rates {
 }
 
 impl Stateful for Rates {
-    fn process(&mut self, batch: &mut Batch, output: &mut Output) {
-        let origin = batch.origin.clone();
-        output.rejected = batch.decide(|event| {
-            let key = match &mut self.key {
-                Some(key) => match key_of(key, event, &origin) {
-                    Ok(Some(key)) => key,
-                    Ok(None) => return Verdict::Pass,
-                    Err(rejected) => return rejected,
-                },
-                None => Vec::new(),
-            };
-            if self.passes(key, event.time) { Verdict::Pass } else { Verdict::Filter }
-        });
+    fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+        let key = match &mut self.key {
+            Some(key) => key_of(key, event, origin)?.unwrap_or_default(),
+            None => ALL.to_vec(),
+        };
+        Ok(Row { key, time: event.time, ..Row::default() })
+    }
+
+    fn process(&mut self, _: &mut Event, row: Row, _: Timestamp, _: &mut Output) -> Verdict {
+        if row.key.is_empty() || self.passes(row.key, row.time) { Verdict::Pass } else { Verdict::Filter }
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {

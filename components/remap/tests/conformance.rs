@@ -20,6 +20,7 @@ fn every_transform_over_events() {
         json!({ "type": "remap", "source": ".m = .n; del(.s)" }),
         json!({ "type": "remap", "source": ". = {\"all\": .}" }),
         json!({ "type": "dedupe", "key": ".n" }),
+        json!({ "type": "dedupe", "key": ".n", "keep": "last" }),
         json!({ "type": "route", "routes": { "three": ".n == 3", "text": "is_string(.s)" } }),
         json!({ "type": "route", "routes": { "three": ".n == 3", "text": "is_string(.s)" }, "match": "all" }),
         json!({ "type": "throttle", "threshold": 2, "window": "1m", "key": ".n" }),

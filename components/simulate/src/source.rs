@@ -73,6 +73,10 @@ impl SourceConfig for Generate {
         }
     }
 
+    fn has_one_lane(&self) -> bool {
+        true
+    }
+
     fn is_deterministic(&self) -> bool {
         self.count.is_some()
     }
@@ -108,7 +112,7 @@ struct One(Generated);
 #[async_trait]
 impl Source for One {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
-        lanes.open(Box::new(self.0)).await?.ended().await.map(drop)
+        lanes.run_one(Box::new(self.0)).await
     }
 }
 

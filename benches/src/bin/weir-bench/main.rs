@@ -3,6 +3,7 @@
 mod load;
 mod verify;
 mod wait;
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -99,6 +100,8 @@ enum Verb {
     Wait(wait::Wait),
     /// Read a topic and compare it with an expectation.
     Verify(verify::Verify),
+    WindowLoad(window::WindowLoad),
+    WindowVerify(window::WindowVerify),
 }
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -111,6 +114,8 @@ fn main() -> ExitCode {
         Verb::Load(load) => load.run(&cli.broker),
         Verb::Wait(wait) => wait.run(&cli.broker),
         Verb::Verify(verify) => verify.run(&cli.broker),
+        Verb::WindowLoad(load) => load.run(&cli.broker),
+        Verb::WindowVerify(verify) => verify.run(&cli.broker),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

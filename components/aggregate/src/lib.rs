@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod config;
+mod distinct;
+mod partial;
+mod result;
+mod windows;
+
+pub use config::{Aggregate, Compute, GroupBy, Window};

@@ -1,0 +1,169 @@
+//! What a window and group has come to so far.
+
+use serde::{Deserialize, Serialize};
+use sketches_ddsketch::{Config, DDSketch};
+use vrl::value::Value;
+
+use crate::config::Compute;
+use crate::distinct::Distinct;
+
+/// A number as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Number {
+    Whole(i64),
+    Float(f64),
+}
+
+impl Number {
+    pub fn of(value: &Value) -> Option<Number> {
+        match value {
+            Value::Integer(whole) => Some(Number::Whole(*whole)),
+            Value::Float(float) => Some(Number::Float(float.into_inner())),
+            _ => None,
+        }
+    }
+
+    fn as_f64(self) -> f64 {
+        match self {
+            Number::Whole(whole) => whole as f64,
+            Number::Float(float) => float,
+        }
+    }
+
+    /// Whole as long as all are and the sum fits.
+    fn plus(self, other: Number) -> Number {
+        let whole = match (self, other) {
+            (Number::Whole(a), Number::Whole(b)) => a.checked_add(b).map(Number::Whole),
+            _ => None,
+        };
+        whole.unwrap_or_else(|| Number::Float(self.as_f64() + other.as_f64()))
+    }
+
+    fn is_below(self, other: Number) -> bool {
+        match (self, other) {
+            (Number::Whole(a), Number::Whole(b)) => a < b,
+            _ => self.as_f64() < other.as_f64(),
+        }
+    }
+}
+
+/// One computed field, so far.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Partial {
+    Count(u64),
+    /// None yet: the sum of nothing is null, as in SQL.
+    Sum(Option<Number>),
+    Min(Option<Number>),
+    Max(Option<Number>),
+    /// Welford's method (1962): count, mean, sum of squared differences from it.
+    Moments {
+        count: u64,
+        mean: f64,
+        squares: f64,
+    },
+    /// DDSketch (Masson et al. 2019), 1 % of relative error.
+    Sketch(DDSketch),
+    Distinct(Distinct),
+}
+
+/// Relative error of quantiles, and most bins of a sketch: values from 1e-9 to 1e9 fit without a loss.
+const QUANTILE_ERROR: f64 = 0.01;
+const MOST_BINS: u32 = 2048;
+
+impl Partial {
+    pub fn new(compute: &Compute) -> Partial {
+        match compute {
+            Compute::Count => Partial::Count(0),
+            Compute::Sum(_) => Partial::Sum(None),
+            Compute::Min(_) => Partial::Min(None),
+            Compute::Max(_) => Partial::Max(None),
+            Compute::Mean(_) | Compute::Stddev(_) => Partial::Moments { count: 0, mean: 0.0, squares: 0.0 },
+            Compute::Quantile(..) => Partial::Sketch(DDSketch::new(Config::new(QUANTILE_ERROR, MOST_BINS, 1.0e-9))),
+            Compute::Distinct(_) => Partial::Distinct(Distinct::default()),
+        }
+    }
+
+    /// Takes in the argument of an event; null does not count.
+    pub fn add(&mut self, argument: Option<&Value>) {
+        if let Partial::Count(count) = self {
+            *count += 1;
+            return;
+        }
+        if let (Partial::Distinct(distinct), Some(Value::Integer(hash))) = (&mut *self, argument) {
+            return distinct.add(hash.cast_unsigned());
+        }
+        let Some(number) = argument.and_then(Number::of) else { return };
+        match self {
+            Partial::Sum(sum) => *sum = Some(sum.map_or(number, |sum| sum.plus(number))),
+            Partial::Min(min) => *min = Some(min.filter(|min| !number.is_below(*min)).unwrap_or(number)),
+            Partial::Max(max) => *max = Some(max.filter(|max| !max.is_below(number)).unwrap_or(number)),
+            Partial::Moments { count, mean, squares } => {
+                *count += 1;
+                let difference = number.as_f64() - *mean;
+                *mean += difference / *count as f64;
+                *squares += difference * (number.as_f64() - *mean);
+            }
+            Partial::Sketch(sketch) => sketch.add(number.as_f64()),
+            Partial::Count(_) | Partial::Distinct(_) => {}
+        }
+    }
+
+    /// The result; `None` where nothing counted.
+    pub fn result(&self, compute: &Compute) -> Option<Number> {
+        match (self, compute) {
+            (Partial::Count(count), _) => Some(whole(*count)),
+            (Partial::Sum(number) | Partial::Min(number) | Partial::Max(number), _) => *number,
+            (Partial::Moments { count: 0, .. }, _) => None,
+            (Partial::Moments { count, squares, .. }, Compute::Stddev(_)) => {
+                Some(Number::Float((squares / *count as f64).sqrt()))
+            }
+            (Partial::Moments { mean, .. }, _) => Some(Number::Float(*mean)),
+            (Partial::Sketch(sketch), Compute::Quantile(_, quantile)) => {
+                sketch.quantile(*quantile).ok().flatten().map(Number::Float)
+            }
+            (Partial::Sketch(_), _) => None,
+            (Partial::Distinct(distinct), _) => Some(whole(distinct.count())),
+        }
+    }
+}
+
+fn whole(count: u64) -> Number {
+    Number::Whole(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn of(compute: Compute, values: &[Value]) -> Option<Number> {
+        let mut partial = Partial::new(&compute);
+        values.iter().for_each(|value| partial.add(Some(value)));
+        partial.result(&compute)
+    }
+
+    #[test]
+    fn each_is_what_its_name_says() {
+        let values: Vec<Value> = [2i64, 4, 4, 4, 5, 5, 7, 9].into_iter().map(Value::from).collect();
+        let arg = || ".x".to_owned();
+        assert_eq!(of(Compute::Count, &values), Some(Number::Whole(8)));
+        assert_eq!(of(Compute::Sum(arg()), &values), Some(Number::Whole(40)));
+        assert_eq!(of(Compute::Min(arg()), &values), Some(Number::Whole(2)));
+        assert_eq!(of(Compute::Max(arg()), &values), Some(Number::Whole(9)));
+        assert_eq!(of(Compute::Mean(arg()), &values), Some(Number::Float(5.0)));
+        assert_eq!(of(Compute::Stddev(arg()), &values), Some(Number::Float(2.0)));
+        let Some(Number::Float(median)) = of(Compute::Quantile(arg(), 0.5), &values) else { panic!("no median") };
+        assert!((median - 4.0).abs() <= 0.05, "{median}");
+        for compute in [Compute::Sum(arg()), Compute::Min(arg()), Compute::Mean(arg()), Compute::Quantile(arg(), 0.5)] {
+            assert_eq!(of(compute, &[Value::Null]), None, "of nothing there is nothing");
+        }
+    }
+
+    #[test]
+    fn a_sum_stays_whole_while_it_fits() {
+        let sum = |values: &[Value]| of(Compute::Sum(".x".to_owned()), values);
+        assert_eq!(sum(&[1i64.into(), 2i64.into()]), Some(Number::Whole(3)));
+        assert_eq!(sum(&[1i64.into(), Value::from_f64_or_zero(0.5)]), Some(Number::Float(1.5)));
+        assert_eq!(sum(&[i64::MAX.into(), i64::MAX.into()]), Some(Number::Float(i64::MAX as f64 * 2.0)));
+    }
+}
