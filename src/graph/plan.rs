@@ -161,7 +161,8 @@ impl Plan {
                 work: match (transform, shares) {
                     (Transform::Stateful(transform), Some(shards)) => {
                         let mut collector = Collector::new(number, shards, node.books.clone());
-                        collector.is_last = is_everywhere;
+                        // Only where all sources have ended do lanes come to the end of time, and state partitions hear of it.
+                        collector.is_last = is_everywhere || at_shard.is_some();
                         Work::Share(transform, collector)
                     }
                     (transform, _) => Work::Do(transform),

@@ -76,7 +76,7 @@ transforms:
   windows:
     type: aggregate
     inputs: [once]
-    time: .seq * 100
+    time: int!(.seq) * 100
     window: {sliding: 3m, every: 1m}
     group_by: {key: 'mod(int!(.seq), 10)'}
     compute: {n: count, total: {sum: .seq}}

@@ -112,6 +112,7 @@ fn summarise(name: &str, report: &Report, started: Instant) {
             received = books.received,
             passed = books.passed,
             filtered = books.filtered,
+            absorbed = books.absorbed,
             dead_lettered = books.dead_lettered,
             failed = books.failed,
             in_flight = books.in_flight(),

@@ -252,7 +252,8 @@ mod tests {
         assert_eq!(starts(100, 60, 110), [60], "0..100 ends before");
         for (length, every) in [(300, 60), (100, 60), (90, 30), (7, 3), (60, 60)] {
             for time in -200..400i64 {
-                let all: Vec<i64> = (-1000..400).filter(|s| s % every == 0 && *s <= time && time < s + length).collect();
+                let all: Vec<i64> =
+                    (-1000..400).filter(|s| s % every == 0 && *s <= time && time < s + length).collect();
                 assert_eq!(starts(length, every, time), all, "{time} in {length} every {every}");
             }
         }

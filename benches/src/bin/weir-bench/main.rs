@@ -93,7 +93,9 @@ enum Verb {
         partitions: i32,
     },
     /// Delete topics.
-    Delete { topics: Vec<String> },
+    Delete {
+        topics: Vec<String>,
+    },
     /// Create a topic, fill it with seeded records, and write down what must come out.
     Load(load::Load),
     /// Print `MILLISECONDS RECORDS` again and again until the topic holds that many records.
