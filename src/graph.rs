@@ -4,9 +4,11 @@
 //! [`Lane`] adds the ledger and says what to commit and when to rewind. Both are synchronous, so that the
 //! simulator can run them on any schedule; [`run`] is the shell that waits, reads, commits and stops.
 
+mod buffer;
 mod dead_letters;
 mod driver;
 mod lane;
+mod logs;
 mod plan;
 mod route;
 mod runtime;
@@ -20,6 +22,7 @@ mod test_run;
 pub use dead_letters::retry::Retried;
 pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
 pub use lane::{Lane, Step as LaneStep};
+pub use logs::{KeptLog, inspect_logs};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
 pub use runtime::{Report, RunOptions, run, with_state};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::dead_letters::retry::{Retried, Retry};
+use super::buffer::{Buffered, Ends};
+use super::dead_letters::retry::{self, Retried, Retry};
 use super::dead_letters::{DEAD_LETTERS, LetterChoice, Writer};
 use super::driver::{Driver, Shared, Stop};
 use super::lane::Lane;
@@ -80,7 +81,8 @@ pub async fn run(
     let drain = plan.graph.drain;
     let mode = options.mode();
     let mut builder = Builder { plan: Arc::new(plan), clock: clock.clone(), dir, mode };
-    let (sinks, rejected) = builder.sinks().await?;
+    let (closing, closing_seen) = watch::channel(false);
+    let (sinks, rejected) = builder.sinks(&Ends { closing: closing_seen, stop: stop.clone() }).await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
     let shared = Arc::new(Shared {
@@ -129,6 +131,7 @@ pub async fn run(
         broken.push(why);
     }
     let complete = clean && mode == Mode::Once && broken.is_empty();
+    closing.send_replace(!complete);
     finish(shared, ports, writing, drain.min(FINISH), complete).await?;
     if complete && state_dir.exists() {
         // The next run begins anew.
@@ -259,14 +262,21 @@ impl Builder {
     }
 
     /// The sinks by node number, and the receiving ends of their `errors` ports.
-    async fn sinks(&self) -> Result<(Vec<Option<Arc<dyn Sink>>>, Vec<RejectedPort>)> {
+    async fn sinks(&self, ends: &Ends) -> Result<(Vec<Option<Arc<dyn Sink>>>, Vec<RejectedPort>)> {
         let mut sinks: Vec<Option<Arc<dyn Sink>>> = self.plan.nodes.iter().map(|_| None).collect();
         let mut ports = Vec::new();
         for number in self.plan.numbers(|config| matches!(config, NodeConfig::Sink(_))) {
             let (rejects, rejected) = Rejects::channel();
             if let NodeConfig::Sink(config) = &self.plan.graph.nodes[number].config {
-                let sink = config.build(&self.context(number, rejects)?).await;
-                sinks[number] = Some(sink.map_err(|error| error.with("node", &self.plan.graph.nodes[number].id))?);
+                let (graph, context) = (&self.plan.graph, self.context(number, rejects)?);
+                let sink = config.build(&context).await;
+                let sink = sink.map_err(|error| error.with("node", &graph.nodes[number].id))?;
+                sinks[number] = Some(match &graph.nodes[number].buffer {
+                    Some(buffer) => {
+                        Arc::new(Buffered::start(sink, buffer, context, retry::codecs(graph), ends.clone())?)
+                    }
+                    None => sink,
+                });
             }
             ports.push((number, rejected));
         }

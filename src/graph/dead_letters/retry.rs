@@ -123,7 +123,7 @@ impl Retry {
 }
 
 /// How each source's records are read.
-fn codecs(graph: &Graph) -> Arc<BTreeMap<String, Codec>> {
+pub(in crate::graph) fn codecs(graph: &Graph) -> Arc<BTreeMap<String, Codec>> {
     let codec = |node: &crate::config::Node| match &node.config {
         NodeConfig::Source(config) => Some((node.id.clone(), config.codec().ok()?)),
         _ => None,
