@@ -29,7 +29,7 @@ const WAITING: usize = 256;
 /// Bytes after which no more appends join an fsync.
 const GROUP: u64 = 8 << 20;
 /// How often what is settled is made durable.
-const STORE_EVERY: Duration = Duration::from_secs(1);
+const STORE_EVERY: Duration = Duration::from_millis(200);
 const POSITION: &str = "position";
 
 /// Why records were not appended; none of them is.

@@ -38,14 +38,47 @@ const OPEN_BATCHES: usize = 256;
 /// Pause before a disk that failed is tried again, and between two looks at a sink that is to be finished.
 const PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
+/// How long what is on its way to the sink may take when the graph is stopped.
+const REST: Duration = Duration::from_secs(2);
+
+/// What the lanes that write into a buffer do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// They run.
+    Running,
+    /// They came to their end: what is in the log is to be delivered.
+    Ended,
+    /// They were stopped: what is in the log stays there.
+    Stopped,
+}
 
 /// When a buffer is to end.
 #[derive(Debug, Clone)]
 pub(super) struct Ends {
-    /// The lanes have ended: what is in the log stays there.
-    pub closing: watch::Receiver<bool>,
+    pub phase: watch::Receiver<Phase>,
     /// Somebody asked the graph to stop.
     pub stop: watch::Receiver<bool>,
+}
+
+impl Ends {
+    /// Whether nothing more is to be handed to the sink.
+    fn is_closing(&self) -> bool {
+        match *self.phase.borrow() {
+            Phase::Running => false,
+            Phase::Ended => *self.stop.borrow(),
+            Phase::Stopped => true,
+        }
+    }
+
+    /// Resolves when [`is_closing`](Self::is_closing) may have changed.
+    async fn changed(&mut self) {
+        tokio::select! {
+            Ok(()) = self.phase.changed() => {}
+            Ok(()) = self.stop.changed() => {}
+            // Whoever could say more is gone.
+            else => std::future::pending().await,
+        }
+    }
 }
 
 /// A sink with a buffer before it.
@@ -62,7 +95,7 @@ pub(super) struct Buffered {
 /// How far the way from the log to the sink is.
 #[derive(Debug, Clone, Copy, Default)]
 struct Drained {
-    /// Everything below this number is settled.
+    /// Everything below this number is settled, durably.
     behind: u64,
     /// Nothing is on its way, and no more will be.
     at_rest: bool,
@@ -98,7 +131,7 @@ impl Buffered {
             memory: MemoryBudget::new(MEMORY),
             watermark: Timestamp::MIN,
             failures: 0,
-            closing: ends.closing.clone(),
+            ends: ends.clone(),
             say,
         };
         let drain = tokio::spawn(drain.run()).abort_handle();
@@ -168,13 +201,18 @@ impl Buffered {
         self.context.rejects.reject(RejectedBatch { origin: batch.origin, receipt: batch.receipt, rejected }).await;
     }
 
-    /// Waits until `enough` holds; meanwhile the sink sends out what it holds back. False: the graph is to stop before.
-    async fn drained(&self, enough: impl Fn(&Drained) -> bool + Send + Sync) -> bool {
-        let (mut drained, mut stop) = (self.drained.clone(), self.ends.stop.clone());
+    /// Waits until everything in the log is settled; meanwhile the sink sends out what it holds back. False: the graph is
+    /// to stop before.
+    async fn is_drained(&self) -> bool {
+        let (mut drained, mut ends) = (self.drained.clone(), self.ends.clone());
+        let end = self.journal.end();
         loop {
+            if ends.is_closing() {
+                return false;
+            }
             tokio::select! {
-                found = drained.wait_for(&enough) => return found.is_ok(),
-                _ = stop.wait_for(|stop| *stop) => return false,
+                found = drained.wait_for(|drained| drained.behind >= end) => return found.is_ok(),
+                () = ends.changed() => {}
                 () = async {
                     self.context.clock.sleep(LOOK).await;
                     self.inner.flush().await;
@@ -193,20 +231,24 @@ impl Sink for Buffered {
     }
 
     async fn flush(&self) {
-        // What was taken is in the log. At the end, what is on its way to the sink is waited for, so as not to come twice.
-        if *self.ends.closing.borrow() {
+        // What was taken is in the log.
+        if *self.ends.phase.borrow() == Phase::Running || self.is_drained().await {
+            return;
+        }
+        // What is on its way to the sink is waited for, so as not to come twice.
+        let at_rest = async {
             self.inner.flush().await;
             let _ = self.drained.clone().wait_for(|drained| drained.at_rest).await;
+        };
+        tokio::select! {
+            () = at_rest => {}
+            () = self.context.clock.sleep(REST) => {}
         }
     }
 
     async fn complete(&self) -> Result<()> {
-        let end = self.journal.end();
-        match self.drained(|drained| drained.behind >= end).await {
-            true => {
-                self.inner.flush().await;
-                self.inner.complete().await
-            }
+        match self.is_drained().await {
+            true => self.inner.complete().await,
             false => Ok(()),
         }
     }
@@ -232,7 +274,7 @@ struct Drain {
     failures: u32,
     /// Events below this number are handed over again, or for the first time since the process was started.
     again: u64,
-    closing: watch::Receiver<bool>,
+    ends: Ends,
     say: watch::Sender<Drained>,
 }
 
@@ -249,19 +291,20 @@ impl Drain {
 
     async fn step(&mut self, settlements: &Settlements) -> io::Result<()> {
         self.settle().await?;
-        let is_closing = *self.closing.borrow();
+        let is_closing = self.ends.is_closing();
         let open = self.ledger.open_batches();
-        if is_closing && open == 0 {
-            self.reader.store()?;
+        if open == 0 && *self.ends.phase.borrow() != Phase::Running {
+            tokio::task::block_in_place(|| self.reader.store())?;
         }
-        let behind = if open == 0 { self.reader.next_number() } else { 0 };
+        let is_stored = self.reader.store_in().is_none();
+        let behind = if open == 0 && is_stored { self.reader.next_number() } else { 0 };
         self.say.send_replace(Drained { behind, at_rest: is_closing && open == 0 });
         let store_in = self.reader.store_in();
         let clock = self.context.clock.clone();
         tokio::select! {
             biased;
             () = settlements.changed() => return Ok(()),
-            _ = self.closing.changed(), if !is_closing => return Ok(()),
+            () = self.ends.changed(), if !is_closing => return Ok(()),
             () = async { clock.sleep(store_in.unwrap_or_default()).await }, if store_in.is_some() => {
                 return tokio::task::block_in_place(|| self.reader.store());
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::buffer::{Buffered, Ends};
+use super::buffer::{Buffered, Ends, Phase};
 use super::dead_letters::retry::{self, Retried, Retry};
 use super::dead_letters::{DEAD_LETTERS, LetterChoice, Writer};
 use super::driver::{Driver, Shared, Stop};
@@ -81,8 +81,9 @@ pub async fn run(
     let drain = plan.graph.drain;
     let mode = options.mode();
     let mut builder = Builder { plan: Arc::new(plan), clock: clock.clone(), dir, mode };
-    let (closing, closing_seen) = watch::channel(false);
-    let (sinks, rejected) = builder.sinks(&Ends { closing: closing_seen, stop: stop.clone() }).await?;
+    let (phase, phase_seen) = watch::channel(Phase::Running);
+    let ends = Ends { phase: phase_seen, stop: stop.clone() };
+    let (sinks, rejected) = builder.sinks(&ends).await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
     let shared = Arc::new(Shared {
@@ -131,8 +132,11 @@ pub async fn run(
         broken.push(why);
     }
     let complete = clean && mode == Mode::Once && broken.is_empty();
-    closing.send_replace(!complete);
-    finish(shared, ports, writing, drain.min(FINISH), complete).await?;
+    // What came to its end is delivered, however long what is in buffers takes.
+    let has_ended = clean && broken.is_empty() && !*ends.stop.borrow();
+    phase.send_replace(if has_ended { Phase::Ended } else { Phase::Stopped });
+    let limit = if has_ended { Duration::MAX } else { drain.min(FINISH) };
+    finish(shared, ports, writing, limit, complete).await?;
     if complete && state_dir.exists() {
         // The next run begins anew.
         std::fs::remove_dir_all(&state_dir).map_err(|error| io_error("remove the state", &state_dir, error))?;

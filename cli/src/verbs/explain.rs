@@ -69,6 +69,10 @@ fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
             }
             NodeConfig::Sink(config) => (config.explain(), "sink"),
         };
+        let says = match &node.buffer {
+            Some(buffer) => format!("{says}; {}", buffer.explain()),
+            None => says,
+        };
         let _ =
             writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
         branch(plan, reader, depth + 1, out);

@@ -42,7 +42,7 @@ impl Divider {
                 if is_json {
                     json::check(body).map_err(|error| bad(body, 0, error))?;
                 }
-                Ok(vec![0..body.len()])
+                Ok(std::iter::once(0..body.len()).collect())
             }
         }
     }
@@ -95,7 +95,7 @@ fn document(body: &[u8]) -> Result<Vec<Range<usize>>, Refused> {
     let start = body.len() - body.trim_ascii_start().len();
     match body.get(start) {
         Some(b'[') => elements(body, start + 1),
-        _ => Ok(vec![start..start + body.trim_ascii().len()]),
+        _ => Ok(std::iter::once(start..start + body.trim_ascii().len()).collect()),
     }
 }
 

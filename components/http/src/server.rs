@@ -167,7 +167,9 @@ impl Door {
         if head.uri.path() != self.path {
             return Err(refused(StatusCode::NOT_FOUND, format!("there is nothing here; send to {}", self.path)));
         }
-        self.authorize(&head.headers)?;
+        if let Some(refused) = self.unauthorized(&head.headers) {
+            return Err(refused);
+        }
         if head.method != Method::POST && head.method != Method::PUT {
             let refused = refused(StatusCode::METHOD_NOT_ALLOWED, "send events by POST or PUT");
             return Err(with(refused, ALLOW, "POST, PUT"));
@@ -201,17 +203,18 @@ impl Door {
         Ok(answer)
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Answer> {
-        let Some((scheme, secret)) = &self.authorization else { return Ok(()) };
+    /// What is answered to whoever may not send.
+    fn unauthorized(&self, headers: &HeaderMap) -> Option<Answer> {
+        let (scheme, secret) = self.authorization.as_ref()?;
         let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         let (given_scheme, given) = given.split_at_checked(scheme.len()).unwrap_or_default();
         let is_it = given_scheme.eq_ignore_ascii_case(scheme.as_bytes());
         if is_it & is_same(given.trim_ascii(), secret.0.as_bytes()) {
-            return Ok(());
+            return None;
         }
-        let refused =
-            refused(StatusCode::UNAUTHORIZED, format!("send the right credentials: Authorization: {scheme} ..."));
-        Err(with(refused, WWW_AUTHENTICATE, if *scheme == "Basic" { "Basic realm=\"weir\"" } else { "Bearer" }))
+        let text = format!("send the right credentials: Authorization: {scheme} ...");
+        let challenge = if *scheme == "Basic" { "Basic realm=\"weir\"" } else { "Bearer" };
+        Some(with(refused(StatusCode::UNAUTHORIZED, text), WWW_AUTHENTICATE, challenge))
     }
 
     async fn body(&self, body: Incoming, is_gzip: bool, share: &mut Share) -> Result<Bytes, Missing> {
