@@ -39,7 +39,7 @@ pub enum JournalError {
     #[error(transparent)]
     Full(#[from] LogFull),
     /// There will never be room for so much at once.
-    #[error("{0} bytes at once are more than half of the log's size of {1}")]
+    #[error("{0} bytes at once are more than a quarter of the log's size of {1}")]
     TooLarge(u64, u64),
     /// The disk said no.
     #[error("the log cannot be written: {0}")]
@@ -85,7 +85,7 @@ impl Records {
 pub struct Refused {
     /// Why.
     pub error: JournalError,
-    /// All of them.
+    /// All of them; none where the writer took them along.
     pub records: Records,
 }
 
@@ -213,15 +213,16 @@ impl Writer {
             self.make_room(&shared);
             let (mut next, mut size, mut result) = (Some(first), 0, Ok(()));
             while let Some(request) = next {
-                if let Request::Append(records, done) = request {
-                    match self.has_room(&records) {
+                match request {
+                    Request::Settled => self.make_room(&shared),
+                    Request::Append(records, done) => match self.has_room(&records) {
                         Err(error) => drop(done.send(Err(Refused { error, records }))),
                         Ok(()) => {
                             size += records.size();
                             result = result.and_then(|()| self.append(&records));
                             group.push((records, done));
                         }
-                    }
+                    },
                 }
                 next = if size < GROUP { self.requests.try_recv().ok() } else { None };
             }
@@ -245,8 +246,8 @@ impl Writer {
     }
 
     fn has_room(&self, records: &Records) -> Result<(), JournalError> {
-        // The rest may be settled and still stand in files that are not.
-        if records.size() > self.max_size / 2 {
+        // What is settled may stand in the file that is written to, which is as large as one record at most.
+        if records.size() > self.max_size / 4 {
             return Err(JournalError::TooLarge(records.size(), self.max_size));
         }
         Ok(self.log.has_room(records.ends.len(), records.bytes.len())?)
@@ -461,4 +462,58 @@ pub fn inspect_journal(dir: &Path, mut each: impl FnMut(Record)) -> io::Result<J
         }
     }
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::log::faults::FaultyDisk;
+    use super::*;
+
+    fn one(payload: &[u8]) -> Records {
+        let mut records = Records::default();
+        records.push(|out| out.extend(payload));
+        records
+    }
+
+    fn payloads(records: &[Record]) -> Vec<&[u8]> {
+        records.iter().map(|record| &*record.payload).collect()
+    }
+
+    #[tokio::test]
+    async fn what_an_fsync_did_not_take_is_refused_and_never_read() {
+        let disk = FaultyDisk::default();
+        let (journal, mut reader) = Journal::on(Arc::new(disk.clone()), "in", 1 << 20).unwrap();
+        journal.append(one(b"first")).await.unwrap();
+        disk.fail_sync();
+        let refused = journal.append(one(b"lost")).await.unwrap_err();
+        assert!(matches!(refused.error, JournalError::Io(_)) && refused.records.len() == 1);
+        journal.append(one(b"second")).await.unwrap();
+        reader.ready().await;
+        assert_eq!(payloads(&reader.read(10, 1000).unwrap()), [b"first".as_slice(), b"second"]);
+        reader.settle(1).unwrap();
+        drop((journal, reader));
+        let (_journal, mut reader) = Journal::on(Arc::new(disk), "in", 1 << 20).unwrap();
+        assert_eq!(payloads(&reader.read(10, 1000).unwrap()), [b"second".as_slice()], "settled is settled");
+    }
+
+    #[tokio::test]
+    async fn a_full_log_takes_again_once_something_is_settled() {
+        let (journal, mut reader) = Journal::on(Arc::new(FaultyDisk::default()), "in", 40_000).unwrap();
+        assert!(matches!(journal.append(one(&[0; 20_000])).await.unwrap_err().error, JournalError::TooLarge(..)));
+        let mut taken = 0;
+        let mut freed = journal.freed();
+        let refused = loop {
+            match journal.append(one(&[1; 1000])).await {
+                Ok(()) => taken += 1,
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(refused.error, JournalError::Full(_)) && taken > 30);
+        assert_eq!(reader.read(100, 1 << 20).unwrap().len(), taken);
+        reader.settle(reader.next_number()).unwrap();
+        freed.changed().await.unwrap();
+        journal.append(refused.records).await.unwrap();
+        assert_eq!(reader.lag(), 1);
+    }
 }

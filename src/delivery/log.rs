@@ -46,7 +46,7 @@
 
 mod disk;
 #[cfg(test)]
-mod faults;
+pub(super) mod faults;
 mod format;
 mod reader;
 

@@ -175,7 +175,9 @@ impl Buffered {
                     self.context.clock.sleep(PAUSE).await;
                 }
             }
-            records = refused.records;
+            // A writer that is gone took them along.
+            let is_whole = refused.records.len() == batch.events.len();
+            records = if is_whole { refused.records } else { self.records(&batch.events, &batch.origin) };
         }
     }
 
