@@ -40,7 +40,7 @@ pub(crate) enum Verb {
     Dlq(Dlq),
     /// Look at what a graph that does not run remembers
     State(State),
-    /// Look at the logs of a graph that does not run: of push sources, and before sinks with a `buffer`
+    /// Look at what push sources and disk buffers hold
     Buffer(Buffer),
     /// Step over a record that keeps a partition from being read, once, with a reason
     ///
