@@ -10,6 +10,7 @@ pub mod conformance;
 mod context;
 mod probe;
 mod problems;
+pub(crate) mod push;
 mod registry;
 mod sink;
 mod source;
@@ -19,6 +20,7 @@ pub use codec::{CodecRecord, DecodingConfig, DecodingOption, EncodingConfig, Enc
 pub use context::{BuildContext, Trouble};
 pub use probe::{Finding, ProbeContext, Verdict};
 pub use problems::{Problem, Problems, Severity};
+pub use push::{PushLog, PushOrigin, Pushed};
 pub use registry::{Component, Kind, components};
 pub use sink::{Sink, SinkConfig};
 pub use source::{

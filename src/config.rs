@@ -4,6 +4,7 @@
 //! texts; every node is checked against the schema of its component; only then is it given to serde. All
 //! problems of all phases are reported at once, each with its place, its cause and a remedy.
 
+mod buffer;
 mod compile;
 mod diagnostic;
 mod document;
@@ -23,6 +24,7 @@ mod tests;
 mod tree;
 mod units;
 
+pub use buffer::{BufferConfig, BufferKind, WhenFull};
 pub use diagnostic::{Diagnostic, Place, Severity, SourceText};
 pub use graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Port, Test, TestBody};
 pub use load::{LoadRequest, Loaded, load, render_json, render_text};

@@ -5,6 +5,7 @@
 //! delivered, and a receipt that is dropped unresolved means failed.*
 
 mod books;
+mod journal;
 mod ledger;
 pub mod log;
 mod memory;
@@ -13,6 +14,7 @@ mod rejects;
 mod settled;
 
 pub use books::{BookTotals, Books};
+pub use journal::{Journal, JournalContent, JournalError, JournalReader, Records, Refused, inspect_journal};
 pub use ledger::{Ledger, Progress};
 pub use memory::{MemoryBudget, MemoryPermit};
 pub use receipt::{Outcome, Receipt, Settled, Settlements};

@@ -4,6 +4,7 @@
 //! [`Lane`] adds the ledger and says what to commit and when to rewind. Both are synchronous, so that the
 //! simulator can run them on any schedule; [`run`] is the shell that waits, reads, commits and stops.
 
+mod buffer;
 mod dead_letters;
 mod driver;
 mod epochs;
@@ -11,6 +12,7 @@ mod exchange;
 mod keeper;
 mod keying;
 mod lane;
+mod logs;
 mod member;
 mod plan;
 mod poison;
@@ -29,6 +31,7 @@ pub use dead_letters::retry::Retried;
 pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
 pub(crate) use keying::keying;
 pub use lane::{Lane, Step as LaneStep};
+pub use logs::{KeptLog, inspect_logs};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
 pub use runtime::{Report, RunOptions, run, with_state};

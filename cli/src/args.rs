@@ -40,6 +40,8 @@ pub(crate) enum Verb {
     Dlq(Dlq),
     /// Look at what a graph that does not run remembers
     State(State),
+    /// Look at what push sources and disk buffers hold
+    Buffer(Buffer),
     /// Step over a record that keeps a partition from being read, once, with a reason
     ///
     /// Without `--at` it shows where the lanes of a running graph stand. The record becomes a dead letter.
@@ -215,6 +217,47 @@ pub(crate) enum StateVerb {
     Export {
         #[command(flatten)]
         graph: Graph,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Buffer {
+    #[command(subcommand)]
+    pub verb: BufferVerb,
+}
+
+/// What to do with the logs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BufferVerb {
+    /// Show how much each log holds, how much of it waits, and what is damaged
+    Inspect {
+        #[command(flatten)]
+        graph: Graph,
+        /// Only the log of this node
+        #[arg(long)]
+        node: Option<String>,
+        /// How it is printed; as JSON it is one log a line
+        #[arg(long, value_enum, default_value = "text")]
+        format: OutputFormat,
+    },
+    /// Read all of it, and tell what is damaged
+    Check {
+        #[command(flatten)]
+        graph: Graph,
+        /// Only the log of this node
+        #[arg(long)]
+        node: Option<String>,
+    },
+    /// Print what waits, as one JSON object a line
+    Dump {
+        #[command(flatten)]
+        graph: Graph,
+        /// Only the log of this node
+        #[arg(long)]
+        node: Option<String>,
+        /// Records to print, oldest first; without it, all
+        #[arg(long)]
+        limit: Option<u64>,
     },
 }
 

@@ -4,6 +4,7 @@ use weir_aggregate as _;
 use weir_codecs as _;
 use weir_console as _;
 use weir_file as _;
+use weir_http as _;
 use weir_kafka as _;
 use weir_kubernetes as _;
 use weir_remap as _;

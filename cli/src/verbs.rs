@@ -1,5 +1,6 @@
 //! The verbs.
 
+mod buffer;
 mod completions;
 mod demo;
 mod dlq;
@@ -42,6 +43,7 @@ pub(crate) fn dispatch(verb: Verb) -> Exit {
         Verb::Top(args) => top::run(&args),
         Verb::Tap(args) => tap::run(&args),
         Verb::Dlq(args) => dlq::run(&args),
+        Verb::Buffer(args) => buffer::run(&args),
         Verb::List(args) => list::run(&args),
         Verb::Skip(args) => skip::run(&args),
         Verb::State(args) => state::run(&args),

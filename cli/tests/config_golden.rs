@@ -173,6 +173,7 @@ fn the_binary_has_exactly_these_components() {
     let expected = [
         "source file",
         "source generate",
+        "source http",
         "source kafka",
         "source stdin",
         "transform aggregate",

@@ -72,6 +72,13 @@ impl Trouble {
         self.say(None);
     }
 
+    /// All is well again, if what is wrong is this.
+    pub fn clear_if(&self, is_it: impl FnOnce(&str) -> bool) {
+        if self.get().is_some_and(|what| is_it(&what)) {
+            self.clear();
+        }
+    }
+
     /// What is wrong will never be well again, such as an output that nobody reads any more: the graph stops, and the
     /// run fails with this text.
     pub fn give_up(&self, what: impl Into<String>) {

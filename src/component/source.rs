@@ -196,12 +196,16 @@ impl Lanes {
         Ok(handles)
     }
 
-    /// Starts the one lane of a source, and waits for its end.
+    /// Starts the one lane of a source.
+    pub async fn open_one(&self, origin: Box<dyn Origin>) -> Result<LaneHandle> {
+        let (lane, handle) = Self::request(origin);
+        self.open.send(Opening { lanes: vec![lane], is_all: true }).await.map_err(|_| gone())?;
+        Ok(handle)
+    }
+
+    /// The same; waits for its end.
     pub async fn run_one(&self, origin: Box<dyn Origin>) -> Result<()> {
-        for mut lane in self.open_all(vec![origin]).await? {
-            lane.ended().await?;
-        }
-        Ok(())
+        self.open_one(origin).await?.ended().await.map(drop)
     }
 
     /// Lanes with no graph behind them, and the other end; for tests of one source.

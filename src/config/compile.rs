@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::buffer::{BufferConfig, LEAST};
 use super::diagnostic::{Diagnostic, Place, SourceText};
 use super::document::{SECTIONS, duplicate_id};
 use super::edges::{self, Gap};
@@ -31,6 +32,8 @@ pub(crate) struct Draft<'a> {
     pub has_main_port: bool,
     /// Of a source: see [`Node::keyed_by`].
     pub keyed_by: Vec<String>,
+    /// Of a sink: what waits before it.
+    pub buffer: Option<BufferConfig>,
 }
 
 /// The graph, as far as it could be built. With `is_partial`, a file is missing.
@@ -45,7 +48,10 @@ pub(crate) fn compile(
     let mut drafts = drafts(entries, problems);
     let mut configs: Vec<Option<NodeConfig>> = Vec::with_capacity(drafts.len());
     for draft in &mut drafts {
-        let config = config(draft, texts, problems);
+        let config = config(draft, texts, problems).and_then(|config| {
+            draft.buffer = buffer(draft, problems)?;
+            Some(config)
+        });
         draft.ports = match (&config, draft.kind) {
             (Some(NodeConfig::Transform(config)), _) => Some(config.ports()),
             (None, Kind::Transform) => None,
@@ -69,7 +75,9 @@ pub(crate) fn compile(
     let node = |((draft, config), inputs): ((&Draft<'_>, Option<NodeConfig>), Option<Vec<Input>>)| {
         let (id, component) = (draft.entry.key.clone(), draft.component?.name.to_owned());
         let (ports, config, inputs) = (draft.ports.clone()?, config?, inputs?);
-        Some(Node { id, kind: draft.kind, component, inputs, keyed_by: draft.keyed_by.clone(), ports, config })
+        let Draft { keyed_by, buffer, .. } = draft;
+        let (keyed_by, buffer) = (keyed_by.clone(), buffer.clone());
+        Some(Node { id, kind: draft.kind, component, inputs, keyed_by, ports, config, buffer })
     };
     let mut nodes: Vec<Option<Node>> = drafts.iter().zip(configs).zip(edges.inputs).map(node).collect();
     let tests = tests(entries, &drafts, gap, problems);
@@ -218,7 +226,15 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
             let component = component(kind, entry, &all, problems);
-            drafts.push(Draft { kind, entry, component, ports: None, has_main_port: true, keyed_by: Vec::new() });
+            drafts.push(Draft {
+                kind,
+                entry,
+                component,
+                ports: None,
+                has_main_port: true,
+                keyed_by: Vec::new(),
+                buffer: None,
+            });
         }
     }
     drafts
@@ -280,11 +296,11 @@ fn component(
 
 /// The options that every node of a kind has.
 pub(super) fn common(kind: Kind) -> &'static [&'static str] {
-    if kind == Kind::Source { &["type", "keyed_by"] } else { &["type", "inputs"] }
-}
-
-fn is_common(option: &str, kind: Kind) -> bool {
-    common(kind).contains(&option)
+    match kind {
+        Kind::Source => &["type", "keyed_by"],
+        Kind::Transform => &["type", "inputs"],
+        Kind::Sink => &["type", "inputs", "buffer"],
+    }
 }
 
 /// A source's promise of which events come by the same partition.
@@ -329,8 +345,12 @@ fn with_common(mut schema: Json, kind: Kind) -> Json {
 /// Checks a node's options and builds its config.
 fn config(draft: &Draft<'_>, texts: &[SourceText], problems: &mut Vec<Diagnostic>) -> Option<NodeConfig> {
     let (entry, component) = (draft.entry, draft.component?);
-    let mut own: Vec<Entry> =
-        entry.node.entries().iter().filter(|option| !is_common(&option.key, draft.kind)).cloned().collect();
+    // What a sink calls a buffer may be its own.
+    let is_own = |option: &&Entry| match &*option.key {
+        "buffer" => !is_buffer(draft, option),
+        key => !common(draft.kind).contains(&key),
+    };
+    let mut own: Vec<Entry> = entry.node.entries().iter().filter(is_own).cloned().collect();
     let schema = with_common((component.schema)().to_value(), draft.kind);
     let subject = format!("node `{}` ({} {})", entry.key, component.name, draft.kind.name());
     keep_option_texts(&schema, &mut own);
@@ -362,6 +382,42 @@ fn config(draft: &Draft<'_>, texts: &[SourceText], problems: &mut Vec<Diagnostic
         problems.push(with_place(problem, &subject, entry, texts));
     }
     Some(config)
+}
+
+/// Whether an option is the buffer before a sink. A sink may have an option of that name, which is no map.
+fn is_buffer(draft: &Draft<'_>, option: &Entry) -> bool {
+    let has_its_own = |component: &Component| (component.schema)().pointer("/properties/buffer").is_some();
+    let is_map = matches!(option.node.value, Value::Map(_));
+    draft.kind == Kind::Sink && option.key == "buffer" && (is_map || !draft.component.is_some_and(has_its_own))
+}
+
+/// The buffer before a sink; `None`: what is written is wrong.
+fn buffer(draft: &Draft<'_>, problems: &mut Vec<Diagnostic>) -> Option<Option<BufferConfig>> {
+    let Some(option) = draft.entry.node.entries().iter().find(|option| is_buffer(draft, option)) else {
+        return Some(None);
+    };
+    let schema = schemars::schema_for!(BufferConfig);
+    let wrapper = serde_json::json!({ "properties": { "buffer": schema.as_value() }, "$defs": schema.get("$defs") });
+    let subject = format!("node `{}`", draft.entry.key);
+    let home = option.key_place.clone();
+    let mut own = vec![option.clone()];
+    keep_option_texts(&wrapper, &mut own);
+    let mut check = SchemaCheck { root: &wrapper, subject, home, problems: Vec::new() };
+    check.entries(&wrapper, &own, "");
+    if !check.problems.is_empty() || !option.node.is_complete() {
+        problems.extend(check.problems);
+        return None;
+    }
+    let secrets = Secrets::of(&option.node, true);
+    let place = |path: &[String]| option.node.follow(path).place.clone();
+    let config: BufferConfig = deserialize(own[0].node.to_json(), &check.subject, &secrets, place, problems)?;
+    if config.max_size < LEAST {
+        let place = option.node.follow(&["max_size".to_owned()]).place.clone();
+        let message = format!("{}: `buffer.max_size`: is too small", check.subject);
+        let problem = Diagnostic::error("out_of_range", place, message);
+        problems.push(problem.help(format!("give it {LEAST} at least")));
+    }
+    Some(Some(config))
 }
 
 /// A problem found by `check`, at its place in the file: inside the option's text where it says so.

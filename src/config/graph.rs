@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::buffer::BufferConfig;
 use crate::component::{Kind, SinkConfig, SourceConfig, TransformConfig};
 
 /// A graph that passed every check. Nodes are in topological order.
@@ -78,6 +79,8 @@ pub struct Node {
     pub ports: Vec<String>,
     /// Its options.
     pub config: NodeConfig,
+    /// Of a sink: what waits before it.
+    pub buffer: Option<BufferConfig>,
 }
 
 impl Node {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::buffer::BufferConfig;
 use super::settings::{Settings, TestConfig};
 use crate::component::{Component, Kind, components};
 
@@ -61,6 +62,15 @@ fn node(component: &Component, defs: &mut Map<String, Json>) -> Json {
     let properties = object.entry("properties").or_insert_with(|| json!({}));
     if let Some(properties) = properties.as_object_mut() {
         properties.extend(own);
+        if component.kind == Kind::Sink {
+            let buffer = take(schemars::schema_for!(BufferConfig).as_value(), "buffer", defs);
+            // A sink may have an option of that name, which is no map.
+            let both = match properties.remove("buffer") {
+                Some(own) => json!({ "description": own.get("description"), "anyOf": [own, buffer] }),
+                None => buffer,
+            };
+            properties.insert("buffer".to_owned(), both);
+        }
     }
     let all = object.entry("required").or_insert_with(|| json!([]));
     if let Some(all) = all.as_array_mut() {

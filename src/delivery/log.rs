@@ -1,31 +1,63 @@
-//! A segmented log on disk: the dead letters; which of its records are done with, [`super::SettledRecords`] knows.
+//! A segmented log on disk, with several users: dead letters, what push sources have answered for, and the buffers of
+//! sinks. [`super::Journal`] is a log that many append to and one reads; which dead letters are done with,
+//! [`super::SettledRecords`] knows.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
-//! A folder of files named by the number of their first record, twenty digits and `.log`. A file is
+//! A folder of files named by the number of their first record, twenty digits and `.log`. Numbers are little-endian. A
+//! file is
 //!
 //! ```text
-//! header   16 bytes   "WEIRLOG" 0x01, then the number of the first record (u64, little-endian)
-//! record   length of the payload (u32 LE), CRC-32 of length and payload (u32 LE), payload
-//! ...
+//! head     36 bytes   "WEIRLOG" 0x02
+//!                     number of the first record (u64)
+//!                     number behind the last record of the files before it (u64)
+//!                     marker: eight bytes by chance
+//!                     CRC-32 of all this
+//! record   28 bytes   marker
+//!                     number (u64)
+//!                     length of the payload (u32), CRC-32 of the payload
+//!                     CRC-32 of all this
+//!          payload
+//! record ...
 //! ```
 //!
-//! Records are numbered from 0 without gaps. A record is durable once [`SegmentedLog::sync`] has returned.
-//! At opening, the last file is read to its end: what follows the last whole record is a torn write and is
-//! cut. A damaged record elsewhere ends what can be read of its file; reading goes on in the next one, and
-//! the damage is counted. A file of an unknown version is refused, never overwritten.
+//! Numbers begin at 0 and rise, within a file without gaps. A record is durable once [`SegmentedLog::sync`] has returned.
+//!
+//! **Files are written once.** Every opening, and every write or fsync that fails, ends a file; what comes then goes into
+//! a new one, which is written beside, fsynced and renamed into place. So nothing that is durable is ever written over, and
+//! a failed fsync is not asked again whether it failed: the pages may be gone. A record that was written, not acknowledged,
+//! and whose number stands in the next file too, counts there: a file ends where the next one begins.
+//!
+//! **Damage costs the records it is in.** Where no whole record stands where one should, the reader looks for the next
+//! marker with a whole head behind it. The marker is drawn by chance when a process opens the log, so that no payload can
+//! pass for a record. A damaged head of a file costs nothing: its first record says the marker again. How many records are
+//! lost follows from the numbers around the damage, at the end of a file from the next one's head. What would be the
+//! beginning of a record at the end of a file is a torn write and no damage.
+//!
+//! **Numbers are never used again.** Opening reads the last file and goes on behind its last record. Where bytes that are
+//! no record follow it, as many numbers are left out as records could have stood there.
+//!
+//! Version 1 had heads of 16 bytes (`"WEIRLOG" 0x01`, the first number) and before each payload its length and one CRC-32
+//! of both; damage ended what could be read of a file. It is read still, and goes on in files of version 2. Later versions
+//! keep the checksum at byte 32: a file of one of them is refused, never overwritten.
 //!
 //! The size bound is kept when appending: a record that does not fit is refused with [`LogFull`], and room
 //! comes only from [`SegmentedLog::truncate_before`] or a person removing files.
 
-use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+mod disk;
+#[cfg(test)]
+pub(super) mod faults;
+mod format;
+mod reader;
 
-const MAGIC: [u8; 8] = *b"WEIRLOG\x01";
-const HEADER: u64 = 16;
-const RECORD_HEADER: u64 = 8;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(crate) use disk::{Disk, DiskFile, Folder};
+use format::{HEAD, RECORD_HEAD};
+pub use reader::{Damage, LogReader, Record};
+use reader::{Next, Segment};
 
 /// Bounds of a log.
 #[derive(Debug, Clone, Copy)]
@@ -65,100 +97,147 @@ pub enum AppendError {
 /// A log open for appending.
 #[derive(Debug)]
 pub struct SegmentedLog {
-    dir: PathBuf,
+    disk: Arc<dyn Disk>,
     limits: LogLimits,
-    /// First record number and size of every file but the last.
+    marker: [u8; 8],
+    /// First record number and size of every file that is written to no more.
     closed: Vec<(u64, u64)>,
-    file: File,
-    file_first: u64,
-    file_bytes: u64,
+    /// Bytes of all these.
+    closed_bytes: u64,
+    current: Option<Current>,
+    /// The number behind the last durable record.
+    durable: u64,
     next: u64,
     /// Appended since the last sync; written to the file at once when synced.
     buffer: Vec<u8>,
-    /// A write failed half-way: the file's end is not what we think until it is cut again.
-    torn: bool,
+}
+
+/// The file that is written to. All of it is durable.
+#[derive(Debug)]
+struct Current {
+    file: Box<dyn DiskFile>,
+    first: u64,
+    bytes: u64,
 }
 
 impl SegmentedLog {
-    /// Opens the log in `dir`, making it where there is none, and cuts a torn tail.
+    /// Opens the log in `dir`, making it where there is none.
     pub fn open(dir: &Path, limits: LogLimits) -> io::Result<SegmentedLog> {
-        fs::create_dir_all(dir)?;
-        let mut segments = segments(dir)?;
-        let (file_first, path) = match segments.pop() {
-            Some(last) => last,
-            None => (0, create(dir, 0)?),
-        };
-        let mut closed = Vec::new();
-        for (first, path) in segments {
-            closed.push((first, fs::metadata(path)?.len()));
+        std::fs::create_dir_all(dir)?;
+        SegmentedLog::on(Arc::new(Folder::new(dir)), limits)
+    }
+
+    pub(crate) fn on(disk: Arc<dyn Disk>, limits: LogLimits) -> io::Result<SegmentedLog> {
+        let mut closed = segments_on(&*disk)?;
+        let (mut durable, mut next) = (0, 0);
+        if let Some((first, size)) = closed.last().copied() {
+            let last = LastFile::read(&*disk, first, size, limits)?;
+            (durable, next) = (last.behind, last.behind + last.perhaps);
+            if last.behind == first && next == first {
+                // Nothing is in it: the next file has its name.
+                closed.pop();
+            }
         }
-        let mut reader = SegmentReader::open(&path, file_first, limits.record_bytes)?;
-        let mut records = 0;
-        while let Ok(Some(_)) = reader.next() {
-            records += 1;
+        let closed_bytes = closed.iter().map(|(_, size)| size).sum();
+        // What a crash left of a file that was being made.
+        for (name, _) in disk.list()? {
+            if name.strip_suffix(".new").is_some_and(|name| name.parse::<u64>().is_ok()) {
+                disk.remove(&name)?;
+            }
         }
-        let file_bytes = reader.good;
-        let mut file = OpenOptions::new().write(true).open(&path)?;
-        file.set_len(file_bytes)?;
-        file.seek(SeekFrom::End(0))?;
-        file.sync_all()?;
-        let next = file_first + records;
+        let marker = rand::random::<u64>().to_le_bytes();
         Ok(SegmentedLog {
-            dir: dir.to_owned(),
+            disk,
             limits,
+            marker,
             closed,
-            file,
-            file_first,
-            file_bytes,
+            closed_bytes,
+            current: None,
+            durable,
             next,
             buffer: Vec::new(),
-            torn: false,
         })
     }
 
     /// Adds a record; returns its number. Durable after the next [`SegmentedLog::sync`].
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, AppendError> {
         let length = u32::try_from(payload.len()).ok().filter(|length| *length <= self.limits.record_bytes);
-        let Some(length) = length else { return Err(AppendError::TooLarge(payload.len())) };
-        let size = RECORD_HEADER + payload.len() as u64;
-        let held = self.bytes();
-        if held + size > self.limits.total_bytes {
-            return Err(LogFull { held, limit: self.limits.total_bytes }.into());
+        if length.is_none() {
+            return Err(AppendError::TooLarge(payload.len()));
         }
-        if self.file_bytes + self.buffer.len() as u64 + size > self.limits.segment_bytes && self.next > self.file_first
-        {
-            self.roll()?;
+        self.has_room(1, payload.len())?;
+        let held = self.current.as_ref().map_or(HEAD, |current| current.bytes) + self.buffer.len() as u64;
+        if held > HEAD && held + record_size(payload.len()) > self.limits.segment_bytes {
+            self.sync()?;
+            self.close();
         }
-        self.buffer.extend_from_slice(&length.to_le_bytes());
-        self.buffer.extend_from_slice(&checksum(length, payload).to_le_bytes());
-        self.buffer.extend_from_slice(payload);
+        format::record(self.marker, self.next, payload, &mut self.buffer);
         self.next += 1;
         Ok(self.next - 1)
     }
 
-    /// Makes every appended record durable. After an error nothing appended since the last good sync is;
-    /// calling again writes all of it anew.
-    pub fn sync(&mut self) -> io::Result<()> {
-        if self.torn {
-            self.file.set_len(self.file_bytes)?;
-            self.file.seek(SeekFrom::Start(self.file_bytes))?;
+    /// Whether so many records fit, which hold so many bytes together.
+    pub fn has_room(&self, records: usize, bytes: usize) -> Result<(), LogFull> {
+        let held = self.bytes();
+        // One more file may have to be begun for them.
+        match held + HEAD + log_size(records, bytes) <= self.limits.total_bytes {
+            true => Ok(()),
+            false => Err(LogFull { held, limit: self.limits.total_bytes }),
         }
+    }
+
+    /// Makes every appended record durable. After an error nothing appended since the last good sync is; calling again
+    /// writes all of it anew, into a new file.
+    pub fn sync(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.torn = true;
-        self.file.write_all(&self.buffer)?;
-        // A failed fsync may have dropped the pages: the bytes stay in `buffer` and are written again.
-        self.file.sync_data()?;
-        self.torn = false;
-        self.file_bytes += self.buffer.len() as u64;
+        let mut current = match self.current.take() {
+            Some(current) => current,
+            None => self.create()?,
+        };
+        let written = current.file.append(&self.buffer).and_then(|()| current.file.sync());
+        if let Err(error) = written {
+            // Gives room free where the disk is full. Where it fails, too, the next file's number says what counts.
+            let _ = current.file.truncate(current.bytes);
+            self.retire(&current);
+            return Err(error);
+        }
+        current.bytes += self.buffer.len() as u64;
+        self.current = Some(current);
+        self.durable = self.next;
         self.buffer.clear();
+        if self.buffer.capacity() > BUFFER {
+            self.buffer = Vec::new();
+        }
         Ok(())
+    }
+
+    /// Forgets what was appended since the last good sync.
+    pub fn discard(&mut self) {
+        if !self.buffer.is_empty() {
+            self.next = self.unsynced();
+            self.buffer.clear();
+            // What was written of it must not come to stand before what comes next.
+            self.close();
+        }
     }
 
     /// Bytes held, appended ones included.
     pub fn bytes(&self) -> u64 {
-        self.closed.iter().map(|(_, size)| size).sum::<u64>() + self.file_bytes + self.buffer.len() as u64
+        let head = if self.buffer.is_empty() { 0 } else { HEAD };
+        let current = self.current.as_ref().map_or(head, |current| current.bytes);
+        self.closed_bytes + current + self.buffer.len() as u64
+    }
+
+    /// Number of the first record that is held, or else of the next one.
+    pub(super) fn first(&self) -> u64 {
+        self.closed.first().map_or(self.next, |(first, _)| *first)
+    }
+
+    /// Number behind the last durable record.
+    pub fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// Number of the next record.
@@ -166,270 +245,146 @@ impl SegmentedLog {
         self.next
     }
 
+    /// Numbers begin at `number` at least: those below were used, whatever is left of them.
+    pub fn skip_to(&mut self, number: u64) {
+        if number > self.next && self.buffer.is_empty() {
+            self.close();
+            self.next = number;
+        }
+    }
+
     /// From now on all files together may hold so many bytes.
     pub fn allow(&mut self, total_bytes: u64) {
         self.limits.total_bytes = total_bytes;
     }
 
-    /// Removes files that hold only records below `number`.
+    /// Removes files that hold only records below `number`. The last one stays, for its numbers.
     pub fn truncate_before(&mut self, number: u64) -> io::Result<()> {
         while let Some(&(first, _)) = self.closed.first() {
-            let next_first = self.closed.get(1).map_or(self.file_first, |(first, _)| *first);
-            if next_first > number {
+            let following = self.closed.get(1).map(|(first, _)| *first);
+            let end = following.or(self.current.as_ref().map(|current| current.first));
+            if end.is_none_or(|end| end > number) {
                 break;
             }
-            fs::remove_file(segment_path(&self.dir, first))?;
-            self.closed.remove(0);
+            match self.disk.remove(&segment_name(first)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.closed_bytes -= self.closed.remove(0).1,
+            }
         }
         Ok(())
     }
 
     /// Looks again which closed files are there: a person may have made room.
     pub fn rescan(&mut self) {
-        let dir = &self.dir;
-        self.closed.retain(|(first, _)| segment_path(dir, *first).exists());
-    }
-
-    fn roll(&mut self) -> io::Result<()> {
-        self.sync()?;
-        self.closed.push((self.file_first, self.file_bytes));
-        let path = create(&self.dir, self.next)?;
-        self.file = OpenOptions::new().append(true).open(path)?;
-        self.file_first = self.next;
-        self.file_bytes = HEADER;
-        Ok(())
-    }
-}
-
-/// A record as it is read back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Its number.
-    pub number: u64,
-    /// What was appended.
-    pub payload: Vec<u8>,
-}
-
-/// A file of the log that cannot be read on; reading goes on in the next one.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {error}", path.display())]
-pub struct Damage {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub error: io::Error,
-}
-
-/// Every whole record of a log, oldest first, and what of it could not be read.
-#[derive(Debug)]
-pub struct LogReader {
-    files: VecDeque<(u64, PathBuf)>,
-    current: Option<(PathBuf, SegmentReader)>,
-    record_bytes: u32,
-    from: u64,
-}
-
-impl LogReader {
-    /// Reads the log in `dir` from record number `from` on, or from the first behind it.
-    pub fn open(dir: &Path, record_bytes: u32, from: u64) -> io::Result<LogReader> {
-        let mut files = VecDeque::from(segments(dir)?);
-        while files.get(1).is_some_and(|(first, _)| *first <= from) {
-            files.pop_front();
+        if let Ok(there) = segments_on(&*self.disk) {
+            self.closed.retain(|(first, _)| there.iter().any(|(other, _)| other == first));
+            self.closed_bytes = self.closed.iter().map(|(_, size)| size).sum();
         }
-        Ok(LogReader { files, current: None, record_bytes, from })
     }
 
-    fn take(&mut self) -> io::Result<Option<Record>> {
-        let Some((_, reader)) = &mut self.current else { return Ok(None) };
-        while let Some(record) = reader.next()? {
-            if record.number >= self.from {
-                return Ok(Some(record));
-            }
+    /// Number of the first record in the buffer: behind what is durable, or where numbers were left out.
+    fn unsynced(&self) -> u64 {
+        format::read_record_head(self.marker, &self.buffer).map_or(self.next, |head| head.number)
+    }
+
+    /// What comes next goes into a new file.
+    fn close(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.retire(&current);
         }
-        Ok(None)
+    }
+
+    fn retire(&mut self, current: &Current) {
+        // A file in which nothing is durable has the name of the next one.
+        if current.bytes > HEAD {
+            self.closed.push((current.first, current.bytes));
+            self.closed_bytes += current.bytes;
+        }
+    }
+
+    /// Makes a file for what is in the buffer, durably.
+    fn create(&mut self) -> io::Result<Current> {
+        let first = self.unsynced();
+        let name = segment_name(first);
+        let beside = format!("{first:020}.new");
+        let mut file = self.disk.create(&beside)?;
+        file.append(&format::head(first, self.durable, self.marker))?;
+        file.sync()?;
+        self.disk.rename(&beside, &name)?;
+        self.disk.sync()?;
+        Ok(Current { file, first, bytes: HEAD })
     }
 }
 
-impl Iterator for LogReader {
-    type Item = Result<Record, Damage>;
+/// Memory that is kept for the next records.
+const BUFFER: usize = 4 << 20;
 
-    fn next(&mut self) -> Option<Self::Item> {
+/// What a record takes on the disk.
+fn record_size(payload: usize) -> u64 {
+    RECORD_HEAD + payload as u64
+}
+
+/// What so many records take on the disk that hold so many bytes together.
+pub(crate) fn log_size(records: usize, bytes: usize) -> u64 {
+    records as u64 * RECORD_HEAD + bytes as u64
+}
+
+/// How the last file ends.
+struct LastFile {
+    /// The number behind its last record.
+    behind: u64,
+    /// Records that may have stood behind that.
+    perhaps: u64,
+}
+
+impl LastFile {
+    fn read(disk: &dyn Disk, first: u64, size: u64, limits: LogLimits) -> io::Result<LastFile> {
+        let name = segment_name(first);
+        let (mut segment, _) = Segment::new(disk.open(&name)?, first)?.map_err(|what| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", disk.path(&name).display()))
+        })?;
+        let mut behind = first;
         loop {
-            match self.take() {
-                Ok(Some(record)) => return Some(Ok(record)),
-                Ok(None) => {}
-                Err(error) => return self.current.take().map(|(path, _)| Err(Damage { path, error })),
+            match segment.next(behind, u64::MAX, u64::MAX, limits.record_bytes)? {
+                Next::Record(record) => behind = record.number + 1,
+                Next::Damage { behind: next, .. } => behind = behind.max(next),
+                Next::Later => {}
+                // A head is durable before the file has its name: without one it was damaged, whatever it held.
+                Next::End(_) if size < HEAD && !segment.is_version_1() => {
+                    return Ok(LastFile { behind, perhaps: limits.segment_bytes / RECORD_HEAD + 1 });
+                }
+                Next::End(rest) => {
+                    let lost = rest.filter(|place| !place.is_cut() && !segment.is_version_1());
+                    return Ok(LastFile { behind, perhaps: lost.map_or(0, |place| place.bytes / RECORD_HEAD + 1) });
+                }
             }
-            let (first, path) = self.files.pop_front()?;
-            match SegmentReader::open(&path, first, self.record_bytes) {
-                Ok(reader) => self.current = Some((path, reader)),
-                // Done with, and removed since the folder was looked at.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.current = None,
-                Err(error) => return Some(Err(Damage { path, error })),
-            }
         }
     }
 }
 
-#[derive(Debug)]
-struct SegmentReader {
-    file: BufReader<File>,
-    next: u64,
-    record_bytes: u32,
-    /// Bytes up to the end of the last whole record.
-    good: u64,
+fn segment_name(first: u64) -> String {
+    format!("{first:020}.log")
 }
 
-impl SegmentReader {
-    fn open(path: &Path, first: u64, record_bytes: u32) -> io::Result<SegmentReader> {
-        let mut file = BufReader::new(File::open(path)?);
-        let mut header = [0; HEADER as usize];
-        file.read_exact(&mut header).map_err(|_| bad(path, "the header is cut off"))?;
-        if header[..8] != MAGIC {
-            return Err(bad(path, "not a weir log of version 1"));
-        }
-        if header[8..] != first.to_le_bytes() {
-            return Err(bad(path, "the file's name and its header disagree"));
-        }
-        Ok(SegmentReader { file, next: first, record_bytes, good: HEADER })
-    }
-
-    /// The next record; `None` at the end, an error at a torn or damaged record.
-    fn next(&mut self) -> io::Result<Option<Record>> {
-        let mut header = [0; RECORD_HEADER as usize];
-        match self.file.read(&mut header[..1])? {
-            0 => return Ok(None),
-            _ => self.file.read_exact(&mut header[1..])?,
-        }
-        let [l0, l1, l2, l3, c0, c1, c2, c3] = header;
-        let length = u32::from_le_bytes([l0, l1, l2, l3]);
-        if length > self.record_bytes {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a damaged record length"));
-        }
-        let mut payload = vec![0; length as usize];
-        self.file.read_exact(&mut payload)?;
-        if checksum(length, &payload) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a record's checksum is wrong"));
-        }
-        self.good += RECORD_HEADER + u64::from(length);
-        self.next += 1;
-        Ok(Some(Record { number: self.next - 1, payload }))
-    }
-}
-
-fn bad(path: &Path, what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
-}
-
-fn checksum(length: u32, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&length.to_le_bytes());
-    hasher.update(payload);
-    hasher.finalize()
-}
-
-fn segment_path(dir: &Path, first: u64) -> PathBuf {
-    dir.join(format!("{first:020}.log"))
-}
-
-/// Makes an empty file whose first record will be `first`, durably.
-fn create(dir: &Path, first: u64) -> io::Result<PathBuf> {
-    let path = segment_path(dir, first);
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(&MAGIC)?;
-    file.write_all(&first.to_le_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, &path)?;
-    File::open(dir)?.sync_all()?;
-    Ok(path)
-}
-
-/// The log's files, oldest first, by the number of their first record.
-pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        if let Some(first) = number.and_then(|number| number.parse().ok()) {
-            found.push((first, path));
-        }
-    }
-    found.sort();
+/// Number of the first record and size of the log's files, oldest first.
+pub(super) fn segments_on(disk: &dyn Disk) -> io::Result<Vec<(u64, u64)>> {
+    let number = |(name, size): (String, u64)| Some((name.strip_suffix(".log")?.parse().ok()?, size));
+    let mut found: Vec<(u64, u64)> = disk.list()?.into_iter().filter_map(number).collect();
+    found.sort_unstable();
     Ok(found)
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: LogLimits = LogLimits { segment_bytes: 100, total_bytes: 10_000, record_bytes: 1000 };
-
-    fn read_all(dir: &Path) -> (Vec<Vec<u8>>, usize) {
-        let (records, damage): (Vec<_>, Vec<_>) =
-            LogReader::open(dir, LIMITS.record_bytes, 0).unwrap().partition(Result::is_ok);
-        (records.into_iter().map(|record| record.unwrap().payload).collect(), damage.len())
-    }
-
-    #[test]
-    fn a_full_log_refuses_and_takes_again_once_there_is_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let limits = LogLimits { total_bytes: 200, ..LIMITS };
-        let mut log = SegmentedLog::open(dir.path(), limits).unwrap();
-        let mut taken = 0;
-        while log.append(&[7; 40]).is_ok() {
-            taken += 1;
-        }
-        log.sync().unwrap();
-        assert!(taken >= 2 && log.bytes() <= 200);
-        log.truncate_before(2).unwrap();
-        log.append(&[8; 40]).unwrap();
-        log.sync().unwrap();
-        assert_eq!(read_all(dir.path()).0.last().unwrap(), &vec![8; 40]);
-    }
-
-    #[test]
-    fn an_unknown_version_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(segment_path(dir.path(), 0), b"WEIRLOG\x02........").unwrap();
-        let error = SegmentedLog::open(dir.path(), LIMITS).unwrap_err();
-        assert!(error.to_string().contains("not a weir log of version 1"), "{error}");
-    }
-
-    proptest! {
-        /// However the last file is cut or a bit flipped, every synced record before the damage comes back
-        /// unchanged, and appending goes on behind it.
-        #[test]
-        fn whole_records_survive_any_torn_tail(sizes in prop::collection::vec(0usize..60, 1..20), cut in 0u64..200, flip in any::<bool>()) {
-            let dir = tempfile::tempdir().unwrap();
-            let mut log = SegmentedLog::open(dir.path(), LIMITS).unwrap();
-            let written: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(i, size)| vec![i as u8; *size]).collect();
-            for payload in &written {
-                log.append(payload).unwrap();
-                log.sync().unwrap();
-            }
-            drop(log);
-            let (first, path) = segments(dir.path()).unwrap().pop().unwrap();
-            let bytes = fs::read(&path).unwrap();
-            let at = HEADER + cut % (bytes.len() as u64 - HEADER + 1);
-            let mut torn = bytes.clone();
-            match torn.get_mut(at as usize).filter(|_| flip) {
-                Some(byte) => *byte ^= 0x40,
-                None => torn.truncate(at as usize),
-            }
-            fs::write(&path, torn).unwrap();
-            let mut log = SegmentedLog::open(dir.path(), LIMITS).unwrap();
-            let kept = log.next() as usize;
-            prop_assert!(kept >= first as usize);
-            log.append(b"after").unwrap();
-            log.sync().unwrap();
-            let (records, damaged) = read_all(dir.path());
-            prop_assert_eq!(damaged, 0);
-            prop_assert_eq!(&records[..kept], &written[..kept]);
-            prop_assert_eq!(&records[kept], b"after");
-        }
-    }
+/// The files of the log in `dir`, oldest first, by the number of their first record.
+pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let found = segments_on(&Folder::new(dir))?;
+    Ok(found.into_iter().map(|(first, _)| (first, dir.join(segment_name(first)))).collect())
 }
+
+/// The number behind the last record that stood before this file of the log in `dir`.
+pub(super) fn behind(dir: &Path, first: u64) -> io::Result<u64> {
+    let file = Folder::new(dir).open(&segment_name(first))?;
+    Ok(Segment::new(file, first)?.map_or(first, |(_, after)| after.min(first)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -303,7 +303,7 @@ impl Driver {
             let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
             let trouble = lane.source().trouble.clone();
             let process_and_send = async {
-                let events = prepared(read.events, &trouble, shared).await;
+                let events = prepared(read.events, &trouble, &*shared.clock).await;
                 let permit = shared.memory.acquire(size).await;
                 lane.process_again(Again { events, ..read }, Some(permit), outgoing);
                 shared.send(outgoing, from).await;
@@ -554,7 +554,7 @@ async fn changed(member: &mut Option<Member>) {
 }
 
 /// The events with decoders that have all they need from peers. Waits as long as a peer cannot be asked.
-async fn prepared(mut events: Vec<Event>, trouble: &Trouble, shared: &Shared) -> Vec<Event> {
+pub(super) async fn prepared(mut events: Vec<Event>, trouble: &Trouble, clock: &dyn Clock) -> Vec<Event> {
     // All events of one origin have the same decoder.
     let raw = events.iter().find_map(|event| match &event.body {
         Body::Raw(_, codec) => Some(codec),
@@ -577,7 +577,7 @@ async fn prepared(mut events: Vec<Event>, trouble: &Trouble, shared: &Shared) ->
                     }
                     trouble.set(&*why);
                     said = Some(why);
-                    shared.clock.sleep(back_off(failures)).await;
+                    clock.sleep(back_off(failures)).await;
                     failures = failures.saturating_add(1);
                 }
             }

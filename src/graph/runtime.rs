@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::dead_letters::retry::{Retried, Retry};
+use super::buffer::{Buffered, Ends, Phase};
+use super::dead_letters::retry::{self, Retried, Retry};
 use super::dead_letters::{DEAD_LETTERS, LetterChoice, Writer};
 use super::driver::{Driver, Shared, Stop};
 use super::epochs::Epochs;
@@ -85,7 +86,9 @@ pub async fn run(
     let drain = plan.graph.drain;
     let mode = options.mode();
     let mut builder = Builder { plan: Arc::new(plan), clock: clock.clone(), dir, mode };
-    let (sinks, rejected) = builder.sinks().await?;
+    let (phase, phase_seen) = watch::channel(Phase::Running);
+    let ends = Ends { phase: phase_seen, stop: stop.clone() };
+    let (sinks, rejected) = builder.sinks(&ends).await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
     let ways = Ways::of(&builder);
@@ -161,7 +164,11 @@ pub async fn run(
         broken.push(why);
     }
     let complete = clean && mode == Mode::Once && broken.is_empty();
-    finish(shared, ports, writing, drain.min(FINISH), complete).await?;
+    // What came to its end is delivered, however long what is in buffers takes.
+    let has_ended = clean && broken.is_empty() && !*ends.stop.borrow();
+    phase.send_replace(if has_ended { Phase::Ended } else { Phase::Stopped });
+    let limit = if has_ended { Duration::MAX } else { drain.min(FINISH) };
+    finish(shared, ports, writing, limit, complete).await?;
     if complete && state_dir.exists() {
         // The next run begins anew.
         std::fs::remove_dir_all(&state_dir).map_err(|error| io_error("remove the state", &state_dir, error))?;
@@ -291,14 +298,21 @@ impl Builder {
     }
 
     /// The sinks by node number, and the receiving ends of their `errors` ports.
-    async fn sinks(&self) -> Result<(Vec<Option<Arc<dyn Sink>>>, Vec<RejectedPort>)> {
+    async fn sinks(&self, ends: &Ends) -> Result<(Vec<Option<Arc<dyn Sink>>>, Vec<RejectedPort>)> {
         let mut sinks: Vec<Option<Arc<dyn Sink>>> = self.plan.nodes.iter().map(|_| None).collect();
         let mut ports = Vec::new();
         for number in self.plan.numbers(|config| matches!(config, NodeConfig::Sink(_))) {
             let (rejects, rejected) = Rejects::channel();
             if let NodeConfig::Sink(config) = &self.plan.graph.nodes[number].config {
-                let sink = config.build(&self.context(number, rejects)?).await;
-                sinks[number] = Some(sink.map_err(|error| error.with("node", &self.plan.graph.nodes[number].id))?);
+                let (graph, context) = (&self.plan.graph, self.context(number, rejects)?);
+                let sink = config.build(&context).await;
+                let sink = sink.map_err(|error| error.with("node", &graph.nodes[number].id))?;
+                sinks[number] = Some(match &graph.nodes[number].buffer {
+                    Some(buffer) => {
+                        Arc::new(Buffered::start(sink, buffer, context, retry::codecs(graph), ends.clone())?)
+                    }
+                    None => sink,
+                });
             }
             ports.push((number, rejected));
         }

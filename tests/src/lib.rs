@@ -14,6 +14,7 @@ pub mod letters;
 pub mod output;
 pub mod pages;
 pub mod process;
+pub mod push;
 pub mod records;
 pub mod registry;
 pub mod topic;

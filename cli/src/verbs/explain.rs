@@ -68,6 +68,10 @@ fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
             NodeConfig::Transform(config) => (config.explain(), kind_of(plan, reader, &config.keeps_state())),
             NodeConfig::Sink(config) => (config.explain(), "sink".to_owned()),
         };
+        let says = match &node.buffer {
+            Some(buffer) => format!("{says}; {}", buffer.explain()),
+            None => says,
+        };
         let _ =
             writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
         branch(plan, reader, depth + 1, out);

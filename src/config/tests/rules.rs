@@ -183,8 +183,8 @@ fn the_json_of_a_problem_is_flat_and_stable() {
         "severity": "error", "code": "unknown_field",
         "message": "node `o` (file sink) has no option `pth`",
         "label": "did you mean `path`?",
-        "help": "write `path`, or remove it; allowed here: `type`, `inputs`, `path`, `encoding`, `append`",
-        "allowed": ["type", "inputs", "path", "encoding", "append"],
+        "help": "write `path`, or remove it; allowed here: `type`, `inputs`, `buffer`, `path`, `encoding`, `append`",
+        "allowed": ["type", "inputs", "buffer", "path", "encoding", "append"],
         "related": [],
     }]);
     assert_eq!(render_json(&loaded), expected);

@@ -75,7 +75,7 @@ impl DeadLetter {
 
     /// The event as the failing node received it, and where it came from; `None` where nothing was kept of it, or
     /// what was kept makes no sense. `codec_of` knows the codec of a source's records.
-    pub(super) fn event(&self, codec_of: impl Fn(&str) -> Option<Codec>) -> Option<(OriginId, Event)> {
+    pub(in crate::graph) fn event(&self, codec_of: impl Fn(&str) -> Option<Codec>) -> Option<(OriginId, Event)> {
         let (origin, position, ordinal) = EventId::parse(&self.id, self.kind)?;
         let codec = codec_of(&origin.node).filter(|codec| codec.name() == self.codec);
         let body = match (self.codec.as_str(), self.bytes(), codec) {

@@ -123,7 +123,7 @@ impl Retry {
 }
 
 /// How each source's records are read.
-fn codecs(graph: &Graph) -> Arc<BTreeMap<String, Codec>> {
+pub(in crate::graph) fn codecs(graph: &Graph) -> Arc<BTreeMap<String, Codec>> {
     let codec = |node: &crate::config::Node| match &node.config {
         NodeConfig::Source(config) => Some((node.id.clone(), config.codec().ok()?)),
         _ => None,
@@ -154,8 +154,7 @@ pub(crate) struct LettersSource(LettersOrigin);
 #[async_trait]
 impl Source for LettersSource {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
-        let mut lane = lanes.open(Box::new(self.0)).await?;
-        lane.ended().await.map(|_settled| ())
+        lanes.run_one(Box::new(self.0)).await
     }
 }
 

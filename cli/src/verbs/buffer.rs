@@ -1,0 +1,90 @@
+//! `weir buffer`: what the logs of a graph hold, those of push sources and the buffers before sinks.
+
+use weir::graph::{KeptLog, inspect_logs};
+
+use crate::Exit;
+use crate::args::{Buffer, BufferVerb, OutputFormat};
+use crate::print::{errln, outln};
+
+pub(super) fn run(args: &Buffer) -> Exit {
+    let (BufferVerb::Inspect { graph, node, .. }
+    | BufferVerb::Check { graph, node }
+    | BufferVerb::Dump { graph, node, .. }) = &args.verb;
+    let graph = match super::graph_or_exit(super::load(graph)) {
+        Ok(graph) => graph,
+        Err(exit) => return exit,
+    };
+    let mut left = match args.verb {
+        BufferVerb::Dump { limit, .. } => limit.unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    let print = |record| {
+        if left > 0 {
+            left -= 1;
+            outln!("{record}");
+        }
+    };
+    let logs = match inspect_logs(&graph, node.as_deref(), print) {
+        Ok(logs) => logs,
+        Err(error) => {
+            errln!("{error}");
+            return Exit::Failed;
+        }
+    };
+    match &args.verb {
+        BufferVerb::Inspect { format: OutputFormat::Json, .. } => {
+            // Plain structs with texts and numbers.
+            logs.iter().for_each(|log| outln!("{}", serde_json::to_string(log).unwrap_or_default()));
+        }
+        BufferVerb::Inspect { .. } => show(&logs),
+        BufferVerb::Check { .. } | BufferVerb::Dump { .. } => {}
+    }
+    judge(&logs, matches!(args.verb, BufferVerb::Check { .. }))
+}
+
+fn show(logs: &[KeptLog]) {
+    outln!(
+        "{:<24} {:<9} {:>10} {:>10} {:>14} {:>12} {:>12} {:>12} damage",
+        "node",
+        "log",
+        "records",
+        "waiting",
+        "bytes",
+        "first",
+        "last",
+        "position"
+    );
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for KeptLog { node, log, content } in logs {
+        outln!(
+            "{node:<24} {log:<9} {:>10} {:>10} {:>14} {:>12} {:>12} {:>12} {}",
+            content.records,
+            content.waiting,
+            content.bytes,
+            number(content.first),
+            number(content.last),
+            number(content.position),
+            content.damage.len()
+        );
+    }
+}
+
+/// Whether all of it can be read; says so to whoever asked.
+fn judge(logs: &[KeptLog], say: bool) -> Exit {
+    let mut damaged = false;
+    for KeptLog { node, content, .. } in logs {
+        for damage in &content.damage {
+            damaged = true;
+            errln!("{node}: {damage}");
+        }
+    }
+    if damaged {
+        errln!("weir steps over it, counts what is lost, and keeps a copy beside the log; nothing is to be done");
+        return Exit::Failed;
+    }
+    if say {
+        let records: u64 = logs.iter().map(|log| log.content.records).sum();
+        outln!("logs: {}, records: {records}; all of them can be read", logs.len());
+    }
+    Exit::Ok
+}

@@ -1,0 +1,144 @@
+//! A request's body in memory: within its limit, its time, and what all bodies together may take.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use flate2::read::MultiGzDecoder;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Permits are counted in these units.
+const UNIT: usize = 1024;
+/// Bytes decompressed at once.
+const STEP: usize = 64 << 10;
+
+/// Why a body is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// It is above the limit.
+    TooLarge,
+    /// It did not come in time.
+    TooSlow,
+    /// All bodies together take too much memory.
+    NoMemory,
+    /// The connection broke off.
+    BrokenOff,
+    /// It is not what `Content-Encoding` says.
+    NotGzip,
+}
+
+/// What all bodies together may take.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory(Arc<Semaphore>);
+
+impl Memory {
+    pub fn new(bytes: usize) -> Memory {
+        Memory(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    pub fn share(&self) -> Share {
+        Share { memory: self.clone(), taken: 0, permit: None }
+    }
+}
+
+/// What one request takes of it; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Share {
+    memory: Memory,
+    taken: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Takes so much more. Who does not get it is refused at once: waiting here could wait for one another.
+    pub fn take(&mut self, bytes: usize) -> Result<(), Missing> {
+        let units = (self.taken + bytes).div_ceil(UNIT) - self.taken.div_ceil(UNIT);
+        let units = u32::try_from(units).map_err(|_| Missing::NoMemory)?;
+        let more = self.memory.0.clone().try_acquire_many_owned(units).map_err(|_| Missing::NoMemory)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        self.taken += bytes;
+        Ok(())
+    }
+}
+
+/// Reads a body of at most `limit` bytes within `timeout`.
+pub(crate) async fn read(
+    mut body: Incoming,
+    limit: usize,
+    timeout: Duration,
+    share: &mut Share,
+) -> Result<Bytes, Missing> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Missing::TooLarge);
+    }
+    let all = async {
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Missing::BrokenOff)?.into_data() else { continue };
+            if all.len() + data.len() > limit {
+                return Err(Missing::TooLarge);
+            }
+            share.take(data.len())?;
+            all.extend_from_slice(&data);
+        }
+        Ok(all.freeze())
+    };
+    tokio::time::timeout(timeout, all).await.unwrap_or(Err(Missing::TooSlow))
+}
+
+/// What a gzipped body holds, which is at most `limit` bytes.
+pub(crate) fn gunzip(body: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Missing> {
+    let mut stream = MultiGzDecoder::new(body);
+    let mut all = Vec::new();
+    loop {
+        share.take(STEP)?;
+        let before = all.len();
+        let read = (&mut stream).take(STEP as u64).read_to_end(&mut all).map_err(|_| Missing::NotGzip)?;
+        if before + read > limit {
+            return Err(Missing::TooLarge);
+        }
+        if read == 0 {
+            return Ok(all.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_limit_and_at_the_memory_of_all() {
+        let bomb = gzip(&vec![b' '; 50 << 20]);
+        assert!(bomb.len() < 100_000);
+        let memory = Memory::new(8 << 20);
+        assert_eq!(gunzip(&bomb, 1 << 20, &mut memory.share()), Err(Missing::TooLarge));
+        assert_eq!(gunzip(&bomb, 100 << 20, &mut memory.share()), Err(Missing::NoMemory));
+        assert_eq!(memory.0.available_permits(), 8 << 10, "all of it is given back");
+        assert_eq!(gunzip(b"plain", 100, &mut memory.share()), Err(Missing::NotGzip));
+        assert_eq!(
+            gunzip(&bomb[..bomb.len() / 2], 100 << 20, &mut Memory::new(1 << 30).share()),
+            Err(Missing::NotGzip)
+        );
+        let two = [gzip(b"a"), gzip(b"b")].concat();
+        assert_eq!(gunzip(&two, 100, &mut memory.share()).unwrap(), "ab");
+    }
+}
