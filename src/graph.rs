@@ -5,6 +5,7 @@
 //! simulator can run them on any schedule; [`run`] is the shell that waits, reads, commits and stops.
 
 mod buffer;
+mod builder;
 mod dead_letters;
 mod driver;
 mod epochs;
@@ -16,7 +17,9 @@ mod logs;
 mod member;
 mod plan;
 mod poison;
+mod prepare;
 mod route;
+mod running;
 mod runtime;
 mod shard;
 #[cfg(test)]

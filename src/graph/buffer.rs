@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::DeadLetter;
-use super::driver::{READ_LIMIT, back_off, prepared};
+use super::driver::{READ_LIMIT, back_off};
+use super::prepare::prepared;
 use crate::component::{BuildContext, Sink, async_trait};
 use crate::config::{BufferConfig, WhenFull};
 use crate::delivery::log::Record;

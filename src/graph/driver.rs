@@ -13,13 +13,14 @@ use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::lane::{Lane, Step};
 use super::member::{Member, Task};
 use super::plan::origin_name;
+use super::prepare::prepared;
 use super::route::{Outgoing, Panicked};
 use super::spot::{Skip, Spot};
-use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink, Trouble};
+use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
 use crate::error::Result;
-use crate::event::{Body, Codec, Event, Position};
+use crate::event::{Event, Position};
 use crate::failpoint::failpoint;
 use crate::state::{Clock, Resume};
 
@@ -551,43 +552,6 @@ async fn changed(member: &mut Option<Member>) {
         Some(member) => member.changed().await,
         None => std::future::pending().await,
     }
-}
-
-/// The events with decoders that have all they need from peers. Waits as long as a peer cannot be asked.
-pub(super) async fn prepared(mut events: Vec<Event>, trouble: &Trouble, clock: &dyn Clock) -> Vec<Event> {
-    // All events of one origin have the same decoder.
-    let raw = events.iter().find_map(|event| match &event.body {
-        Body::Raw(_, codec) => Some(codec),
-        Body::Parsed(_) => None,
-    });
-    if !raw.and_then(Codec::decoder).is_some_and(|decoder| decoder.must_prepare()) {
-        return events;
-    }
-    let mut said = None;
-    let mut failures = 0;
-    for event in &mut events {
-        let Body::Raw(bytes, Codec::Other(decoder)) = &mut event.body else { continue };
-        *decoder = loop {
-            match decoder.prepare(bytes).await {
-                Ok(ready) => break ready,
-                Err(error) => {
-                    let why = error.to_string();
-                    if said.as_ref() != Some(&why) {
-                        tracing::warn!(%error, "waiting");
-                    }
-                    trouble.set(&*why);
-                    said = Some(why);
-                    clock.sleep(back_off(failures)).await;
-                    failures = failures.saturating_add(1);
-                }
-            }
-        };
-    }
-    // It may be another's by now.
-    if said.is_some() && trouble.get() == said {
-        trouble.clear();
-    }
-    events
 }
 
 /// Who may stop a lane: its source (a revoked partition) and the graph (shutdown).

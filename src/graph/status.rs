@@ -11,7 +11,7 @@ use super::dead_letters::retry::Retried;
 use super::dead_letters::{DEAD_LETTERS, LetterChoice};
 use super::plan::Plan;
 use super::route::Node;
-use super::runtime::RetryRequest;
+use super::running::RetryRequest;
 use super::spot::{LaneSnapshot, Skip, Spot};
 use super::tap::Tapped;
 use crate::component::{Kind, Trouble};
