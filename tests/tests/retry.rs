@@ -84,13 +84,16 @@ fn a_slow_branch_paces_a_failing_one_leaves_letters_and_they_end_where_they_belo
         (
             "price",
             format!(
-                "received={COUNT} passed={} filtered=0 dead_lettered={} failed=0 in_flight=0",
+                "received={COUNT} passed={} filtered=0 absorbed=0 dead_lettered={} failed=0 in_flight=0",
                 COUNT / 5 * 4,
                 COUNT / 5
             ),
         ),
-        ("all", format!("received={COUNT} passed={COUNT} filtered=0 dead_lettered=0 failed=0 in_flight=0")),
-        ("screen", format!("received={COUNT} passed={COUNT} filtered=0 dead_lettered=0 failed=0 in_flight=0")),
+        ("all", format!("received={COUNT} passed={COUNT} filtered=0 absorbed=0 dead_lettered=0 failed=0 in_flight=0")),
+        (
+            "screen",
+            format!("received={COUNT} passed={COUNT} filtered=0 absorbed=0 dead_lettered=0 failed=0 in_flight=0"),
+        ),
     ] {
         assert!(log.contains(&format!("node=\"{node}\" {books}")), "{node}: {books}\n{log}");
     }

@@ -106,10 +106,11 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    fn rejected(&self, at: usize, code: &'static str, value: &Value, wanted: &str) -> Verdict {
+    /// What a value is and should not be.
+    fn told(&self, at: usize, value: &Value, what: &str) -> String {
         let mut shown = value.to_string();
         shown.truncate(shown.floor_char_boundary(100));
-        Verdict::Reject { code, message: format!("`{}` is {shown}, which is {wanted}", self.extract.texts[at]) }
+        format!("`{}` is {shown}, which is {what}", self.extract.texts[at])
     }
 
     /// Takes an event into every window of it that is not over; says whether there is one.
@@ -170,8 +171,10 @@ impl Stateful for Windows {
         };
         let mut values = values.into_iter().enumerate();
         let time = match self.extract.has_time.then(|| values.next()).flatten() {
-            Some((at, value)) => Timestamp::of(&value)
-                .ok_or_else(|| self.rejected(at, "invalid_time", &value, "neither RFC 3339 nor Unix time"))?,
+            Some((at, value)) => Timestamp::of(&value).ok_or_else(|| Verdict::Reject {
+                code: "invalid_time",
+                message: self.told(at, &value, "neither RFC 3339 nor Unix time"),
+            })?,
             None => event.time,
         };
         let mut key = Vec::new();
@@ -191,7 +194,10 @@ impl Stateful for Windows {
                     Value::Integer(hash([&text[..]]).cast_signed())
                 }
                 value if Number::of(&value).is_some() => value,
-                value => return Err(self.rejected(at, "not_a_number", &value, "no number")),
+                value => {
+                    let message = self.told(at, &value, "no number");
+                    return Err(Verdict::Reject { code: "not_a_number", message });
+                }
             });
         }
         Ok(Row { key, time, values: arguments })
