@@ -18,7 +18,7 @@ use super::route::{Outgoing, Panicked};
 use super::spot::{Skip, Spot};
 use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
 use crate::config::Port;
-use crate::delivery::MemoryBudget;
+use crate::delivery::{MemoryBudget, MemoryPermit};
 use crate::error::Result;
 use crate::event::{Event, Position};
 use crate::failpoint::failpoint;
@@ -293,19 +293,27 @@ impl Driver {
                 Err(error) => return ReadingOver::Broken(error.to_string()),
             };
             let Some(read) = read else { continue };
+            let size = read.events.iter().map(Event::size).sum();
+            let permit = match self.permit(size).await {
+                Ok(Some(permit)) => permit,
+                // Everything from the last checkpoint on is read again, and this with it.
+                Ok(None) => continue,
+                Err(over) => {
+                    self.to_read_again = self.to_read_again.max(Some(read.last.next()));
+                    return over;
+                }
+            };
             if let Some(member) = &mut self.member {
                 member.touch(read.first);
             }
             self.is_idle = false;
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
-            let size = read.events.iter().map(Event::size).sum();
             let from = self.member.as_ref().map_or_else(Default::default, |member| (member.input, member.tag));
             let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
             let trouble = lane.source().trouble.clone();
             let process_and_send = async {
                 let events = prepared(read.events, &trouble, &*shared.clock).await;
-                let permit = shared.memory.acquire(size).await;
                 lane.process_again(Again { events, ..read }, Some(permit), outgoing);
                 shared.send(outgoing, from).await;
                 while lane.go_on(outgoing) {
@@ -322,6 +330,26 @@ impl Driver {
                     }
                     return ReadingOver::Stopped(limit);
                 }
+            }
+        }
+    }
+
+    /// Waits for memory. Barriers do not wait with it: what other lanes sent behind theirs may be what holds the memory.
+    /// `None`: all lanes went back meanwhile.
+    async fn permit(&mut self, size: usize) -> Result<Option<MemoryPermit>, ReadingOver> {
+        loop {
+            let generation = self.member.as_ref().map(|member| member.tag);
+            tokio::select! {
+                biased;
+                permit = self.shared.memory.acquire(size) => return Ok(Some(permit)),
+                limit = self.stop.wait() => {
+                    let permit = tokio::time::timeout(limit, self.shared.memory.acquire(size)).await;
+                    return permit.map(Some).map_err(|_late| ReadingOver::Stopped(Duration::ZERO));
+                }
+                () = changed(&mut self.member) => self.follow().await.map_err(ReadingOver::Broken)?,
+            }
+            if self.member.as_ref().map(|member| member.tag) != generation {
+                return Ok(None);
             }
         }
     }
