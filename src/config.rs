@@ -29,4 +29,4 @@ pub use diagnostic::{Diagnostic, Place, Severity, SourceText};
 pub use graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Port, Test, TestBody};
 pub use load::{LoadRequest, Loaded, load, render_json, render_text};
 pub use schema::schema;
-pub use units::{ByteSize, Span};
+pub use units::{ByteSize, Secret, Span};

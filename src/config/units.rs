@@ -1,4 +1,4 @@
-//! Sizes and spans of time, parsed at the edge so that inner code never sees a string.
+//! Sizes and spans of time, parsed at the edge so that inner code never sees a string; and texts that are not shown.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -132,6 +132,17 @@ impl JsonSchema for Span {
     /// `format: span` is what the loader checks with [`Span::from_str`].
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": "span" })
+    }
+}
+
+/// A text that is never shown, such as a password.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 

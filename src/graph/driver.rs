@@ -224,13 +224,15 @@ impl Driver {
         Ok(())
     }
 
+    /// Who it is to state partitions.
+    fn from(&self) -> (InputId, Tag) {
+        self.member.as_ref().map_or_else(Default::default, |member| (member.input, member.tag))
+    }
+
     /// Hands over what the lane put out.
     async fn send(&mut self) {
-        let from = self.member.as_ref().map_or_else(Default::default, |member| (member.input, member.tag));
-        self.shared.send(&mut self.outgoing, from).await;
-        while self.lane.go_on(&mut self.outgoing) {
-            self.shared.send(&mut self.outgoing, from).await;
-        }
+        let from = self.from();
+        send_all(&self.shared, &mut self.lane, &mut self.outgoing, from).await;
     }
 
     /// Begins behind what the lane remembers, whatever was committed; waits while the origin cannot be reached.
@@ -254,9 +256,8 @@ impl Driver {
                 return ReadingOver::Broken(error);
             }
             let careful = self.lane.is_careful_at(self.next);
-            let most_open = if careful { 1 } else { OPEN_BATCHES };
             // With epochs there is a checkpoint to go back to: nothing has to be settled first.
-            let most_open = if self.member.is_some() { OPEN_BATCHES } else { most_open };
+            let most_open = if careful && self.member.is_none() { 1 } else { OPEN_BATCHES };
             let may_read = self.lane.open_batches() < most_open && !self.awaits_rewind();
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
             let is_lost = self.spot.next().is_none();
@@ -309,16 +310,13 @@ impl Driver {
             self.is_idle = false;
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
-            let from = self.member.as_ref().map_or_else(Default::default, |member| (member.input, member.tag));
+            let from = self.from();
             let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
             let trouble = lane.source().trouble.clone();
             let process_and_send = async {
                 let events = prepared(read.events, &trouble, &*shared.clock).await;
                 lane.process_again(Again { events, ..read }, Some(permit), outgoing);
-                shared.send(outgoing, from).await;
-                while lane.go_on(outgoing) {
-                    shared.send(outgoing, from).await;
-                }
+                send_all(shared, lane, outgoing, from).await;
             };
             tokio::pin!(process_and_send);
             // A sink that takes nothing must not keep the lane from stopping; what it has not taken fails.
@@ -435,10 +433,10 @@ impl Driver {
 
     /// How long until event time does not wait for this lane any more, if that may be.
     fn until_idle(&self) -> Option<Duration> {
-        // Caught up, with a peer that answers: an outage is no silence.
-        let is_silent = self.origin.lag() == Some(0) && self.lane.source().trouble.get().is_none();
         let may = self.member.is_some() && !self.is_idle && self.lane.exchanges().next().is_some();
-        self.shared.idle_timeout.filter(|_| may && is_silent)
+        // Caught up, with a peer that answers: an outage is no silence.
+        let is_silent = || self.origin.lag() == Some(0) && self.lane.source().trouble.get().is_none();
+        self.shared.idle_timeout.filter(|_| may && is_silent())
     }
 
     async fn say_idle(&mut self) {
@@ -571,6 +569,14 @@ impl Driver {
                 () = &mut deadline => return LaneEnd::Unsettled,
             }
         }
+    }
+}
+
+/// Hands over what a lane put out, and what it goes on to put out.
+async fn send_all(shared: &Shared, lane: &mut Lane, outgoing: &mut Vec<Outgoing>, from: (InputId, Tag)) {
+    shared.send(outgoing, from).await;
+    while lane.go_on(outgoing) {
+        shared.send(outgoing, from).await;
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::driver::Shared;
 use super::epochs::Epochs;
-use super::exchange::{Content, Exchange, Message};
+use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::plan::origin_of;
 use super::shard::{Shard, Told};
 use crate::component::{Lanes, Origin, Read, ReadLimit, Source};
@@ -39,9 +39,7 @@ impl Keeper {
         let input = self.epochs.input();
         let origin = origin_of("", "epochs", 0);
         let tag = self.epochs.signal().borrow().tag;
-        for exchange in &self.exchanges {
-            exchange.tell_all(input, tag, || Content::Open(origin.clone())).await;
-        }
+        self.tell(input, tag, || Content::Open(origin.clone())).await;
         let mut waits = true;
         let clock = self.shared.clock.clone();
         let mut next = clock.uptime() + self.every;
@@ -49,9 +47,7 @@ impl Keeper {
             if waits && *self.unopened.borrow_and_update() == 0 {
                 waits = false;
                 let tag = self.epochs.signal().borrow().tag;
-                for exchange in &self.exchanges {
-                    exchange.tell_all(input, tag, || Content::Idle).await;
-                }
+                self.tell(input, tag, || Content::Idle).await;
             }
             if let Some(changes) = self.epochs.take_complete() {
                 let begun = clock.uptime();
@@ -64,9 +60,7 @@ impl Keeper {
                 && let Some((tag, epoch)) = self.epochs.begin()
             {
                 next = now + self.every;
-                for exchange in &self.exchanges {
-                    exchange.tell_all(input, tag, || Content::Barrier(epoch)).await;
-                }
+                self.tell(input, tag, || Content::Barrier(epoch)).await;
                 self.shared.flush_sinks();
                 continue;
             }
@@ -76,6 +70,13 @@ impl Keeper {
                 () = clock.sleep(pause) => {}
                 Ok(()) = self.unopened.changed(), if waits => {}
             }
+        }
+    }
+
+    /// Tells every state partition there is.
+    async fn tell(&self, input: InputId, tag: Tag, content: impl Fn() -> Content) {
+        for exchange in &self.exchanges {
+            exchange.tell_all(input, tag, &content).await;
         }
     }
 

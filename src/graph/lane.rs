@@ -22,8 +22,7 @@ pub struct Lane {
     origin: Arc<OriginId>,
     source: Arc<Node>,
     route: Route,
-    /// Where what it remembers is kept, if that is to survive a restart.
-    kept: Option<Kept>,
+    kept: Kept,
     ledger: Ledger,
     settlements: Arc<Settlements>,
     front: Front,
@@ -48,7 +47,7 @@ impl Lane {
             origin,
             source,
             route,
-            kept: None,
+            kept: Kept::default(),
             ledger: Ledger::default(),
             settlements: Arc::default(),
             front: Front::default(),
@@ -65,7 +64,7 @@ impl Lane {
     /// Brings back what the lane's transforms remembered at the last checkpoint, and gives the place that belongs to it.
     pub(crate) fn restore(&mut self, state: &GraphState) -> Result<Option<Resume>> {
         let (kept, resume) = state.lane(&self.origin.clone(), self.parts())?;
-        self.kept = Some(kept);
+        self.kept = kept;
         Ok(resume)
     }
 
@@ -119,16 +118,12 @@ impl Lane {
     /// A barrier: what it remembers, with the place it stands at. What it is handed from now on belongs to the next epoch.
     pub(crate) fn tell(&mut self, place: Option<&Resume>, epoch: u64, out: &mut Vec<Outgoing>) -> Changes {
         let mut changes = Changes::new();
-        match self.kept.take() {
-            Some(kept) => {
-                kept.snapshot(self.parts(), &mut changes);
-                if let Some(place) = place {
-                    kept.note_place(place, &mut changes);
-                }
-                self.kept = Some(kept);
-            }
-            None => self.parts().into_iter().for_each(|(_, _, part)| part.snapshot(&mut |_, _| {})),
+        let kept = std::mem::take(&mut self.kept);
+        kept.snapshot(self.parts(), &mut changes);
+        if let Some(place) = place {
+            kept.note_place(place, &mut changes);
         }
+        self.kept = kept;
         self.route.tell_shards(out, || Content::Barrier(epoch));
         changes
     }

@@ -121,10 +121,14 @@ impl Route {
             return Ok(());
         }
         let time = self.is_timed.then(|| (batch.watermark, batch.receipt.clone()));
-        let mut waiting: Vec<Vec<Part>> = Vec::new();
-        waiting.resize_with(self.steps.len(), Vec::new);
+        let mut waiting = self.nothing_waiting();
         send(batch, &self.entry, &mut waiting, out);
         self.pass(waiting, time, alone, out)
+    }
+
+    /// One list a step.
+    fn nothing_waiting(&self) -> Vec<Vec<Part>> {
+        std::iter::repeat_with(Vec::new).take(self.steps.len()).collect()
     }
 
     /// Takes what is known of a batch already through, from the first step on.
@@ -135,17 +139,14 @@ impl Route {
         alone: bool,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Panicked> {
-        let mut waiting: Vec<Vec<Part>> = Vec::new();
-        waiting.resize_with(self.steps.len(), Vec::new);
+        let mut waiting = self.nothing_waiting();
         waiting[0].extend(parts.into_iter().map(|(batch, rows)| (batch, Some(rows))));
         self.pass(waiting, Some(time), alone, out)
     }
 
     /// Event time has come this far, and no event with it.
     pub(crate) fn advance(&mut self, time: (Timestamp, Receipt), out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
-        let mut waiting: Vec<Vec<Part>> = Vec::new();
-        waiting.resize_with(self.steps.len(), Vec::new);
-        self.pass(waiting, Some(time), false, out)
+        self.pass(self.nothing_waiting(), Some(time), false, out)
     }
 
     /// Goes on with what is due by the last pass, where that was too much for one; `None`: that was all.

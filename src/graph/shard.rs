@@ -30,7 +30,7 @@ pub(crate) struct Shard {
     node: Arc<str>,
     number: usize,
     route: Route,
-    kept: Option<Kept>,
+    kept: Kept,
     inputs: BTreeMap<InputId, Input>,
     /// Came, and is not looked at yet.
     waiting: VecDeque<Message>,
@@ -62,7 +62,7 @@ impl Shard {
             node,
             number,
             route,
-            kept: None,
+            kept: Kept::default(),
             inputs: BTreeMap::new(),
             waiting: VecDeque::new(),
             held: VecDeque::new(),
@@ -93,7 +93,7 @@ impl Shard {
     pub fn restore(&mut self, state: &GraphState) -> Result<()> {
         let origin = origin_of(&self.node, "", i32::try_from(self.number).unwrap_or(i32::MAX));
         let (kept, _) = state.lane(&origin, self.parts())?;
-        self.kept = Some(kept);
+        self.kept = kept;
         self.route.begin_at(self.front.now());
         Ok(())
     }
@@ -203,13 +203,9 @@ impl Shard {
         // One epoch is open at a time: that there is a next one says that the last is durable.
         self.parts().into_iter().for_each(|(_, _, part)| part.written());
         let mut changes = Changes::new();
-        match self.kept.take() {
-            Some(kept) => {
-                kept.snapshot(self.parts(), &mut changes);
-                self.kept = Some(kept);
-            }
-            None => self.parts().into_iter().for_each(|(_, _, part)| part.snapshot(&mut |_, _| {})),
-        }
+        let kept = std::mem::take(&mut self.kept);
+        kept.snapshot(self.parts(), &mut changes);
+        self.kept = kept;
         self.told = epoch;
         self.route.tell_shards(out, || Content::Barrier(epoch));
         Some(Told { tag: self.tag, epoch, changes })

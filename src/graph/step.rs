@@ -149,13 +149,12 @@ impl Step {
         let Step { node, work, front, time_of, .. } = self;
         let Work::Do(Transform::Stateful(transform)) = work else { return Ok(0) };
         let (mut absorbed, mut rows, mut watermark) = (0, rows.map(Vec::into_iter), self.told);
-        let (origin, mut left_out) = (batch.origin.clone(), Vec::new());
+        let mut left_out = Vec::new();
+        let mut eye = Eye { node, transform: &mut **transform, front, time_of, poison, origin: batch.origin.clone() };
         let rejected = batch.decide(|event| {
             let row = match &mut rows {
                 Some(rows) => rows.next().unwrap_or_default(),
                 None => {
-                    let origin = origin.clone();
-                    let mut eye = Eye { node, transform: &mut **transform, front, time_of, poison, origin };
                     if let Some(message) = eye.panicked_on(event) {
                         left_out.push(Rejected { event: event.clone(), code: "panic", message });
                         return Verdict::Filter;
@@ -171,7 +170,7 @@ impl Step {
                     row
                 }
             };
-            let verdict = transform.process(event, row, watermark, output);
+            let verdict = eye.transform.process(event, row, watermark, output);
             absorbed += usize::from(matches!(verdict, Verdict::Absorb));
             verdict
         });

@@ -195,9 +195,11 @@ pub(super) fn text_of(name: &[u8]) -> Vec<String> {
     name.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect()
 }
 
-/// Where the entries of one lane, or of one state partition, are kept.
-#[derive(Debug)]
+/// Where the entries of one lane, or of one state partition, are kept. The default is nowhere: what is remembered is not
+/// to survive a restart.
+#[derive(Debug, Default)]
 pub struct Kept {
+    /// Empty: nowhere.
     place: Vec<u8>,
     /// Of the keys of each state, in the order of the route.
     prefixes: Vec<Vec<u8>>,
@@ -206,13 +208,20 @@ pub struct Kept {
 impl Kept {
     /// A barrier: what its states changed since the last one.
     pub fn snapshot(&self, parts: Vec<NamedPart<'_>>, changes: &mut Changes) {
-        for ((_, _, part), prefix) in parts.into_iter().zip(&self.prefixes) {
-            part.snapshot(&mut |key, value| changes.push(([prefix, key].concat(), value)));
+        for (at, (_, _, part)) in parts.into_iter().enumerate() {
+            part.snapshot(&mut |key, value| {
+                if let Some(prefix) = self.prefixes.get(at) {
+                    changes.push(([prefix, key].concat(), value));
+                }
+            });
         }
     }
 
     /// The place that belongs to a snapshot.
     pub fn note_place(&self, resume: &Resume, changes: &mut Changes) {
+        if self.place.is_empty() {
+            return;
+        }
         let place = [&resume.position.0.to_be_bytes()[..], &resume.bookmark].concat();
         changes.push((self.place.clone(), Some(place)));
     }

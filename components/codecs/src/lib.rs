@@ -18,6 +18,6 @@ mod with_schema;
 pub use cri::CriDecoding;
 pub use csv::{CsvDecoding, CsvEncoding, Quoting};
 pub use logfmt::{LogfmtDecoding, LogfmtEncoding};
-pub use registry::{RegistryTls, SchemaRegistry, Secret};
+pub use registry::{RegistryTls, SchemaRegistry};
 pub use syslog::{SyslogDecoding, SyslogEncoding};
 pub use with_schema::{AvroDecoding, AvroEncoding, ProtobufDecoding, ProtobufEncoding, SubjectNameStrategy};

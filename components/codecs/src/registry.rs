@@ -16,7 +16,7 @@ use weir::{Error, ErrorKind, Result};
 
 pub(crate) use http::Http;
 use http::{Answer, segment};
-pub use options::{RegistryTls, SchemaRegistry, Secret};
+pub use options::{RegistryTls, SchemaRegistry};
 
 use crate::schema::{Format, Schema, SchemaText};
 

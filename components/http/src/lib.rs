@@ -8,5 +8,5 @@ mod server;
 mod source;
 mod tls;
 
-pub use options::{Auth, Framing, Secret, Tls};
+pub use options::{Auth, Framing, Tls};
 pub use source::HttpSource;

@@ -1,10 +1,10 @@
 //! The options of the source that have a type of their own.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use weir::config::Secret;
 
 /// Who may send.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -22,17 +22,6 @@ pub enum Auth {
         /// The token.
         token: Secret,
     },
-}
-
-/// A text that is never shown.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(pub(crate) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// Encryption by TLS.

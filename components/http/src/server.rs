@@ -21,12 +21,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use weir::component::{Lanes, PushLog, Pushed, Trouble};
+use weir::config::Secret;
 use weir::delivery::JournalError;
 use weir::state::Clock;
 
 use crate::body::{self, Memory, Missing, Share};
 use crate::framing::{Divider, Refused};
-use crate::options::Secret;
 
 /// Bytes of a request's head.
 const HEAD: usize = 64 << 10;

@@ -12,13 +12,13 @@ use weir::component::{
     BuildContext, DecodingOption, Finding, Lanes, ProbeContext, Problem, Problems, PushLog, PushOrigin, Severity,
     Source, SourceConfig, Stream, async_trait,
 };
-use weir::config::{ByteSize, Span};
+use weir::config::{ByteSize, Secret, Span};
 use weir::event::Codec;
 use weir::{Error, ErrorKind, Result};
 
 use crate::body::Memory;
 use crate::framing::Divider;
-use crate::options::{Auth, Framing, Secret, Tls};
+use crate::options::{Auth, Framing, Tls};
 use crate::server::{Door, Server};
 use crate::tls;
 

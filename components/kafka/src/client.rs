@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{Problem, Problems, Severity};
+use weir::config::Secret;
 
 use crate::probe::Peer;
 use crate::troubles::{Subject, Troubles};
@@ -69,17 +70,6 @@ impl Mechanism {
             Mechanism::ScramSha256 => "SCRAM-SHA-256",
             Mechanism::ScramSha512 => "SCRAM-SHA-512",
         }
-    }
-}
-
-/// A text that is never shown.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
     }
 }
 

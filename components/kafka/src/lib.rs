@@ -15,7 +15,7 @@ mod source;
 mod topics;
 mod troubles;
 
-pub use client::{Mechanism, RawValue, Sasl, Secret, Tls};
+pub use client::{Mechanism, RawValue, Sasl, Tls};
 pub use sink::{Compression, KafkaSink};
 pub use source::{KafkaSource, Start, Stop};
 pub use topics::TopicCreation;

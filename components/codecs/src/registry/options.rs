@@ -1,6 +1,5 @@
 //! Where a schema registry is, and how to be let in.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use hyper::Uri;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{Problem, Problems, Severity};
-use weir::config::Span;
+use weir::config::{Secret, Span};
 
 /// A schema registry with Confluent's REST interface.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -38,17 +37,6 @@ pub struct RegistryTls {
     pub(crate) cert: Option<PathBuf>,
     /// File with the private key (PEM) of `cert`. Default: none.
     pub(crate) key: Option<PathBuf>,
-}
-
-/// A text that is never shown.
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Secret(pub(crate) String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 fn default_timeout() -> Span {
