@@ -16,7 +16,7 @@ use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Resume, StatePar
 /// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
 /// what [`Lane::settle`] says.
 ///
-/// A lane behind which something is remembered belongs to the graph's [epochs](super::epochs): it commits, and goes back,
+/// A lane behind which something is remembered belongs to the graph's epochs: it commits, and goes back,
 /// with all the others.
 pub struct Lane {
     origin: Arc<OriginId>,
