@@ -68,6 +68,8 @@ fn a_key_that_was_seen_before_a_kill_is_known_after_it() {
         weir = home.start("weir", &[]);
     }
     until("everything to be committed", Duration::from_secs(60), || input.is_read_by(&group));
+    // Everything may have been committed before the last one was up.
+    weir.until_running();
     let _ = weir.stop(Duration::from_secs(20));
 
     let mut repeats = 0;
