@@ -15,6 +15,6 @@ pub use clock::{Clock, SystemClock};
 pub use front::Front;
 pub use inventory::{KeptEntry, KeptLane, KeptState};
 pub use keyed::{KeyedState, StateKey, StateLimits, StateValue};
-pub use part::{EachChange, StatePart, Unreadable};
+pub use part::{EachChange, EachKept, Entries, Pressure, StatePart, Unreadable};
 pub use storage::{DirStorage, MemoryStorage, Storage};
 pub use store::{Changes, EachEntry, MemoryStore, StateStore};

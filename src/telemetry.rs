@@ -76,6 +76,7 @@ fn describe() {
     describe_gauge!("weir_log_bytes", "Bytes the log of a push source or a buffer holds");
     describe_counter!("weir_log_lost_records_total", "Records of such a log that were lost to damage of the disk");
     describe_counter!("weir_buffer_dropped_events_total", "Events dropped because a buffer was full");
+    describe_counter!("weir_state_evicted_keys_total", "Keys that had to leave a state because there were too many");
     describe_gauge!("weir_lanes", "Lanes running");
     describe_gauge!("weir_memory_used_bytes", "Bytes batches in flight hold");
     describe_gauge!("weir_memory_limit_bytes", "Bytes batches in flight may hold");

@@ -22,7 +22,7 @@ use crate::delivery::{MemoryBudget, MemoryPermit};
 use crate::error::Result;
 use crate::event::{Event, Position};
 use crate::failpoint::failpoint;
-use crate::state::{Clock, Resume};
+use crate::state::{Clock, Pressure, Resume};
 
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
 /// the memory budget.
@@ -258,7 +258,11 @@ impl Driver {
             let careful = self.lane.is_careful_at(self.next);
             // With epochs there is a checkpoint to go back to: nothing has to be settled first.
             let most_open = if careful && self.member.is_none() { 1 } else { OPEN_BATCHES };
-            let may_read = self.lane.open_batches() < most_open && !self.awaits_rewind();
+            let pressure = self.lane.pressure();
+            if pressure >= Pressure::High {
+                self.member.iter().for_each(Member::hurry);
+            }
+            let may_read = self.lane.open_batches() < most_open && !self.awaits_rewind() && pressure != Pressure::Full;
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
             let is_lost = self.spot.next().is_none();
             let until_idle = self.until_idle();
@@ -335,6 +339,7 @@ impl Driver {
     /// Waits for memory. Barriers do not wait with it: what other lanes sent behind theirs may be what holds the memory.
     /// `None`: all lanes went back meanwhile.
     async fn permit(&mut self, size: usize) -> Result<Option<MemoryPermit>, ReadingOver> {
+        let settlements = self.lane.settlements();
         loop {
             let generation = self.member.as_ref().map(|member| member.tag);
             tokio::select! {
@@ -345,8 +350,9 @@ impl Driver {
                     return permit.map(Some).map_err(|_late| ReadingOver::Stopped(Duration::ZERO));
                 }
                 () = changed(&mut self.member) => self.follow().await.map_err(ReadingOver::Broken)?,
+                () = settlements.changed(), if generation.is_some() => self.settle().await.map_err(ReadingOver::Broken)?,
             }
-            if self.member.as_ref().map(|member| member.tag) != generation {
+            if self.member.as_ref().map(|member| member.tag) != generation || self.awaits_rewind() {
                 return Ok(None);
             }
         }

@@ -132,15 +132,31 @@ pub(crate) fn run_shard(
     epochs: Arc<Epochs>,
 ) {
     tasks.spawn(async move {
-        let mut outgoing = Vec::new();
-        while let Some(message) = messages.recv().await {
-            shard.receive(message);
-            while let Some(done) = shard.step(&mut outgoing) {
+        let (mut outgoing, mut signal) = (Vec::new(), epochs.signal());
+        loop {
+            let mut now = *signal.borrow_and_update();
+            let is_full = shard.is_full(&now);
+            // Also while it is full: who sends to it has checkpoints to take part in. What waits here is bounded by the
+            // memory of the graph.
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(message) => shard.receive(message),
+                    None => return,
+                },
+                Ok(()) = signal.changed(), if is_full => now = *signal.borrow_and_update(),
+            }
+            while !shard.is_full(&now)
+                && let Some(done) = shard.step(&mut outgoing)
+            {
                 shared.send(&mut outgoing, (shard.input, shard.tag)).await;
                 match done {
                     Ok(Some(Told { tag, epoch, changes })) => epochs.shard_told(tag, epoch, changes),
                     Ok(None) => {}
                     Err(panicked) => epochs.fail(shard.tag, panicked),
+                }
+                now = *signal.borrow();
+                if shard.asks_for_checkpoint(&now) {
+                    epochs.hurry();
                 }
             }
         }

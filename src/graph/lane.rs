@@ -11,7 +11,7 @@ use crate::config::Port;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
 use crate::event::{Batch, Body, Event, OriginId, Position, Rejected, Timestamp};
-use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Resume, StatePart};
+use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Pressure, Resume, StatePart};
 
 /// A lane as a synchronous machine. Its owner reads, hands events in, carries out what comes out, and does
 /// what [`Lane::settle`] says.
@@ -131,6 +131,11 @@ impl Lane {
     /// What it told last is durable.
     pub(crate) fn written(&mut self) {
         self.parts().into_iter().for_each(|(_, _, part)| part.written());
+    }
+
+    /// How urgent the next checkpoint is to what it remembers.
+    pub(crate) fn pressure(&mut self) -> Pressure {
+        self.route.pressure()
     }
 
     /// Goes back to the last durable barrier. With `careful`, events are processed one by one as far as it had come.

@@ -133,11 +133,16 @@ impl Member {
         self.durable.is_some()
     }
 
-    /// Whether everything is durable; asks for what is missing.
-    pub fn is_written(&self) -> bool {
+    /// Asks for a checkpoint, unless one that holds everything is on its way.
+    pub fn hurry(&self) {
         if self.is_changed && self.open.is_none() {
             self.epochs.hurry();
         }
+    }
+
+    /// Whether everything is durable; asks for what is missing.
+    pub fn is_written(&self) -> bool {
+        self.hurry();
         !self.is_changed && self.open.is_none()
     }
 

@@ -180,6 +180,7 @@ impl Plan {
                 passed_on: Timestamp::MIN,
                 told: Timestamp::MIN,
                 is_due: false,
+                evicted: 0,
             });
         }
         Ok(Route { steps, entry: entry.into_iter().map(target).collect(), is_timed, poison: None, due: None })

@@ -11,7 +11,7 @@ use crate::component::{Row, Trouble};
 use crate::config::Port;
 use crate::delivery::{Books, Outcome, Receipt, RejectedBatch};
 use crate::event::{Batch, Event, Meta, Reason, Rejected, Timestamp};
-use crate::state::NamedPart;
+use crate::state::{NamedPart, Pressure};
 
 /// What all lanes share of a node.
 #[derive(Debug, Default)]
@@ -252,6 +252,11 @@ impl Route {
     /// The states of every transform, in an order that depends on the graph alone.
     pub(crate) fn parts(&mut self) -> Vec<NamedPart<'_>> {
         self.steps.iter_mut().flat_map(Step::parts).collect()
+    }
+
+    /// How urgent the next checkpoint is.
+    pub(crate) fn pressure(&mut self) -> Pressure {
+        self.parts().into_iter().map(|(_, _, part)| part.pressure()).max().unwrap_or(Pressure::None)
     }
 
     /// The nodes whose state partitions it leads to.

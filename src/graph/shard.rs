@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::epochs::Signal;
 use super::exchange::{Content, InputId, Message, Pass, Tag};
 use super::plan::origin_of;
 use super::route::{Outgoing, Panicked, Route};
 use crate::error::Result;
 use crate::event::{OriginId, Timestamp};
-use crate::state::{Changes, Front, GraphState, Kept, NamedPart, StatePart};
+use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Pressure, StatePart};
 
 /// What a state partition knows of one of its inputs.
 #[derive(Debug)]
@@ -127,6 +128,24 @@ impl Shard {
         };
         self.has_failed |= result.is_err();
         Some(result)
+    }
+
+    /// Whether its changes are to be written before the time, and no barrier for that is on its way.
+    pub fn asks_for_checkpoint(&mut self, signal: &Signal) -> bool {
+        signal.barrier <= self.told.max(self.tag.barrier) && self.route.pressure() >= Pressure::High
+    }
+
+    /// Whether nothing more is to be done before the last checkpoint is durable.
+    pub fn is_full(&mut self, signal: &Signal) -> bool {
+        // Behind a rewind what waits here is worth nothing, and goes by.
+        if self.route.pressure() != Pressure::Full || signal.tag != self.tag {
+            return false;
+        }
+        if signal.durable >= self.told {
+            self.parts().into_iter().for_each(|(_, _, part)| part.written());
+            return false;
+        }
+        true
     }
 
     fn take(&mut self, message: Message, out: &mut Vec<Outgoing>) -> Result<Option<Told>, Panicked> {

@@ -196,6 +196,7 @@ fn step(node: &Arc<Node>, work: Work, next: Vec<Target>) -> Step {
         passed_on: Timestamp::MIN,
         told: Timestamp::MIN,
         is_due: false,
+        evicted: 0,
     }
 }
 
@@ -217,7 +218,7 @@ impl Process {
             nodes,
         };
         for number in 0..world.kind.shards() {
-            let work = Work::Do(Transform::stateful(Windows(KeyedState::new(StateLimits { max_keys: 1000 }))));
+            let work = Work::Do(Transform::stateful(Windows(KeyedState::new(StateLimits::in_memory(1000)))));
             let steps = vec![step(&process.nodes[2], work, vec![Target::Sink(SINK)])];
             let route = Route { steps, entry: vec![Target::Step(0)], is_timed: true, poison: None, due: None };
             let route = route.poisoned_by(&process.epochs.poison);
@@ -252,9 +253,9 @@ impl Process {
         });
         let last = match world.kind {
             Kind::Plain => Work::Do(Transform::stateless(|_: &mut Batch, _: &mut Output| {})),
-            Kind::Dedupe => Work::Do(Transform::stateful(Dedupe(KeyedState::new(StateLimits { max_keys: 1000 })))),
+            Kind::Dedupe => Work::Do(Transform::stateful(Dedupe(KeyedState::new(StateLimits::in_memory(1000))))),
             Kind::Windows => {
-                let windows = Box::new(Windows(KeyedState::new(StateLimits { max_keys: 0 })));
+                let windows = Box::new(Windows(KeyedState::new(StateLimits::in_memory(0))));
                 Work::Share(windows, Collector::new(2, SHARDS, self.nodes[2].books.clone()))
             }
         };

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::counter;
+
 use super::exchange::Collector;
 use super::poison::Poison;
 use super::route::{Node, Outgoing, Panicked, Part, Target, errors_batch, send};
@@ -12,7 +14,7 @@ use crate::config::Port;
 use crate::delivery::{Receipt, RejectedBatch};
 use crate::event::{Batch, Event, OriginId, Rejected, Timestamp, Verdict, panic_text};
 use crate::script::Expression;
-use crate::state::{Front, NamedPart};
+use crate::state::{Front, NamedPart, Pressure};
 
 /// What a step does with events.
 pub(crate) enum Work {
@@ -49,6 +51,8 @@ pub(crate) struct Step {
     pub told: Timestamp,
     /// Not everything that is due by then has happened.
     pub is_due: bool,
+    /// Keys its states let go of for lack of room, so far.
+    pub evicted: u64,
 }
 
 impl Step {
@@ -146,7 +150,7 @@ impl Step {
         output: &mut Output,
         poison: Option<&Poison>,
     ) -> Result<usize, Panicked> {
-        let Step { node, work, front, time_of, .. } = self;
+        let Step { node, work, front, time_of, evicted, .. } = self;
         let Work::Do(Transform::Stateful(transform)) = work else { return Ok(0) };
         let (mut absorbed, mut rows, mut watermark) = (0, rows.map(Vec::into_iter), self.told);
         let mut left_out = Vec::new();
@@ -177,12 +181,8 @@ impl Step {
         if let Some(poison) = poison {
             let mut has_panicked = false;
             for Rejected { event, message, .. } in rejected.iter().filter(|rejected| rejected.code == "panic") {
-                tracing::error!(
-                    node = &*self.node.id,
-                    reason = message,
-                    "a transform panicked: it begins again without"
-                );
-                poison.note(&self.node.id, &batch.origin, event, message.clone());
+                tracing::error!(node = &*node.id, reason = message, "a transform panicked: it begins again without");
+                poison.note(&node.id, &batch.origin, event, message.clone());
                 has_panicked = true;
             }
             if has_panicked {
@@ -191,6 +191,7 @@ impl Step {
         }
         output.rejected.extend(left_out);
         output.rejected.extend(rejected);
+        check_state(node, &mut **transform, evicted)?;
         Ok(absorbed)
     }
 
@@ -240,6 +241,7 @@ impl Step {
                 node.trouble.give_up(message);
                 Panicked::Batch
             })?;
+            check_state(node, &mut **transform, &mut self.evicted)?;
         }
         self.is_due = !is_all;
         if is_all {
@@ -287,6 +289,28 @@ impl Step {
             self.node.books.failed(collector.forget());
         }
     }
+}
+
+/// Counts what was let go of. Where what it remembers cannot be read any more, nothing counts that it decided since, and
+/// the graph cannot go on.
+fn check_state(node: &Node, transform: &mut dyn Stateful, evicted: &mut u64) -> Result<(), Panicked> {
+    let before = *evicted;
+    *evicted = transform.state().into_iter().map(|(_, part)| part.evicted()).sum();
+    if *evicted > before {
+        if before == 0 {
+            tracing::warn!(node = &*node.id, "more keys than `max_keys`: those that would end first make room");
+        }
+        counter!("weir_state_evicted_keys_total", "node" => node.id.to_string()).increment(*evicted - before);
+    }
+    for (name, part) in transform.state() {
+        if let Pressure::Broken(why) = part.pressure() {
+            let message = format!("its state `{name}` cannot be read: {why}; bring back a copy, or begin without");
+            tracing::error!(node = &*node.id, reason = message, "a state cannot be read");
+            node.trouble.give_up(message);
+            return Err(Panicked::Batch);
+        }
+    }
+    Ok(())
 }
 
 /// What a step finds out of events in front of its decision.

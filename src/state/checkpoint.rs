@@ -17,9 +17,9 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::part::StatePart;
+use super::part::{Entries, StatePart};
 use super::store::{Changes, DiskStore, EachEntry, MemoryStore, StateStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{OriginId, Position};
@@ -29,11 +29,11 @@ const FORMAT: u8 = 1;
 
 /// The durable state of a graph.
 pub struct GraphState {
-    store: Box<dyn StateStore>,
+    store: Arc<dyn StateStore>,
     /// Held while a number is given out.
     numbering: Mutex<()>,
     /// A write failed, or is under way.
-    is_broken: AtomicBool,
+    is_broken: Arc<AtomicBool>,
 }
 
 /// A state of a transform: the node, the state's name there, and the state.
@@ -56,20 +56,16 @@ impl GraphState {
                 "it is damaged or the disk refuses; bring back a copy, or remove the folder to begin without state";
             Error::new(ErrorKind::Io, "open the state", what).with("path", dir.display()).caused_by(error)
         })?;
-        GraphState::over(Box::new(store)).map_err(|error| error.with("path", dir.display()))
+        GraphState::over(Arc::new(store)).map_err(|error| error.with("path", dir.display()))
     }
 
     /// A state for tests, as durable as the value.
     pub fn memory() -> GraphState {
-        GraphState {
-            store: Box::new(MemoryStore::default()),
-            numbering: Mutex::default(),
-            is_broken: AtomicBool::default(),
-        }
+        GraphState { store: Arc::new(MemoryStore::default()), numbering: Mutex::default(), is_broken: Arc::default() }
     }
 
     /// The state in a store.
-    pub fn over(store: Box<dyn StateStore>) -> Result<GraphState> {
+    pub fn over(store: Arc<dyn StateStore>) -> Result<GraphState> {
         match store.get(b"f").map_err(refused)?.as_deref() {
             None => store.write(vec![(b"f".to_vec(), Some(vec![FORMAT]))]).map_err(refused)?,
             Some([FORMAT]) => {}
@@ -80,7 +76,7 @@ impl GraphState {
                 return Err(Error::new(ErrorKind::Config, "open the state", what));
             }
         }
-        Ok(GraphState { store, numbering: Mutex::default(), is_broken: AtomicBool::default() })
+        Ok(GraphState { store, numbering: Mutex::default(), is_broken: Arc::default() })
     }
 
     /// Holds a node's state to what it was kept for. Options that give it another meaning are refused, or with `reset`
@@ -147,15 +143,8 @@ impl GraphState {
         for (node, name, part) in parts {
             let state = self.number(b'n', &[node.as_bytes(), &[0], name.as_bytes()].concat())?;
             let prefix = entries_of(&lane, &state);
-            let mut unreadable = None;
-            self.scan(&prefix, &mut |key, value| {
-                if let Err(error) = part.restore(&key[prefix.len()..], value) {
-                    unreadable.get_or_insert(error);
-                }
-            })?;
-            if let Some(why) = unreadable {
-                return Err(damaged(why.to_string()).with("node", node).with("state", name));
-            }
+            let entries = Entries::new(self.store.clone(), prefix.clone(), self.is_broken.clone());
+            part.take_up(entries).map_err(|why| damaged(why).with("node", node).with("state", name))?;
             prefixes.push(prefix);
         }
         let resume = self.place(&lane)?;
@@ -243,8 +232,6 @@ mod tests {
     use super::*;
     use crate::event::{OriginKind, Timestamp};
     use crate::state::{KeyedState, StateLimits};
-    use std::sync::Arc;
-
     type Seen = KeyedState<Vec<u8>, u64>;
 
     fn origin(partition: i32) -> OriginId {
@@ -252,7 +239,7 @@ mod tests {
     }
 
     fn seen() -> Seen {
-        KeyedState::new(StateLimits { max_keys: 10 })
+        KeyedState::new(StateLimits::in_memory(10))
     }
 
     fn parts(seen: &mut Seen) -> Vec<NamedPart<'_>> {
@@ -291,10 +278,11 @@ mod tests {
         drop(state);
         std::fs::rename(here, &there).unwrap();
         let state = Arc::new(GraphState::open(&there).unwrap());
-        let (seen, resume) = recall(&state, 0);
-        assert_eq!((seen.get(&b"a".to_vec()), seen.get(&b"b".to_vec())), (Some(&7), None));
+        let (mut seen, resume) = recall(&state, 0);
+        assert_eq!(seen.get(&b"a".to_vec()), Some(&7));
+        assert_eq!(seen.get(&b"b".to_vec()), None);
         assert_eq!(resume, Some(Resume { position: Position(7), bookmark: b"mark".to_vec() }));
-        let (seen, resume) = recall(&state, 11);
+        let (mut seen, resume) = recall(&state, 11);
         assert_eq!((seen.get(&b"b".to_vec()), resume.unwrap().position), (Some(&9), Position(9)));
         assert_eq!(recall(&state, 1).1, None);
     }
@@ -320,7 +308,7 @@ mod tests {
     fn a_later_format_is_refused_and_damage_is_told() {
         let store = MemoryStore::default();
         store.write(vec![(b"f".to_vec(), Some(vec![9]))]).unwrap();
-        let refused = GraphState::over(Box::new(store)).err().unwrap().to_string();
+        let refused = GraphState::over(Arc::new(store)).err().unwrap().to_string();
         assert!(refused.contains("it has format [9] and this weir reads 1"), "{refused}");
 
         let state = Arc::new(GraphState::memory());
@@ -344,6 +332,12 @@ mod tests {
         fn scan(&self, prefix: &[u8], each: &mut EachEntry<'_>) -> std::io::Result<()> {
             self.0.scan(prefix, each)
         }
+        fn keys(&self, from: &[u8], until: &[u8], most: usize) -> std::io::Result<Vec<Vec<u8>>> {
+            self.0.keys(from, until, most)
+        }
+        fn write_soon(&self, changes: Changes) -> std::io::Result<()> {
+            self.0.write_soon(changes)
+        }
         fn write(&self, changes: Changes) -> std::io::Result<()> {
             // Only the fifth fails: format, lane, state, first checkpoint, and then the disk.
             match self.1.fetch_add(1, Relaxed) {
@@ -355,7 +349,7 @@ mod tests {
 
     #[test]
     fn after_a_failed_write_nothing_is_written_any_more() {
-        let state = Arc::new(GraphState::over(Box::<Full>::default()).unwrap());
+        let state = Arc::new(GraphState::over(Arc::<Full>::default()).unwrap());
         let mut seen = seen();
         let (lane, _) = state.lane(&origin(0), parts(&mut seen)).unwrap();
         checkpoint(&state, &lane, &mut seen, 1).unwrap();

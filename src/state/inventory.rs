@@ -88,6 +88,7 @@ impl GraphState {
                                 value,
                             });
                         }
+                        Some(Stored::Aid) => {}
                         None => found.damaged += 1,
                     }
                 })?;

@@ -2,77 +2,85 @@
 //!
 //! What changed since the last durable checkpoint can be taken back: lanes that read again from there then meet the state
 //! they met the first time. See [`StatePart`].
+//!
+//! A state is in memory whole; with [`StateLimits::cache`] the store has it ([`disk`]), and memory has what changed since
+//! the last durable checkpoint and what was used lately. Its answers are the same.
+
+mod disk;
+mod entry;
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use std::mem::size_of;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use super::part::{EachChange, StatePart, Unreadable};
+use self::disk::Disk;
+use self::entry::{decode, encode, entry_key, index_key};
+use super::part::{EachChange, Entries, Pressure, StatePart, Unreadable};
+use crate::component::Problems;
+use crate::config::ByteSize;
 use crate::event::Timestamp;
+
+pub(super) use self::entry::{CLOCK, Stored};
+pub use self::entry::{StateKey, StateValue};
 
 /// Bounds of a keyed state.
 #[derive(Debug, Clone, Copy)]
 pub struct StateLimits {
     /// Keys held at most; the one that would expire first makes room, and is counted.
     pub max_keys: usize,
+    /// Memory that it takes, about; the rest is on disk. `None`: all of it is in memory.
+    pub cache: Option<ByteSize>,
 }
 
-/// The key of a state, as it stands in the store.
-pub trait StateKey: Hash + Ord + Clone + Send {
-    /// Its bytes.
-    fn to_bytes(&self) -> Vec<u8>;
-    /// From what [`to_bytes`](Self::to_bytes) gave.
-    fn from_bytes(bytes: &[u8]) -> Option<Self>;
-}
-
-impl StateKey for Vec<u8> {
-    fn to_bytes(&self) -> Vec<u8> {
-        self.clone()
+impl StateLimits {
+    /// Of a state that is in memory whole.
+    pub const fn in_memory(max_keys: usize) -> StateLimits {
+        StateLimits { max_keys, cache: None }
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Some(bytes.to_vec())
-    }
-}
-
-/// The key of a state that has one value.
-impl StateKey for () {
-    fn to_bytes(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.is_empty().then_some(())
+    /// Reports a `cache` in which nothing would stay.
+    pub fn check_cache(cache: Option<ByteSize>, problems: &mut Problems) {
+        if cache.is_some_and(|cache| cache < LEAST_CACHE) {
+            let what = format!("is less than {LEAST_CACHE}: what is needed next would be on disk again");
+            problems.error("cache", "out_of_range", what, "give it more");
+        }
     }
 }
 
-/// The value of a state. It stands in the store as MessagePack, so that `weir state export` can show it.
-pub trait StateValue: Serialize + DeserializeOwned + Clone + Send {
-    /// Raised with every change of the type that readers of the old one would misread.
-    const VERSION: u8 = 1;
+/// The smallest cache.
+const LEAST_CACHE: ByteSize = ByteSize(1 << 20);
 
-    /// The value that an older version wrote; `None`: it cannot be read any more.
-    fn migrate(_version: u8, _bytes: &[u8]) -> Option<Self> {
-        None
-    }
-}
-
-impl StateValue for () {}
-impl StateValue for i64 {}
-impl StateValue for u64 {}
+/// Of the memory for a state the part that changes take before they are written ahead of the time.
+const CHANGES: usize = 4;
+/// Bytes of changes of a state in memory before they are written ahead of the time.
+const MOST_CHANGES: usize = 16 << 20;
+/// What maps and trees take for an entry beside it, about.
+const OVERHEAD: usize = 32;
+/// So many new keys come between two looks for what is to be removed from disk.
+const REMOVE_EVERY: u32 = if cfg!(test) { 2 } else { 64 };
 
 #[derive(Debug)]
 struct Entry<V> {
     value: V,
     expires: Timestamp,
     /// The generation that knows what was here before; see [`KeyedState::generation`].
-    touched: u64,
+    touched: u32,
+    /// Bytes it was taken for.
+    size: u32,
+    /// It was asked for since it was last looked for something to let go.
+    is_used: bool,
 }
 
-/// An entry as it was; `None`: there was none.
-type Before<V> = Option<(V, Timestamp)>;
+/// An entry and its expiry; `None`: there is none.
+type Content<V> = Option<(V, Timestamp)>;
+
+/// What a change replaced.
+#[derive(Debug)]
+enum Before<V> {
+    Nothing,
+    Entry(V, Timestamp),
+    /// The store has it.
+    Stored(Timestamp),
+}
 
 /// What changed between two snapshots.
 #[derive(Debug)]
@@ -81,12 +89,37 @@ struct Generation<K, V> {
     now: Timestamp,
     /// What the first change of each key replaced.
     before: HashMap<K, Before<V>>,
+    /// Bytes that the changes take, about: with the entries, and beside them.
+    size: usize,
+    beside: usize,
 }
 
-impl<K, V> Generation<K, V> {
+impl<K: StateKey, V> Generation<K, V> {
     fn new(now: Timestamp) -> Self {
-        Generation { now, before: HashMap::new() }
+        Generation { now, before: HashMap::new(), size: 0, beside: 0 }
     }
+
+    /// Notes what the first change of a key replaced: an entry of this size.
+    fn note(&mut self, key: &K, before: Before<V>, size: usize) {
+        // Here, and in the order of expiry.
+        let beside = 2 * (size_of::<(K, Before<V>)>() + OVERHEAD + key.heap_size());
+        self.beside += beside;
+        self.size += beside + size;
+        self.before.insert(key.clone(), before);
+    }
+
+    /// What stood in the store when it began, or will once an earlier checkpoint is durable.
+    fn stored(before: &Before<V>) -> Option<Timestamp> {
+        match before {
+            Before::Stored(expires) => Some(*expires),
+            Before::Nothing | Before::Entry(..) => None,
+        }
+    }
+}
+
+/// Whether the store does not have what is to be known of a key.
+fn is_changed<K: StateKey, V>(open: &Generation<K, V>, unwritten: &Option<Generation<K, V>>, key: &K) -> bool {
+    open.before.contains_key(key) || unwritten.as_ref().is_some_and(|unwritten| unwritten.before.contains_key(key))
 }
 
 /// A map from key to value; every entry has an expiry.
@@ -97,16 +130,24 @@ impl<K, V> Generation<K, V> {
 #[derive(Debug)]
 pub struct KeyedState<K, V> {
     entries: HashMap<K, Entry<V>>,
+    /// All of the entries; of a state on disk, those that changed since the last durable checkpoint.
     by_expiry: BTreeSet<(Timestamp, K)>,
+    disk: Option<Disk<K, V>>,
     now: Timestamp,
     /// Since the last snapshot.
     open: Generation<K, V>,
     /// Before the last snapshot, while that is not durable.
     unwritten: Option<Generation<K, V>>,
     /// Number of the open one: an entry that bears it has been noted in `open` already.
-    generation: u64,
+    generation: u32,
+    /// Number of the first that is not durable.
+    first_unwritten: u32,
+    /// Bytes of the entries, about.
+    size: usize,
     limits: StateLimits,
     evicted: u64,
+    /// New keys until something is removed from disk.
+    until_removal: u32,
 }
 
 impl<K: StateKey, V: StateValue> KeyedState<K, V> {
@@ -115,12 +156,16 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         KeyedState {
             entries: HashMap::new(),
             by_expiry: BTreeSet::new(),
+            disk: None,
             now: Timestamp::MIN,
             open: Generation::new(Timestamp::MIN),
             unwritten: None,
             generation: 1,
+            first_unwritten: 1,
+            size: 0,
             limits,
             evicted: 0,
+            until_removal: REMOVE_EVERY,
         }
     }
 
@@ -130,16 +175,28 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
     }
 
     /// The value under `key`.
-    pub fn get(&self, key: &K) -> Option<&V> {
-        self.entries.get(key).filter(|entry| entry.expires > self.now).map(|entry| &entry.value)
+    pub fn get(&mut self, key: &K) -> Option<&V> {
+        self.load(key);
+        let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
+        entry.is_used = true;
+        Some(&entry.value)
     }
 
     /// The value under `key`, to be changed in place; its expiry stays.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.load(key);
         let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
+        entry.is_used = true;
         if entry.touched != self.generation {
             entry.touched = self.generation;
-            self.open.before.insert(key.clone(), Some((entry.value.clone(), entry.expires)));
+            let before = match &self.disk {
+                None => Before::Entry(entry.value.clone(), entry.expires),
+                Some(_) => {
+                    self.by_expiry.insert((entry.expires, key.clone()));
+                    Before::Stored(entry.expires)
+                }
+            };
+            self.open.note(key, before, entry.size as usize);
         }
         Some(&mut entry.value)
     }
@@ -148,12 +205,20 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
     /// returned with its value unless it has expired.
     pub fn insert(&mut self, key: K, value: V, expires: Timestamp) -> Option<(K, V)> {
         let mut evicted = None;
+        self.load(&key);
+        if expires <= self.now {
+            // Nobody would ever see it.
+            self.replace(key, None);
+            return None;
+        }
         if !self.entries.contains_key(&key) {
             self.sweep();
-            if self.entries.len() >= self.limits.max_keys {
+            if self.len() >= self.limits.max_keys {
                 evicted = self.make_room();
             }
+            self.tidy();
         }
+        let expires = self.disk.as_ref().map_or(expires, |disk| disk.not_gone(expires, &key));
         self.replace(key, Some((value, expires)));
         evicted
     }
@@ -169,33 +234,58 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
 
     /// Takes out the first entry that expires at `until` or before, in order of expiry, then of key.
     pub fn pop_due(&mut self, until: Timestamp) -> Option<(K, V)> {
-        let (_, key) = self.by_expiry.first().filter(|(expires, _)| *expires <= until)?.clone();
+        let (expires, key) = self.first().filter(|(expires, _)| *expires <= until)?;
+        if self.disk.is_some() && !self.by_expiry.contains(&(expires, key.clone())) {
+            return self.pop_unchanged(key);
+        }
         let (value, _) = self.replace(key.clone(), None)?;
         Some((key, value))
     }
 
-    /// Every key, in order of expiry, then of key.
+    /// Every key, in order of expiry, then of key. Not for a state on disk: it gives what is in memory.
     pub fn keys_in_order(&self) -> Vec<K> {
         self.by_expiry.iter().map(|(_, key)| key.clone()).collect()
     }
 
     /// Keys held, among them some that have expired a moment ago.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.disk.as_ref().map_or(self.entries.len(), |disk| disk.count)
     }
 
     /// Whether no key is held.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    /// Keys that had to go before their time, for lack of room.
-    pub fn evicted(&self) -> u64 {
-        self.evicted
+    /// What expires first.
+    fn first(&mut self) -> Option<(Timestamp, K)> {
+        let KeyedState { disk, by_expiry, open, unwritten, .. } = self;
+        let here = by_expiry.first();
+        let there = disk.as_mut().and_then(|disk| disk.first(|key| is_changed(open, unwritten, key)));
+        match (here, there) {
+            (Some(here), Some(there)) => Some(here.min(there).clone()),
+            (here, there) => here.or(there).cloned(),
+        }
+    }
+
+    /// Takes out the first entry of the index on disk, which is the first of all.
+    fn pop_unchanged(&mut self, key: K) -> Option<(K, V)> {
+        let disk = self.disk.as_mut()?;
+        let value = match self.entries.remove(&key) {
+            Some(entry) => {
+                self.size -= entry.size as usize;
+                entry.value
+            }
+            None => disk.value_of(&key)?,
+        };
+        disk.pass();
+        disk.count -= 1;
+        Some((key, value))
     }
 
     fn make_room(&mut self) -> Option<(K, V)> {
-        let (expires, key) = self.by_expiry.first().cloned()?;
+        let (expires, key) = self.first()?;
+        self.load(&key);
         let (value, _) = self.replace(key.clone(), None)?;
         let is_loss = expires > self.now;
         self.evicted += u64::from(is_loss);
@@ -206,47 +296,84 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
     /// by it.
     fn sweep(&mut self) {
         for _ in 0..2 {
-            match self.by_expiry.first() {
-                Some((expires, key)) if *expires <= self.now => {
-                    let key = key.clone();
-                    self.replace(key, None);
-                }
-                _ => return,
+            if self.pop_due(self.now).is_none() {
+                return;
             }
         }
+    }
+
+    /// Brings a key into memory that only the disk has.
+    fn load(&mut self, key: &K) {
+        let KeyedState { disk: Some(disk), entries, open, unwritten, .. } = self else { return };
+        if entries.contains_key(key) || is_changed(open, unwritten, key) {
+            return;
+        }
+        let Some(found) = disk.get(key) else { return };
+        let Some(value) = found.value else {
+            // Gone, and not removed yet: the next checkpoint does.
+            open.note(key, Before::Stored(found.expires), 0);
+            return;
+        };
+        self.let_go();
+        let entry = Self::entry(key, value, found.expires, 0);
+        self.size += entry.size as usize;
+        self.entries.insert(key.clone(), entry);
+    }
+
+    /// Bytes of an entry in memory, about.
+    fn size_of(key: &K, value: &V) -> usize {
+        size_of::<(K, Entry<V>)>() + OVERHEAD + key.heap_size() + value.heap_size()
+    }
+
+    fn entry(key: &K, value: V, expires: Timestamp, touched: u32) -> Entry<V> {
+        let size = u32::try_from(Self::size_of(key, &value)).unwrap_or(u32::MAX);
+        Entry { value, expires, touched, size, is_used: true }
     }
 
     /// Changes an entry, and notes what it was.
-    fn replace(&mut self, key: K, entry: Before<V>) -> Before<V> {
-        let touched = self.generation;
-        let before = self.put(key.clone(), entry, touched);
-        match &before {
-            Some(before) if before.touched == touched => {}
-            Some(before) => {
-                self.open.before.insert(key, Some((before.value.clone(), before.expires)));
-            }
-            // It may have been removed a moment ago, and then what it was is known.
-            None => {
-                self.open.before.entry(key).or_insert(None);
-            }
+    fn replace(&mut self, key: K, content: Content<V>) -> Content<V> {
+        let size = content.as_ref().map(|(value, _)| Self::size_of(&key, value));
+        let before = self.put(key.clone(), content, self.generation);
+        if let Some(disk) = &mut self.disk {
+            disk.count = disk.count + usize::from(size.is_some()) - usize::from(before.is_some());
         }
-        before.map(|before| (before.value, before.expires))
+        let Some(Entry { value, expires, touched, .. }) = before else {
+            // It may have been removed a moment ago, and then what it was is known.
+            if !self.open.before.contains_key(&key) {
+                self.open.note(&key, Before::Nothing, size.unwrap_or_default());
+            }
+            return None;
+        };
+        if touched != self.generation {
+            let before = match &self.disk {
+                None => Before::Entry(value.clone(), expires),
+                Some(_) => Before::Stored(expires),
+            };
+            self.open.note(&key, before, size.unwrap_or_default());
+        } else if self.disk.is_some() && size.is_none() && matches!(self.open.before.get(&key), Some(Before::Nothing)) {
+            // It came and went between two checkpoints: nobody has to know.
+            self.open.before.remove(&key);
+        }
+        Some((value, expires))
     }
 
-    fn put(&mut self, key: K, entry: Before<V>, touched: u64) -> Option<Entry<V>> {
-        let expires = entry.as_ref().map(|(_, expires)| *expires);
-        let before = match entry {
-            Some((value, expires)) => self.entries.insert(key.clone(), Entry { value, expires, touched }),
+    fn put(&mut self, key: K, content: Content<V>, touched: u32) -> Option<Entry<V>> {
+        let expires = content.as_ref().map(|(_, expires)| *expires);
+        let before = match content {
+            Some((value, expires)) => {
+                let entry = Self::entry(&key, value, expires, touched);
+                self.size += entry.size as usize;
+                self.entries.insert(key.clone(), entry)
+            }
             None => self.entries.remove(&key),
         };
         let expired = before.as_ref().map(|before| before.expires);
-        if expired == expires {
-            return before;
-        }
-        if let Some(expired) = expired {
+        self.size -= before.as_ref().map_or(0, |before| before.size as usize);
+        if let Some(expired) = expired.filter(|_| expired != expires) {
             self.by_expiry.remove(&(expired, key.clone()));
         }
-        if let Some(expires) = expires {
+        // Of a state on disk it may have been in the index alone.
+        if let Some(expires) = expires.filter(|_| expired != expires || self.disk.is_some()) {
             self.by_expiry.insert((expires, key));
         }
         before
@@ -254,27 +381,81 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
 
     fn take_back(&mut self, generation: Generation<K, V>) {
         for (key, before) in generation.before {
-            self.put(key, before, 0);
+            let content = match before {
+                Before::Entry(value, expires) => Some((value, expires)),
+                // The store has what it was.
+                Before::Nothing | Before::Stored(_) => None,
+            };
+            self.put(key, content, 0);
         }
         self.now = generation.now;
     }
-}
 
-/// In front of the clock and of each key in the store, to tell them apart.
-pub(super) const CLOCK: u8 = 0;
-const KEY: u8 = 1;
+    /// As new keys come, lets go of others in memory, and removes what is gone from disk.
+    fn tidy(&mut self) {
+        let KeyedState { disk: Some(disk), open, unwritten, until_removal, .. } = self else { return };
+        *until_removal -= 1;
+        if *until_removal == 0 {
+            *until_removal = REMOVE_EVERY;
+            disk.remove_gone(|key| is_changed(open, unwritten, key));
+            self.let_go();
+        }
+    }
+
+    /// Bytes of memory for a state on disk.
+    fn cache(&self) -> Option<usize> {
+        let cache = self.limits.cache.filter(|_| self.disk.is_some())?;
+        Some(usize::try_from(cache.0).unwrap_or(usize::MAX))
+    }
+
+    /// Where memory is short, lets go of what the disk has: first of what was not asked for lately.
+    fn let_go(&mut self) {
+        let Some(cache) = self.cache() else { return };
+        let unwritten = self.unwritten.as_ref().map_or((0, 0), |unwritten| (unwritten.size, unwritten.beside));
+        let all = self.size + self.open.beside + unwritten.1;
+        let unchanged = all.saturating_sub(self.open.size + unwritten.0);
+        // A look at every entry is to be worth it.
+        if all <= cache || unchanged <= cache / 8 {
+            return;
+        }
+        let enough = cache / 4 * 3;
+        for lets_go_of_used in [false, true] {
+            let mut size = self.size;
+            self.entries.retain(|_, entry| {
+                let stays = entry.touched >= self.first_unwritten || (entry.is_used && !lets_go_of_used);
+                entry.is_used = false;
+                size -= if stays { 0 } else { entry.size as usize };
+                stays
+            });
+            let freed = self.size - size;
+            self.size = size;
+            if all.saturating_sub(freed) <= enough {
+                return;
+            }
+        }
+    }
+}
 
 impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
     fn snapshot(&mut self, each: &mut EachChange<'_>) {
         let closed = std::mem::replace(&mut self.open, Generation::new(self.now));
         self.generation += 1;
-        for key in closed.before.keys() {
-            let mut stored_key = key.to_bytes();
-            stored_key.insert(0, KEY);
-            each(&stored_key, self.entries.get(key).map(encode));
+        for (key, before) in &closed.before {
+            let entry = self.entries.get(key);
+            if entry.is_some() || !matches!(before, Before::Nothing) {
+                each(&entry_key(key), entry.map(|entry| encode(&entry.value, entry.expires)));
+            }
+            let (stood, stands) = (Generation::<K, V>::stored(before), entry.map(|entry| entry.expires));
+            if self.disk.is_some() && stood != stands {
+                stood.into_iter().for_each(|expires| each(&index_key(expires, key), None));
+                stands.into_iter().for_each(|expires| each(&index_key(expires, key), Some(Vec::new())));
+            }
         }
         if closed.now != self.now {
             each(&[CLOCK], Some(self.now.0.to_be_bytes().to_vec()));
+        }
+        if let Some(disk) = &mut self.disk {
+            disk.snapshot(each);
         }
         self.unwritten = Some(match self.unwritten.take() {
             None => closed,
@@ -283,13 +464,25 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
                 for (key, before) in closed.before {
                     older.before.entry(key).or_insert(before);
                 }
+                (older.size, older.beside) = (older.size + closed.size, older.beside + closed.beside);
                 older
             }
         });
     }
 
     fn written(&mut self) {
-        self.unwritten = None;
+        let Some(written) = self.unwritten.take() else { return };
+        self.first_unwritten = self.generation;
+        let Some(disk) = &mut self.disk else { return };
+        disk.written();
+        for key in written.before.into_keys() {
+            if let Some(entry) = self.entries.get(&key)
+                && !self.open.before.contains_key(&key)
+            {
+                self.by_expiry.remove(&(entry.expires, key));
+            }
+        }
+        self.let_go();
     }
 
     fn abort(&mut self) {
@@ -298,8 +491,24 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
         if let Some(unwritten) = self.unwritten.take() {
             self.take_back(unwritten);
         }
+        if let Some(disk) = &mut self.disk {
+            disk.abort();
+        }
         self.generation += 1;
+        self.first_unwritten = self.generation;
         self.open.now = self.now;
+    }
+
+    fn take_up(&mut self, entries: Entries) -> Result<(), Unreadable> {
+        if self.limits.cache.is_none() {
+            disk::remove_index::<K>(&entries)?;
+            return entries.each(&[], &mut |key, bytes| self.restore(key, bytes));
+        }
+        if let Some(clock) = entries.get(&[CLOCK])? {
+            self.restore(&[CLOCK], &clock)?;
+        }
+        self.disk = Some(Disk::open(entries)?);
+        Ok(())
     }
 
     fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), Unreadable> {
@@ -312,186 +521,27 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
                 let key = K::from_bytes(key).ok_or(Unreadable::Damaged)?;
                 self.put(key, Some((decode(version, value)?, expires)), 0);
             }
+            Stored::Aid => {}
         }
         Ok(())
     }
-}
 
-/// The version of the value's type, the expiry (8 bytes, big-endian), and the value.
-/// `[version][expiry, 8 bytes big-endian][value as MessagePack]`.
-fn encode<V: StateValue>(entry: &Entry<V>) -> Vec<u8> {
-    let mut bytes = vec![V::VERSION];
-    bytes.extend(entry.expires.0.to_be_bytes());
-    // Nothing that a value can hold is refused; were it, the empty rest would be told as damage.
-    if rmp_serde::encode::write(&mut bytes, &entry.value).is_err() {
-        bytes.truncate(9);
+    fn evicted(&self) -> u64 {
+        self.evicted
     }
-    bytes
-}
 
-fn decode<V: StateValue>(version: u8, value: &[u8]) -> Result<V, Unreadable> {
-    match version {
-        version if version == V::VERSION => rmp_serde::from_slice(value).map_err(|_| Unreadable::Damaged),
-        version if version < V::VERSION => V::migrate(version, value).ok_or(Unreadable::TooOld(version)),
-        version => Err(Unreadable::TooNew(version)),
-    }
-}
-
-/// An entry of the store, as far as it can be read without the type of its value.
-pub(super) enum Stored<'a> {
-    /// The state's clock.
-    Clock(Timestamp),
-    /// A key and its value in MessagePack.
-    Entry { key: &'a [u8], version: u8, expires: Timestamp, value: &'a [u8] },
-}
-
-impl<'a> Stored<'a> {
-    /// `None`: it is damaged.
-    pub fn of(key: &'a [u8], bytes: &'a [u8]) -> Option<Stored<'a>> {
-        let time = |bytes| Timestamp(i64::from_be_bytes(bytes));
-        match key.split_first()? {
-            (&CLOCK, []) => Some(Stored::Clock(time(bytes.try_into().ok()?))),
-            (&KEY, key) => {
-                let (&version, rest) = bytes.split_first()?;
-                let (expires, value) = rest.split_first_chunk()?;
-                Some(Stored::Entry { key, version, expires: time(*expires), value })
-            }
-            _ => None,
+    fn pressure(&self) -> Pressure {
+        if let Some(why) = self.disk.as_ref().and_then(|disk| disk.broken.clone()) {
+            Pressure::Broken(why)
+        } else if self.open.size < self.cache().map_or(MOST_CHANGES, |cache| cache / CHANGES) {
+            Pressure::None
+        } else if self.unwritten.is_none() {
+            Pressure::High
+        } else {
+            Pressure::Full
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const LIMITS: StateLimits = StateLimits { max_keys: 3 };
-
-    type State = KeyedState<Vec<u8>, u64>;
-    type Stored = HashMap<Vec<u8>, Vec<u8>>;
-
-    fn key(text: &str) -> Vec<u8> {
-        text.as_bytes().to_vec()
-    }
-
-    fn snapshot(state: &mut State, stored: &mut Stored) {
-        state.snapshot(&mut |key, value| {
-            match value {
-                Some(value) => stored.insert(key.to_vec(), value),
-                None => stored.remove(key),
-            };
-        });
-    }
-
-    /// The state as a restart would find it.
-    fn restarted(stored: &Stored) -> State {
-        let mut again = KeyedState::new(LIMITS);
-        for (key, value) in stored {
-            again.restore(key, value).unwrap();
-        }
-        again
-    }
-
-    fn contents(state: &State) -> (Timestamp, Vec<(Vec<u8>, u64)>) {
-        let mut all: Vec<_> = state.entries.iter().map(|(key, entry)| (key.clone(), entry.value)).collect();
-        all.sort();
-        let listed: Vec<_> = state.by_expiry.iter().map(|(expires, key)| (key.clone(), *expires)).collect();
-        assert!(listed.iter().all(|(key, expires)| state.entries[key].expires == *expires), "one order, one map");
-        assert_eq!(listed.len(), all.len());
-        (state.now, all)
-    }
-
-    #[test]
-    fn what_is_taken_back_leaves_no_trace() {
-        let (mut state, mut stored) = (KeyedState::new(LIMITS), Stored::new());
-        state.at(Timestamp(1));
-        state.insert(key("a"), 1u64, Timestamp(10));
-        snapshot(&mut state, &mut stored);
-        state.written();
-        let durable = contents(&state);
-        for snapshots in 0..3 {
-            state.at(Timestamp(5));
-            state.insert(key("b"), 2, Timestamp(20));
-            *state.get_mut(&key("a")).unwrap() += 6;
-            for _ in 0..snapshots {
-                snapshot(&mut state, &mut Stored::new());
-                *state.get_mut(&key("a")).unwrap() += 1;
-                state.insert(key("c"), 3, Timestamp(30));
-            }
-            assert_eq!(state.pop_due(Timestamp(10)).unwrap().1, 7 + snapshots);
-            state.insert(key("a"), 9, Timestamp(40));
-            state.abort();
-            assert_eq!(contents(&state), durable, "after {snapshots} snapshots that were not written");
-        }
-        assert_eq!(contents(&restarted(&stored)), durable);
-    }
-
-    #[test]
-    fn a_snapshot_holds_what_is_there_at_the_barrier() {
-        let (mut state, mut stored) = (KeyedState::new(LIMITS), Stored::new());
-        for round in 0..4u64 {
-            state.at(Timestamp(round as i64));
-            state.insert(round.to_be_bytes().to_vec(), round, Timestamp(round as i64 + 2));
-            if let Some(value) = state.get_mut(&0u64.to_be_bytes().to_vec()) {
-                *value += 10;
-            }
-            snapshot(&mut state, &mut stored);
-            assert_eq!(contents(&restarted(&stored)), contents(&state));
-            state.written();
-        }
-    }
-
-    #[test]
-    fn what_has_expired_is_gone() {
-        let mut state = KeyedState::new(LIMITS);
-        state.insert(key("a"), 0u64, Timestamp(9));
-        state.at(Timestamp(9));
-        assert_eq!(state.get(&key("a")), None);
-        assert_eq!(state.get_mut(&key("a")), None);
-        assert!(state.insert_new(key("a"), 1, Timestamp(12)));
-        state.at(Timestamp(3));
-        assert_eq!(state.get(&key("a")), Some(&1));
-        state.at(Timestamp(12));
-        state.insert(key("b"), 0, Timestamp(20));
-        assert_eq!(state.len(), 1, "and makes room");
-    }
-
-    #[test]
-    fn entries_come_due_in_order_of_time_and_key() {
-        let mut state = KeyedState::new(StateLimits { max_keys: 10 });
-        for (name, expires) in [("b", 4), ("c", 2), ("a", 4), ("d", 5)] {
-            state.insert(key(name), 0u64, Timestamp(expires));
-        }
-        let due: Vec<Vec<u8>> = std::iter::from_fn(|| state.pop_due(Timestamp(4))).map(|(key, _)| key).collect();
-        assert_eq!(due, [key("c"), key("a"), key("b")]);
-        assert_eq!(state.len(), 1);
-    }
-
-    #[test]
-    fn the_key_that_would_end_first_makes_room() {
-        let mut state = KeyedState::new(LIMITS);
-        let mut evicted = Vec::new();
-        for (name, expires) in [("a", 4), ("b", 2), ("c", 3), ("d", 5)] {
-            evicted.extend(state.insert(key(name), expires as u64, Timestamp(expires)));
-        }
-        assert_eq!((state.len(), state.evicted(), evicted), (3, 1, vec![(key("b"), 2)]));
-        state.at(Timestamp(3));
-        assert_eq!(state.insert(key("e"), 0, Timestamp(9)), None);
-        assert_eq!((state.len(), state.evicted()), (3, 1), "one that has expired is no loss");
-    }
-
-    #[test]
-    fn damage_and_other_versions_are_told() {
-        let mut state: State = KeyedState::new(LIMITS);
-        let mut value = encode(&Entry { value: 7u64, expires: Timestamp(1), touched: 0 });
-        state.restore(&[KEY, b'a'], &value).unwrap();
-        assert_eq!(state.get(&key("a")), Some(&7));
-        value[0] = 2;
-        assert_eq!(state.restore(&[KEY, b'a'], &value), Err(Unreadable::TooNew(2)));
-        value[0] = 0;
-        assert_eq!(state.restore(&[KEY, b'a'], &value), Err(Unreadable::TooOld(0)));
-        assert_eq!(state.restore(&[KEY, b'a'], &value[..5]), Err(Unreadable::Damaged));
-        assert_eq!(state.restore(&[], &value), Err(Unreadable::Damaged));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fjall::config::PartitioningPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 /// Keys to put, with their bytes, and keys to remove.
@@ -21,10 +22,22 @@ pub trait StateStore: Send + Sync {
     /// Tells of every entry whose key begins with `prefix`, in order of the keys.
     fn scan(&self, prefix: &[u8], each: &mut EachEntry<'_>) -> io::Result<()>;
 
+    /// At most so many keys, the first from one on that are before another.
+    fn keys(&self, from: &[u8], until: &[u8], most: usize) -> io::Result<Vec<Vec<u8>>>;
+
     /// Makes all changes or none; they are durable when it returns. After an error nothing may be written any more:
     /// what the disk has is not known.
     fn write(&self, changes: Changes) -> io::Result<()>;
+
+    /// Makes all changes or none; they are durable with the next [`write`](Self::write) at the latest.
+    fn write_soon(&self, changes: Changes) -> io::Result<()>;
 }
+
+/// Bytes of blocks that were read, and of changes that are not in a table yet: what the store takes of memory.
+const BLOCKS: u64 = 16 << 20;
+const MEMTABLE: u64 = 16 << 20;
+/// Bytes of the journal before tables are written out for it.
+const JOURNAL: u64 = 64 << 20;
 
 /// A folder with an LSM tree (fjall).
 pub(crate) struct DiskStore {
@@ -35,9 +48,31 @@ pub(crate) struct DiskStore {
 impl DiskStore {
     /// Opens or makes the folder. A last write that was cut off is gone as a whole.
     pub fn open(dir: &Path) -> io::Result<DiskStore> {
-        let database = Database::builder(dir).open().map_err(io::Error::other)?;
-        let entries = database.keyspace("state", KeyspaceCreateOptions::default).map_err(io::Error::other)?;
+        let builder = Database::builder(dir).cache_size(BLOCKS).max_journaling_size(JOURNAL);
+        let database = builder.open().map_err(io::Error::other)?;
+        // Filters and indexes by the piece: whole ones of a large state would take turns in the cache.
+        let by_the_piece = || PartitioningPolicy::all(true);
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(MEMTABLE)
+                .filter_block_partitioning_policy(by_the_piece())
+                .index_block_partitioning_policy(by_the_piece())
+        };
+        let entries = database.keyspace("state", options).map_err(io::Error::other)?;
         Ok(DiskStore { database, entries })
+    }
+
+    fn write_with(&self, mut changes: Changes, durability: Option<PersistMode>) -> io::Result<()> {
+        // Neighbours in the tree come one after the other: what was looked at for the last is at hand for the next.
+        changes.sort_by(|(key, _), (other, _)| key.cmp(other));
+        let mut batch = self.database.batch().durability(durability);
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&self.entries, key, value),
+                None => batch.remove(&self.entries, key),
+            }
+        }
+        batch.commit().map_err(io::Error::other)
     }
 }
 
@@ -54,15 +89,17 @@ impl StateStore for DiskStore {
         Ok(())
     }
 
+    fn keys(&self, from: &[u8], until: &[u8], most: usize) -> io::Result<Vec<Vec<u8>>> {
+        let range = self.entries.range(from..until).take(most);
+        range.map(|entry| entry.key().map(|key| key.to_vec()).map_err(io::Error::other)).collect()
+    }
+
     fn write(&self, changes: Changes) -> io::Result<()> {
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(&self.entries, key, value),
-                None => batch.remove(&self.entries, key),
-            }
-        }
-        batch.commit().map_err(io::Error::other)
+        self.write_with(changes, Some(PersistMode::SyncAll))
+    }
+
+    fn write_soon(&self, changes: Changes) -> io::Result<()> {
+        self.write_with(changes, None)
     }
 }
 
@@ -82,12 +119,17 @@ impl StateStore for MemoryStore {
     }
 
     fn scan(&self, prefix: &[u8], each: &mut EachEntry<'_>) -> io::Result<()> {
-        let map = self.map();
-        let entries = map.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
-        for (key, value) in entries {
+        let has_prefix = |(key, _): &(&Vec<u8>, &Vec<u8>)| key.starts_with(prefix);
+        // Whoever is told may write.
+        let map = self.map().clone();
+        for (key, value) in map.range(prefix.to_vec()..).take_while(has_prefix) {
             each(key, value);
         }
         Ok(())
+    }
+
+    fn keys(&self, from: &[u8], until: &[u8], most: usize) -> io::Result<Vec<Vec<u8>>> {
+        Ok(self.map().range(from.to_vec()..until.to_vec()).take(most).map(|(key, _)| key.clone()).collect())
     }
 
     fn write(&self, changes: Changes) -> io::Result<()> {
@@ -99,5 +141,9 @@ impl StateStore for MemoryStore {
             };
         }
         Ok(())
+    }
+
+    fn write_soon(&self, changes: Changes) -> io::Result<()> {
+        self.write(changes)
     }
 }

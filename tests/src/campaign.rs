@@ -35,6 +35,11 @@ impl Campaign {
         Campaign { is_full, random: StdRng::seed_from_u64(seed) }
     }
 
+    /// Whether this run has the full counts.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// A count whose full size is given.
     pub fn count(&self, full: u64) -> u64 {
         if self.is_full { full } else { full / 10 }

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{BuildContext, EventTime, KeepsState, Problems, Transform, TransformConfig};
-use weir::config::Span;
+use weir::config::{ByteSize, Span};
 use weir::script::{Expression, Problem};
 use weir::state::{KeyedState, StateLimits};
 use weir::{Error, Result};
@@ -45,6 +45,9 @@ pub struct Aggregate {
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
+    /// Memory for the windows and groups of a lane or state partition, about; the rest is on disk. From 1 MiB on. Default:
+    /// all of them are in memory.
+    cache: Option<ByteSize>,
 }
 
 /// The windows.
@@ -187,6 +190,11 @@ impl TransformConfig for Aggregate {
             Problem::report(Expression::compile(time), "time", "invalid_time", problems);
         }
         self.window.check(problems);
+        StateLimits::check_cache(self.cache, problems);
+        if self.cache.is_some() && self.early.is_some() {
+            let what = "cannot be had with `cache`: each time every open window would be read from disk";
+            problems.error("early", "invalid_option", what, "leave out `early`, or `cache`");
+        }
         let mut names: Vec<String> = vec!["window_start".into(), "window_end".into(), "final".into()];
         let mut name_once = |path: &str, name: &str, problems: &mut Problems| {
             if names.iter().any(|other| other == name) {
@@ -288,9 +296,9 @@ impl TransformConfig for Aggregate {
             grid,
             shape,
             arguments,
-            open: KeyedState::new(StateLimits { max_keys: self.max_keys }),
+            open: KeyedState::new(StateLimits { max_keys: self.max_keys, cache: self.cache }),
             early: self.early.map(|early| millis(early.0).max(1)),
-            early_at: KeyedState::new(StateLimits { max_keys: 1 }),
+            early_at: KeyedState::new(StateLimits::in_memory(1)),
             at_once: AT_ONCE,
         }))
     }

@@ -44,6 +44,14 @@ impl Distinct {
         }
     }
 
+    /// Bytes beside itself, about.
+    pub fn heap_size(&self) -> usize {
+        match self {
+            Distinct::Exact(hashes) => 12 * hashes.len(),
+            Distinct::Estimate(registers) => registers.len(),
+        }
+    }
+
     pub fn count(&self) -> u64 {
         match self {
             Distinct::Exact(hashes) => hashes.len() as u64,

@@ -62,7 +62,7 @@ pub(crate) enum Partial {
         squares: f64,
     },
     /// DDSketch (Masson et al. 2019), 1 % of relative error.
-    Sketch(DDSketch),
+    Sketch(Box<DDSketch>),
     Distinct(Distinct),
 }
 
@@ -78,8 +78,20 @@ impl Partial {
             Compute::Min(_) => Partial::Min(None),
             Compute::Max(_) => Partial::Max(None),
             Compute::Mean(_) | Compute::Stddev(_) => Partial::Moments { count: 0, mean: 0.0, squares: 0.0 },
-            Compute::Quantile(..) => Partial::Sketch(DDSketch::new(Config::new(QUANTILE_ERROR, MOST_BINS, 1.0e-9))),
+            Compute::Quantile(..) => {
+                Partial::Sketch(Box::new(DDSketch::new(Config::new(QUANTILE_ERROR, MOST_BINS, 1.0e-9))))
+            }
             Compute::Distinct(_) => Partial::Distinct(Distinct::default()),
+        }
+    }
+
+    /// Bytes beside itself, about.
+    pub fn heap_size(&self) -> usize {
+        match self {
+            // Its bins come by the hundred and more.
+            Partial::Sketch(sketch) => size_of::<DDSketch>() + 8 * 128 * usize::from(sketch.count() > 0),
+            Partial::Distinct(distinct) => distinct.heap_size(),
+            Partial::Count(_) | Partial::Sum(_) | Partial::Min(_) | Partial::Max(_) | Partial::Moments { .. } => 0,
         }
     }
 

@@ -36,6 +36,10 @@ impl StateKey for WindowKey {
         let (start, group) = bytes.split_first_chunk()?;
         Some(WindowKey { start: i64::from_be_bytes(*start), group: group.to_vec() })
     }
+
+    fn heap_size(&self) -> usize {
+        self.group.capacity()
+    }
 }
 
 /// What a window and group has come to.
@@ -46,7 +50,11 @@ pub(crate) struct Partials {
     is_new: bool,
 }
 
-impl StateValue for Partials {}
+impl StateValue for Partials {
+    fn heap_size(&self) -> usize {
+        self.all.iter().map(|partial| size_of::<Partial>() + partial.heap_size()).sum()
+    }
+}
 
 /// How windows lie, in milliseconds.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir::component::{
     BuildContext, EventTime, KeepsState, Output, Problems, Row, Stateful, Transform, TransformConfig,
 };
-use weir::config::Span;
+use weir::config::{ByteSize, Span};
 use weir::event::{Body, Codec, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem, hash};
 use weir::state::{KeyedState, StateLimits, StatePart, StateValue};
@@ -33,6 +33,9 @@ pub struct Dedupe {
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
+    /// Memory for the keys of a lane or state partition, about; the rest is on disk. From 1 MiB on. Default: all of them
+    /// are in memory.
+    cache: Option<ByteSize>,
 }
 
 /// Which event of a span passes.
@@ -60,6 +63,7 @@ weir::register_transform!("dedupe", Dedupe, "{type: dedupe, inputs: [in], key: .
 impl TransformConfig for Dedupe {
     fn check(&self, problems: &mut Problems) {
         Problem::report(Expression::compile(&self.key), "key", "invalid_key", problems);
+        StateLimits::check_cache(self.cache, problems);
     }
 
     fn keeps_state(&self) -> KeepsState {
@@ -86,7 +90,7 @@ impl TransformConfig for Dedupe {
     fn build(&self, _: &BuildContext) -> Result<Transform> {
         let (key, _) = Expression::compile(&self.key).map_err(|_| Error::unchecked("key"))?;
         let within = i64::try_from(self.within.0.as_millis()).unwrap_or(i64::MAX);
-        let limits = StateLimits { max_keys: self.max_keys };
+        let limits = StateLimits { max_keys: self.max_keys, cache: self.cache };
         Ok(match self.keep {
             Keep::First => Transform::stateful(First { key, within, seen: KeyedState::new(limits) }),
             Keep::Last => Transform::stateful(Last { key, within, held: KeyedState::new(limits) }),
@@ -159,7 +163,12 @@ struct Held {
     headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-impl StateValue for Held {}
+impl StateValue for Held {
+    fn heap_size(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| 48 + name.len() + value.as_ref().map_or(0, Vec::len));
+        self.body.len() + self.key.as_ref().map_or(0, Vec::len) + headers.sum::<usize>()
+    }
+}
 
 /// Events put out at once.
 const AT_ONCE: usize = 1024;

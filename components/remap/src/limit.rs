@@ -32,7 +32,7 @@ impl TransformConfig for Limit {
     }
 
     fn build(&self, _: &BuildContext) -> weir::Result<Transform> {
-        let passed = KeyedState::new(StateLimits { max_keys: 1 });
+        let passed = KeyedState::new(StateLimits::in_memory(1));
         Ok(Transform::stateful(Counter { count: self.count, passed }))
     }
 }

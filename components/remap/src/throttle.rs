@@ -79,7 +79,7 @@ impl TransformConfig for Throttle {
             key: key.transpose()?.map(|(key, _)| key),
             window: i64::try_from(self.window.0.as_micros()).unwrap_or(i64::MAX / 4),
             threshold: i64::from(self.threshold.max(1)),
-            free_at: KeyedState::new(StateLimits { max_keys: self.max_keys }),
+            free_at: KeyedState::new(StateLimits::in_memory(self.max_keys)),
         }))
     }
 }
