@@ -9,6 +9,7 @@
 //! # }
 //! ```
 
+mod push;
 mod sink;
 mod source;
 mod time;
@@ -18,6 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use push::{PushAnswer, PushClient, PushRequest, push_source};
 pub use sink::sink;
 pub use source::source;
 pub use transform::transform;

@@ -1,6 +1,7 @@
 //! The kit can fail: each of these components breaks one rule.
 #![allow(clippy::unwrap_used)]
 mod clocks;
+mod letters;
 
 use async_trait::async_trait;
 
