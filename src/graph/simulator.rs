@@ -478,17 +478,26 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     let mut world = World { kind, committed: vec![0; kind.lanes()], disk, delivered, dead, counts };
     let mut process = Process::start(&world);
     let (mut crashes, mut stops) = (0, 0);
-    for _ in 0..600 * kind.lanes() {
+    // Where much goes wrong nobody comes to a checkpoint, and where little does the disk has its turn.
+    let calm = [1, 4, 16, 64][rng.random_range(0..4)];
+    for _ in 0..1500 * kind.lanes() {
         let lane = rng.random_range(0..kind.lanes());
         match rng.random_range(0..100) {
-            0..25 => process.read(lane, rng.random_range(1..8)),
-            25..45 => process.sink(&mut world, rng, false),
-            45..50 => process.sink(&mut world, rng, true),
+            0..15 => process.read(lane, rng.random_range(1..8)),
+            15..45 => process.sink(&mut world, rng, false),
+            45..50 => {
+                let fails = rng.random_range(0..calm) == 0;
+                process.sink(&mut world, rng, fails);
+            }
             50..62 => process.dead_letters(&mut world),
-            62..78 => process.settle(lane, &world),
-            78..88 => process.shard(rng.random_range(0..SHARDS)),
+            62..78 => (0..rng.random_range(1..4)).for_each(|_| process.settle(lane, &world)),
+            78..88 => {
+                let shard = rng.random_range(0..SHARDS);
+                (0..rng.random_range(1..6)).for_each(|_| process.shard(shard));
+            }
             88..95 => process.checkpoint(),
             95..98 => process.commit_durably(&mut world),
+            _ if rng.random_range(0..calm) > 0 => {}
             _ => {
                 crashes += 1;
                 process = Process::start(&world);
@@ -539,12 +548,11 @@ fn no_schedule_loses_an_acknowledged_event() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let first = number("WEIR_SIMULATION_SEED").unwrap_or(0);
     let schedules = number("WEIR_SIMULATIONS").unwrap_or(3000);
-    let mut faults = Faults::default();
     for kind in [Kind::Plain, Kind::Dedupe, Kind::Windows] {
-        let mut of_kind = Faults::default();
+        let mut faults = Faults::default();
         for seed in first..first + schedules {
             match std::panic::catch_unwind(|| simulate(seed, kind)) {
-                Ok(met) => of_kind += met,
+                Ok(met) => faults += met,
                 Err(panic) => {
                     eprintln!(
                         "schedule {seed}, {kind:?}: WEIR_SIMULATION_SEED={seed} WEIR_SIMULATIONS=1 runs it alone"
@@ -553,15 +561,11 @@ fn no_schedule_loses_an_acknowledged_event() {
                 }
             }
         }
-        let is_each_met = of_kind.each().into_iter().all(|count| count > 0);
-        assert!(
-            kind == Kind::Plain || schedules < MANY || is_each_met,
-            "{kind:?} has not met every fault: {of_kind:?}"
-        );
-        faults += of_kind;
+        let is_each_met = faults.each().into_iter().all(|count| count > 0);
+        assert!(kind == Kind::Plain || schedules < MANY || is_each_met, "{kind:?} has not met every fault: {faults:?}");
+        if kind != Kind::Plain {
+            println!("{kind:?}: {faults}");
+        }
     }
     println!("{schedules} schedules from seed {first}, without state, with state in the lane, and behind an exchange");
-    let Faults { refused, unsynced, torn_off, torn_behind, full } = faults;
-    println!("the disk refused {refused} writes, failed {unsynced} that it made, and had no room for {full}");
-    println!("{torn_off} processes died in a write that was lost, {torn_behind} in one that was not");
 }

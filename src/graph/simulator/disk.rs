@@ -1,6 +1,7 @@
 //! A disk that, by the seed, refuses writes, says so of some that it made, is full for a while, and tears a write when the
 //! process dies in it.
 
+use std::fmt;
 use std::io;
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,14 +12,17 @@ use rand::{RngExt, SeedableRng};
 
 use crate::state::{Changes, EachEntry, MemoryStore, StateStore};
 
-/// Of so many writes, one meets a fault.
-const ONE_OF: u32 = 8;
+/// Of so many checkpoints, one meets a fault; and of so many other writes, with which a process starts.
+const ONE_OF: u32 = 4;
+const ONE_OF_OTHERS: u32 = 64;
 /// Writes that a full disk refuses, at most.
 const FULL_FOR: u32 = 6;
 
-/// How often each fault happened.
+/// Checkpoints that were written before the faults were over, and how often one met each of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Faults {
+    /// No fault at all.
+    pub written: u64,
     /// A write failed, and the disk has nothing of it.
     pub refused: u64,
     /// A write failed, and the disk has it all the same: `fsync` said no.
@@ -32,13 +36,25 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub fn each(self) -> [u64; 5] {
-        [self.refused, self.unsynced, self.torn_off, self.torn_behind, self.full]
+    pub fn each(self) -> [u64; 6] {
+        [self.written, self.refused, self.unsynced, self.torn_off, self.torn_behind, self.full]
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Faults { written, refused, unsynced, torn_off, torn_behind, full } = self;
+        write!(
+            f,
+            "{written} checkpoints written, {refused} refused, {unsynced} written and said to have failed, {full} "
+        )?;
+        write!(f, "refused for lack of room, {torn_off} lost and {torn_behind} kept when the process died in them")
     }
 }
 
 impl AddAssign for Faults {
     fn add_assign(&mut self, more: Faults) {
+        self.written += more.written;
         self.refused += more.refused;
         self.unsynced += more.unsynced;
         self.torn_off += more.torn_off;
@@ -104,36 +120,41 @@ impl Disk {
 }
 
 impl Fate {
-    fn of_write(&mut self) -> End {
+    fn of_write(&mut self, is_checkpoint: bool) -> End {
+        let one_of = if is_checkpoint { ONE_OF } else { ONE_OF_OTHERS };
         if self.is_mended {
             return End::Written;
         }
-        if self.full_for == 0 && self.rng.random_range(0..ONE_OF) > 0 {
+        let is_met = self.full_for > 0 || self.rng.random_range(0..one_of) == 0;
+        let mut others = Faults::default();
+        let faults = if is_checkpoint { &mut self.faults } else { &mut others };
+        if !is_met {
+            faults.written += 1;
             return End::Written;
         }
         if self.full_for == 0 {
             match self.rng.random_range(0..5) {
                 0 => {
-                    self.faults.refused += 1;
+                    faults.refused += 1;
                     return End::Refused(io::ErrorKind::Other);
                 }
                 1 => {
-                    self.faults.unsynced += 1;
+                    faults.unsynced += 1;
                     return End::Unsynced;
                 }
                 2 => {
-                    self.faults.torn_off += 1;
+                    faults.torn_off += 1;
                     return End::Torn { is_applied: false };
                 }
                 3 => {
-                    self.faults.torn_behind += 1;
+                    faults.torn_behind += 1;
                     return End::Torn { is_applied: true };
                 }
                 _ => self.full_for = self.rng.random_range(1..=FULL_FOR),
             }
         }
         self.full_for -= 1;
-        self.faults.full += 1;
+        faults.full += 1;
         End::Refused(io::ErrorKind::StorageFull)
     }
 }
@@ -155,7 +176,8 @@ impl StateStore for Opened {
 
     fn write(&self, changes: Changes) -> io::Result<()> {
         assert!(!self.has_failed.load(Relaxed), "a process that the disk refused something writes nothing more");
-        let end = self.disk.fate().of_write();
+        // All else is one number, or the format.
+        let end = self.disk.fate().of_write(changes.len() > 1);
         if let End::Written | End::Unsynced | End::Torn { is_applied: true } = end {
             self.disk.store.write(changes)?;
         }
