@@ -1,6 +1,7 @@
 //! The `http` source: its options, and how it starts and ends.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,10 +202,17 @@ impl Source for Http {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let mut lane = lanes.open_one(Box::new(self.origin)).await?;
         let Some(server) = self.server else { return lane.ended().await.map(drop) };
+        let mut serving = pin!(server.serve(lanes.clone()));
         tokio::select! {
-            () = server.serve(lanes) => lane.ended().await.map(drop),
-            // Nobody reads any more: what comes in would wait for the next start.
-            end = lane.ended() => end.map(drop),
+            () = &mut serving => lane.ended().await.map(drop),
+            end = lane.ended() => {
+                // The lane may be done before every request has its answer. Where it ended by itself nobody reads any
+                // more, and what comes in would wait for the next start.
+                if lanes.is_stopping() {
+                    serving.await;
+                }
+                end.map(drop)
+            }
         }
     }
 }

@@ -1,8 +1,16 @@
 //! The kit can fail: each of these components breaks one rule.
 #![allow(clippy::unwrap_used)]
+mod clocks;
+mod letters;
+
 use async_trait::async_trait;
 
 use super::*;
+use crate::component::{
+    BuildContext, Lanes, Origin, Read, ReadLimit, Sink, SinkConfig, Source, SourceConfig, Transform, TransformConfig,
+};
+use crate::delivery::{Outcome, RejectedBatch};
+use crate::error::Result;
 use crate::event::{Codec, Rejected, Verdict};
 
 fn good() -> Vec<Body> {
