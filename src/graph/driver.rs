@@ -261,6 +261,8 @@ impl Driver {
             let pressure = self.lane.pressure();
             if pressure >= Pressure::High {
                 self.member.iter().for_each(Member::hurry);
+                // Who writes the checkpoint waits on this very thread, where there is always more to read.
+                tokio::task::yield_now().await;
             }
             let may_read = self.lane.open_batches() < most_open && !self.awaits_rewind() && pressure != Pressure::Full;
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };

@@ -27,6 +27,7 @@ use super::route::{Node, Outgoing, Panicked, Route, Target};
 use super::shard::Shard;
 use super::step::{Step, Work};
 use crate::component::{Output, Transform};
+use crate::config::ByteSize;
 use crate::delivery::{Outcome, RejectedBatch};
 use crate::error::Result;
 use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Rejected, Timestamp, Verdict};
@@ -73,6 +74,8 @@ impl Kind {
 /// What outlives a crash.
 struct World {
     kind: Kind,
+    /// With a cache for next to nothing in every second schedule: nearly all of the state is on disk.
+    limits: StateLimits,
     committed: Vec<u64>,
     disk: Arc<Disk>,
     delivered: BTreeMap<u64, u32>,
@@ -161,7 +164,7 @@ impl Process {
     }
 
     fn try_start(world: &World) -> Result<Process> {
-        let state = GraphState::over(Box::new(world.disk.open()))?;
+        let state = GraphState::over(Arc::new(world.disk.open()))?;
         let node = |id: &str| Arc::new(Node { id: id.into(), ..Node::default() });
         let nodes: Vec<Arc<Node>> = ["source", "fuse", "last", "sink"].into_iter().map(node).collect();
         let epochs = Arc::new(Epochs::new(world.kind.shards()));
@@ -180,7 +183,7 @@ impl Process {
             nodes,
         };
         for number in 0..world.kind.shards() {
-            let work = Work::Do(Transform::stateful(Windows(KeyedState::new(StateLimits::in_memory(1000)))));
+            let work = Work::Do(Transform::stateful(Windows(KeyedState::new(world.limits))));
             let steps = vec![step(&process.nodes[2], work, vec![Target::Sink(SINK)])];
             let route = Route { steps, entry: vec![Target::Step(0)], is_timed: true, poison: None, due: None };
             let route = route.poisoned_by(&process.epochs.poison);
@@ -215,7 +218,7 @@ impl Process {
         });
         let last = match world.kind {
             Kind::Plain => Work::Do(Transform::stateless(|_: &mut Batch, _: &mut Output| {})),
-            Kind::Dedupe => Work::Do(Transform::stateful(Dedupe(KeyedState::new(StateLimits::in_memory(1000))))),
+            Kind::Dedupe => Work::Do(Transform::stateful(Dedupe(KeyedState::new(world.limits)))),
             Kind::Windows => {
                 let windows = Box::new(Windows(KeyedState::new(StateLimits::in_memory(0))));
                 Work::Share(windows, Collector::new(2, SHARDS, self.nodes[2].books.clone()))
@@ -476,7 +479,9 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     let rng = &mut StdRng::seed_from_u64(seed);
     let disk = Disk::new(rng.random());
     let (delivered, dead, counts) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-    let mut world = World { kind, committed: vec![0; kind.lanes()], disk, delivered, dead, counts };
+    let cache = rng.random_bool(0.5).then(|| ByteSize(rng.random_range(0..600)));
+    let limits = StateLimits { max_keys: 1000, cache };
+    let mut world = World { kind, limits, committed: vec![0; kind.lanes()], disk, delivered, dead, counts };
     let mut process = Process::start(&world);
     let (mut crashes, mut stops) = (0, 0);
     // Where much goes wrong nobody comes to a checkpoint, and where little does the disk has its turn.

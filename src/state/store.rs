@@ -35,7 +35,7 @@ pub trait StateStore: Send + Sync {
 
 /// Bytes of blocks that were read, and of changes that are not in a table yet: what the store takes of memory.
 const BLOCKS: u64 = 16 << 20;
-const MEMTABLE: u64 = 16 << 20;
+const MEMTABLE: u64 = 4 << 20;
 /// Bytes of the journal before tables are written out for it.
 const JOURNAL: u64 = 64 << 20;
 

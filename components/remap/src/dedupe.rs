@@ -74,6 +74,11 @@ impl TransformConfig for Dedupe {
         if self.keep == Keep::Last { EventTime::OfEvent } else { EventTime::Unused }
     }
 
+    fn lateness(&self) -> Duration {
+        // The event that a span ends with may be as old as its beginning.
+        if self.keep == Keep::Last { self.within.0 } else { Duration::ZERO }
+    }
+
     fn keeps_events(&self) -> bool {
         true
     }
@@ -216,11 +221,13 @@ impl Stateful for Last {
         if row.key.is_empty() {
             return Verdict::Pass;
         }
-        let held = match Held::of(event) {
+        let mut held = match Held::of(event) {
             Ok(held) => held,
             Err(rejected) => return rejected,
         };
         if let Some(before) = self.held.get_mut(&row.key) {
+            // One that is late itself does not make the span older.
+            held.time = held.time.max(before.time);
             *before = held;
             return Verdict::Absorb;
         }

@@ -174,6 +174,16 @@ impl StateStore for Opened {
         self.disk.store.scan(prefix, each)
     }
 
+    fn keys(&self, from: &[u8], until: &[u8], most: usize) -> io::Result<Vec<Vec<u8>>> {
+        self.disk.store.keys(from, until, most)
+    }
+
+    fn write_soon(&self, changes: Changes) -> io::Result<()> {
+        // It may come to nothing, and nobody is told.
+        let is_applied = self.disk.fate().rng.random_bool(0.5);
+        if is_applied { self.disk.store.write(changes) } else { Ok(()) }
+    }
+
     fn write(&self, changes: Changes) -> io::Result<()> {
         assert!(!self.has_failed.load(Relaxed), "a process that the disk refused something writes nothing more");
         // All else is one number, or the format.

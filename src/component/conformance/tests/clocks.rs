@@ -43,8 +43,8 @@ impl TransformConfig for Fault {
     fn build(&self, _: &BuildContext) -> crate::Result<Transform> {
         Ok(Transform::stateful(Counts {
             fault: *self,
-            counts: KeyedState::new(StateLimits { max_keys: 1000 }),
-            calls: KeyedState::new(StateLimits { max_keys: 1 }),
+            counts: KeyedState::new(StateLimits::in_memory(1000)),
+            calls: KeyedState::new(StateLimits::in_memory(1)),
             told: Timestamp::MIN,
             has_jumped: false,
             has_ended: false,
