@@ -52,7 +52,7 @@ const LEAST_CACHE: ByteSize = ByteSize(1 << 20);
 /// Of the memory for a state the part that changes take before they are written ahead of the time.
 const CHANGES: usize = 4;
 /// Bytes of changes of a state in memory before they are written ahead of the time.
-const MOST_CHANGES: usize = 16 << 20;
+const MOST_CHANGES: usize = 64 << 20;
 /// What maps and trees take for an entry beside it, about.
 const OVERHEAD: usize = 32;
 /// So many new keys come between two looks for what is to be removed from disk.
