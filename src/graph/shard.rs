@@ -105,6 +105,11 @@ impl Shard {
         parts
     }
 
+    /// What it told last is durable.
+    fn written(&mut self) {
+        self.parts().into_iter().for_each(|(_, _, part)| part.written());
+    }
+
     /// Takes in what an input sent; [`Shard::step`] is to follow until there is nothing to do.
     pub fn receive(&mut self, message: Message) {
         self.waiting.push_back(message);
@@ -142,7 +147,7 @@ impl Shard {
             return false;
         }
         if signal.durable >= self.told {
-            self.parts().into_iter().for_each(|(_, _, part)| part.written());
+            self.written();
             return false;
         }
         true
@@ -220,7 +225,7 @@ impl Shard {
         self.inputs.values_mut().for_each(|input| input.has_barrier = false);
         self.let_go();
         // One epoch is open at a time: that there is a next one says that the last is durable.
-        self.parts().into_iter().for_each(|(_, _, part)| part.written());
+        self.written();
         let mut changes = Changes::new();
         let kept = std::mem::take(&mut self.kept);
         kept.snapshot(self.parts(), &mut changes);
@@ -234,7 +239,7 @@ impl Shard {
     fn rewind(&mut self, tag: Tag) {
         self.tag = tag;
         if tag.base == self.told {
-            self.parts().into_iter().for_each(|(_, _, part)| part.written());
+            self.written();
         }
         self.front.abort();
         self.route.rewind();

@@ -82,6 +82,16 @@ enum Before<V> {
     Stored(Timestamp),
 }
 
+impl<V> Before<V> {
+    /// The expiry by which the index has it.
+    fn stored(&self) -> Option<Timestamp> {
+        match self {
+            Before::Stored(expires) => Some(*expires),
+            Before::Nothing | Before::Entry(..) => None,
+        }
+    }
+}
+
 /// What changed between two snapshots.
 #[derive(Debug)]
 struct Generation<K, V> {
@@ -106,14 +116,6 @@ impl<K: StateKey, V> Generation<K, V> {
         self.beside += beside;
         self.size += beside + size;
         self.before.insert(key.clone(), before);
-    }
-
-    /// What stood in the store when it began, or will once an earlier checkpoint is durable.
-    fn stored(before: &Before<V>) -> Option<Timestamp> {
-        match before {
-            Before::Stored(expires) => Some(*expires),
-            Before::Nothing | Before::Entry(..) => None,
-        }
     }
 }
 
@@ -320,20 +322,16 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         self.entries.insert(key.clone(), entry);
     }
 
-    /// Bytes of an entry in memory, about.
-    fn size_of(key: &K, value: &V) -> usize {
-        size_of::<(K, Entry<V>)>() + OVERHEAD + key.heap_size() + value.heap_size()
-    }
-
     fn entry(key: &K, value: V, expires: Timestamp, touched: u32) -> Entry<V> {
-        let size = u32::try_from(Self::size_of(key, &value)).unwrap_or(u32::MAX);
-        Entry { value, expires, touched, size, is_used: true }
+        let size = size_of::<(K, Entry<V>)>() + OVERHEAD + key.heap_size() + value.heap_size();
+        Entry { value, expires, touched, size: u32::try_from(size).unwrap_or(u32::MAX), is_used: true }
     }
 
     /// Changes an entry, and notes what it was.
     fn replace(&mut self, key: K, content: Content<V>) -> Content<V> {
-        let size = content.as_ref().map(|(value, _)| Self::size_of(&key, value));
-        let before = self.put(key.clone(), content, self.generation);
+        let entry = content.map(|(value, expires)| Self::entry(&key, value, expires, self.generation));
+        let size = entry.as_ref().map(|entry| entry.size as usize);
+        let before = self.put(key.clone(), entry);
         if let Some(disk) = &mut self.disk {
             disk.count = disk.count + usize::from(size.is_some()) - usize::from(before.is_some());
         }
@@ -357,11 +355,10 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         Some((value, expires))
     }
 
-    fn put(&mut self, key: K, content: Content<V>, touched: u32) -> Option<Entry<V>> {
-        let expires = content.as_ref().map(|(_, expires)| *expires);
-        let before = match content {
-            Some((value, expires)) => {
-                let entry = Self::entry(&key, value, expires, touched);
+    fn put(&mut self, key: K, entry: Option<Entry<V>>) -> Option<Entry<V>> {
+        let expires = entry.as_ref().map(|entry| entry.expires);
+        let before = match entry {
+            Some(entry) => {
                 self.size += entry.size as usize;
                 self.entries.insert(key.clone(), entry)
             }
@@ -381,12 +378,12 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
 
     fn take_back(&mut self, generation: Generation<K, V>) {
         for (key, before) in generation.before {
-            let content = match before {
-                Before::Entry(value, expires) => Some((value, expires)),
+            let entry = match before {
+                Before::Entry(value, expires) => Some(Self::entry(&key, value, expires, 0)),
                 // The store has what it was.
                 Before::Nothing | Before::Stored(_) => None,
             };
-            self.put(key, content, 0);
+            self.put(key, entry);
         }
         self.now = generation.now;
     }
@@ -445,7 +442,7 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
             if entry.is_some() || !matches!(before, Before::Nothing) {
                 each(&entry_key(key), entry.map(|entry| encode(&entry.value, entry.expires)));
             }
-            let (stood, stands) = (Generation::<K, V>::stored(before), entry.map(|entry| entry.expires));
+            let (stood, stands) = (before.stored(), entry.map(|entry| entry.expires));
             if self.disk.is_some() && stood != stands {
                 stood.into_iter().for_each(|expires| each(&index_key(expires, key), None));
                 stands.into_iter().for_each(|expires| each(&index_key(expires, key), Some(Vec::new())));
@@ -519,7 +516,8 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
             }
             Stored::Entry { key, version, expires, value } => {
                 let key = K::from_bytes(key).ok_or(Unreadable::Damaged)?;
-                self.put(key, Some((decode(version, value)?, expires)), 0);
+                let entry = Self::entry(&key, decode(version, value)?, expires, 0);
+                self.put(key, Some(entry));
             }
             Stored::Aid => {}
         }
