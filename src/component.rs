@@ -27,7 +27,7 @@ pub use source::{
     Again, DetachedEnd, DetachedLane, DetachedLanes, LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig,
 };
 pub(crate) use source::{LaneEnd, OpenLane, Opening};
-pub use transform::{EventTime, KeepsState, Output, Row, Stateful, Transform, TransformConfig};
+pub use transform::{EventTime, KeepsState, Output, Row, Stateful, Times, Transform, TransformConfig};
 
 /// Makes a `Result<Box<dyn ...>>`-returning trait method async; re-exported for component crates.
 pub use async_trait::async_trait;

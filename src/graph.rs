@@ -22,6 +22,7 @@ mod route;
 mod running;
 mod runtime;
 mod shard;
+mod shared;
 #[cfg(test)]
 mod simulator;
 pub(crate) mod spot;

@@ -31,6 +31,11 @@ pub trait TransformConfig: Debug + Send + Sync {
         Duration::ZERO
     }
 
+    /// How often it is told the [processing time](Times::now) at least, also while nothing comes. `None`: it waits for none.
+    fn ticks(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether events leave it as they came, so that what is said of their fields in front of it holds behind it, too.
     fn keeps_events(&self) -> bool {
         false
@@ -153,6 +158,22 @@ pub enum EventTime {
     By(String),
 }
 
+/// How far time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Event time: no event older than this less [`TransformConfig::lateness`] was to come. [`Timestamp::MAX`]: nothing
+    /// more is to come.
+    pub watermark: Timestamp,
+    /// Processing time, by the machine's clock, which goes on whether anything comes or not; with bounded sources it is the
+    /// latest event time, so that a run can be repeated. [`Timestamp::MIN`] where no [`TransformConfig::ticks`] asks for it.
+    pub now: Timestamp,
+}
+
+impl Times {
+    /// Before anything came.
+    pub const BEGINNING: Times = Times { watermark: Timestamp::MIN, now: Timestamp::MIN };
+}
+
 /// What a transform that remembers has to know of an event, found out in the lane the event came by.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
@@ -171,12 +192,13 @@ pub trait Stateful: Send {
     /// may be asked in another lane than decides.
     fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict>;
 
-    /// Decides on an event. `watermark`: no event older than this less [`TransformConfig::lateness`] was to come.
-    fn process(&mut self, event: &mut Event, row: Row, watermark: Timestamp, output: &mut Output) -> Verdict;
+    /// Decides on an event.
+    fn process(&mut self, event: &mut Event, row: Row, times: Times, output: &mut Output) -> Verdict;
 
-    /// Event time has come to `watermark`, and what is due by then is to happen now. [`Timestamp::MAX`]: nothing more is
-    /// to come. Gives whether that was all: one that puts out much does so in parts, and is asked again at once.
-    fn advance(&mut self, _watermark: Timestamp, _output: &mut Output) -> bool {
+    /// Time has come to `times`, and what is due by then is to happen now. Gives whether that was all: one that puts out
+    /// much does so in parts, and is asked again at once. A timer is an entry of a [`crate::state::KeyedState`] that is
+    /// never told the time: it [is due](crate::state::KeyedState::pop_due) when it expires, and survives as all state does.
+    fn advance(&mut self, _times: Times, _output: &mut Output) -> bool {
         true
     }
 

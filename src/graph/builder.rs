@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::buffer::{Buffered, Ends};
 use super::dead_letters::retry;
-use super::driver::Shared;
+use super::shared::Shared;
 use super::epochs::Epochs;
 use super::exchange::{Exchange, InputId, Message};
 use super::keeper::run_shard;

@@ -8,21 +8,20 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::sync::{oneshot, watch};
 
-use super::dead_letters::DeadLettersPort;
-use super::exchange::{Content, Exchange, InputId, Message, Tag};
-use super::lane::{Lane, Step};
+use super::exchange::{Content, InputId, Tag};
+use super::lane::{Lane, ProcessingTime, Step};
 use super::member::{Member, Task};
 use super::plan::origin_name;
 use super::prepare::prepared;
 use super::route::{Outgoing, Panicked};
+use super::shared::Shared;
 use super::spot::{Skip, Spot};
-use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit, Sink};
-use crate::config::Port;
-use crate::delivery::{MemoryBudget, MemoryPermit};
+use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit};
+use crate::delivery::MemoryPermit;
 use crate::error::Result;
 use crate::event::{Event, Position};
 use crate::failpoint::failpoint;
-use crate::state::{Clock, Pressure, Resume};
+use crate::state::{Pressure, Resume};
 
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
 /// the memory budget.
@@ -35,56 +34,6 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(10);
 
 /// How long a lane that has read nothing yet waits before it asks where it stands.
 const NOTHING_READ: Duration = Duration::from_secs(3);
-
-/// What lanes share.
-pub(crate) struct Shared {
-    /// By node number; `None` where the node is no sink.
-    pub sinks: Vec<Option<Arc<dyn Sink>>>,
-    pub nodes: Vec<Arc<super::route::Node>>,
-    pub dead_letters: DeadLettersPort,
-    pub memory: MemoryBudget,
-    pub clock: Arc<dyn Clock>,
-    pub exchanges: Vec<Exchange>,
-    /// How long a lane that has read everything is silent until event time does not wait for it.
-    pub idle_timeout: Option<Duration>,
-    /// Time a lane that ends by itself is given to settle what it holds.
-    pub drain: Duration,
-    pub once: bool,
-}
-
-impl Shared {
-    /// Hands everything over; waits where a sink or a state partition has no room.
-    pub async fn send(&self, outgoing: &mut Vec<Outgoing>, (input, tag): (InputId, Tag)) {
-        for item in outgoing.drain(..) {
-            match item {
-                Outgoing::Shard { node, shard, content } => {
-                    let exchange = self.exchanges.iter().find(|exchange| exchange.node == node);
-                    if let Some(shard) = exchange.and_then(|exchange| exchange.shards.get(shard)) {
-                        // Its task ends with the graph.
-                        let _gone = shard.send(Message { input, tag, content }).await;
-                    }
-                }
-                Outgoing::Sink { sink, batch } => {
-                    self.nodes[sink].books.received(batch.events.len());
-                    self.nodes[sink].tap.see(Port::Main, &batch.origin, &batch.events);
-                    if let Some(sink) = &self.sinks[sink] {
-                        sink.write(batch).await;
-                    }
-                }
-                // The port is only gone when the process is; the receipt's drop says failed.
-                Outgoing::DeadLetters { node, batch } => drop(self.dead_letters.send((node, batch)).await),
-            }
-        }
-    }
-
-    /// Asks every sink to send out what it holds back; does not wait for it.
-    pub fn flush_sinks(&self) {
-        for sink in self.sinks.iter().flatten() {
-            let sink = sink.clone();
-            tokio::spawn(async move { sink.flush().await });
-        }
-    }
-}
 
 /// How long to pause after `failures` failures in a row: doubling, with full jitter above half.
 pub(crate) fn back_off(failures: u32) -> Duration {
@@ -109,6 +58,8 @@ pub(crate) struct Driver {
     member: Option<Member>,
     /// In which generation something failed here that is to be read again in the next.
     failed: Option<Tag>,
+    /// When it told processing time last.
+    ticked: Duration,
     /// It has said that it has nothing for a while.
     is_idle: bool,
     /// Everything was read, and settled.
@@ -146,6 +97,7 @@ impl Driver {
             spot,
             member,
             failed: None,
+            ticked: Duration::ZERO,
             is_idle: false,
             has_ended: false,
             skipped: None,
@@ -268,6 +220,7 @@ impl Driver {
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
             let is_lost = self.spot.next().is_none();
             let until_idle = self.until_idle();
+            let until_tick = if may_read { self.until_tick() } else { None };
             let read = tokio::select! {
                 biased;
                 limit = self.stop.wait() => return ReadingOver::Stopped(limit),
@@ -279,6 +232,10 @@ impl Driver {
                 },
                 () = async { self.shared.clock.sleep(until_idle.unwrap_or_default()).await }, if until_idle.is_some() => {
                     self.say_idle().await;
+                    continue;
+                }
+                () = async { self.shared.clock.sleep(until_tick.unwrap_or_default()).await }, if until_tick.is_some() => {
+                    self.tick().await;
                     continue;
                 }
                 // Made when it is waited for: a lane that has read never pays for it.
@@ -316,6 +273,7 @@ impl Driver {
             self.is_idle = false;
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
+            self.look_at_clock();
             let from = self.from();
             let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
             let trouble = lane.source().trouble.clone();
@@ -450,6 +408,33 @@ impl Driver {
     async fn say_idle(&mut self) {
         self.is_idle = true;
         self.lane.tell_shards(&mut self.outgoing, || Content::Idle);
+        self.send().await;
+    }
+
+    /// How long until processing time is to be told, if somebody waits for that: a lane with a place to go back to tells it.
+    fn until_tick(&self) -> Option<Duration> {
+        let ticks = self.shared.ticks.filter(|_| !self.shared.once)?;
+        let member = self.member.as_ref()?;
+        member.has_begun().then(|| (self.ticked + ticks).saturating_sub(self.shared.clock.uptime()))
+    }
+
+    /// Notes what time it is, if somebody waits for that.
+    fn look_at_clock(&mut self) {
+        if self.shared.ticks.is_some() {
+            let clock = &self.shared.clock;
+            self.ticked = clock.uptime();
+            let of_data = self.shared.once;
+            let now = if of_data { ProcessingTime::OfData } else { ProcessingTime::Is(clock.now()) };
+            self.lane.set_processing_time(now);
+        }
+    }
+
+    async fn tick(&mut self) {
+        self.look_at_clock();
+        if let Some(member) = &mut self.member {
+            member.touch(self.next);
+        }
+        self.lane.tick(self.next, &mut self.outgoing);
         self.send().await;
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::component::Row;
+use crate::component::{Row, Times};
 use crate::delivery::{Books, Outcome, Receipt};
 use crate::event::{Batch, OriginId, Timestamp};
 
@@ -45,7 +45,7 @@ pub(crate) enum Content {
         /// There would have been more: event time goes on waiting.
         waits: bool,
     },
-    /// Events, and how far event time has come behind them.
+    /// Events, and how far time has come behind them.
     Pass(Pass),
     /// The input has nothing to say for a while: event time does not wait for it until it has.
     Idle,
@@ -57,8 +57,8 @@ pub(crate) enum Content {
 #[derive(Debug)]
 pub(crate) struct Pass {
     pub parts: Vec<(Batch, Vec<Row>)>,
-    pub watermark: Timestamp,
-    /// Waits for what becomes due by the watermark.
+    pub times: Times,
+    /// Waits for what becomes due by then.
     pub receipt: Receipt,
     /// There is one event in all: a panic is its fault.
     pub alone: bool,
@@ -103,7 +103,7 @@ pub(crate) struct Collector {
     pub node: usize,
     parts: Vec<Vec<(Batch, Vec<Row>)>>,
     /// What the state partitions were told last.
-    told: Timestamp,
+    told: Times,
     /// Whether the end of this lane is the end of all.
     pub is_last: bool,
     books: Arc<Books>,
@@ -112,7 +112,7 @@ pub(crate) struct Collector {
 impl Collector {
     pub fn new(node: usize, shards: usize, books: Arc<Books>) -> Collector {
         let parts = std::iter::repeat_with(Vec::new).take(shards.max(1)).collect();
-        Collector { node, parts, told: Timestamp::MIN, is_last: false, books }
+        Collector { node, parts, told: Times::BEGINNING, is_last: false, books }
     }
 
     pub fn shards(&self) -> usize {
@@ -138,22 +138,24 @@ impl Collector {
     }
 
     /// What is to be sent, by number of the state partition.
-    pub fn take(&mut self, watermark: Timestamp, receipt: &Receipt, alone: bool) -> Vec<(usize, Content)> {
-        let watermark = if watermark == Timestamp::MAX && !self.is_last { self.told } else { watermark };
-        let has_moved = watermark > self.told;
-        self.told = self.told.max(watermark);
-        let told = self.told;
+    pub fn take(&mut self, times: Times, receipt: &Receipt, alone: bool) -> Vec<(usize, Content)> {
+        let before = self.told;
+        if times.watermark != Timestamp::MAX || self.is_last {
+            self.told.watermark = before.watermark.max(times.watermark);
+        }
+        self.told.now = before.now.max(times.now);
+        let (told, has_moved) = (self.told, self.told != before);
         let full = self.parts.iter_mut().enumerate().filter(|(_, parts)| has_moved || !parts.is_empty());
         full.map(|(shard, parts)| {
             let (parts, receipt) = (std::mem::take(parts), receipt.clone());
-            (shard, Content::Pass(Pass { parts, watermark: told, receipt, alone, books: self.books.clone() }))
+            (shard, Content::Pass(Pass { parts, times: told, receipt, alone, books: self.books.clone() }))
         })
         .collect()
     }
 
     /// Behind a rewind everything is told anew. Gives how many events were collected.
     pub fn forget(&mut self) -> usize {
-        self.told = Timestamp::MIN;
+        self.told = Times::BEGINNING;
         self.parts.iter_mut().flat_map(std::mem::take).map(|(batch, _)| batch.events.len()).sum()
     }
 }

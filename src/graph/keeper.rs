@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::driver::Shared;
+use super::shared::Shared;
 use super::epochs::Epochs;
 use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::plan::origin_of;

@@ -6,7 +6,7 @@ use vrl::value::Value;
 
 use super::exchange::Content;
 use super::route::{Node, Outgoing, Panicked, Route};
-use crate::component::Again;
+use crate::component::{Again, Times};
 use crate::config::Port;
 use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
@@ -26,9 +26,21 @@ pub struct Lane {
     ledger: Ledger,
     settlements: Arc<Settlements>,
     front: Front,
+    now: ProcessingTime,
     /// Set when a transform panicked: events before this are processed one by one.
     careful_until: Option<Position>,
     panicked: Option<Panicked>,
+}
+
+/// What processing time is to a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessingTime {
+    /// No node waits for it.
+    Unused,
+    /// That of the data.
+    OfData,
+    /// That of the clock.
+    Is(Timestamp),
 }
 
 /// What the lane's owner is to do now.
@@ -51,6 +63,7 @@ impl Lane {
             ledger: Ledger::default(),
             settlements: Arc::default(),
             front: Front::default(),
+            now: ProcessingTime::Unused,
             careful_until: None,
             panicked: None,
         }
@@ -81,10 +94,29 @@ impl Lane {
         self.advance(position, self.front.now(), out);
     }
 
+    /// From now on it is this late, for what is handed in and for what waits for nothing else.
+    pub(crate) fn set_processing_time(&mut self, now: ProcessingTime) {
+        self.now = now;
+    }
+
+    fn now(&self) -> Timestamp {
+        match self.now {
+            ProcessingTime::Unused => Timestamp::MIN,
+            ProcessingTime::OfData => self.front.now(),
+            ProcessingTime::Is(now) => now,
+        }
+    }
+
+    /// Processing time went on, and nothing came.
+    pub(crate) fn tick(&mut self, position: Position, out: &mut Vec<Outgoing>) {
+        self.advance(position, self.front.now(), out);
+    }
+
     /// A pass without events.
     fn advance(&mut self, position: Position, watermark: Timestamp, out: &mut Vec<Outgoing>) {
         let receipt = self.open(position, position, None);
-        if let Err(panicked) = self.route.advance((watermark, receipt), out) {
+        let times = Times { watermark, now: self.now() };
+        if let Err(panicked) = self.route.advance((times, receipt), out) {
             self.panicked = Some(panicked);
         }
     }
@@ -181,7 +213,8 @@ impl Lane {
         self.source.tap.see(Port::Main, &origin, &events);
         let batch = Batch { origin, receipt, watermark: self.front.now(), events };
         let alone = single && (self.ledger.open_batches() == 1 || self.careful_until.is_some());
-        if let Err(panicked) = self.route.process(batch, alone, out) {
+        let now = self.now();
+        if let Err(panicked) = self.route.process(batch, now, alone, out) {
             self.panicked = Some(panicked);
         }
     }

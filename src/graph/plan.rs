@@ -1,12 +1,13 @@
 //! The plan of a running graph: nodes and edges without YAML, from which routes are built.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exchange::Collector;
 use super::keying::{Keying, keying};
 use super::route::{Node, Route, Target};
 use super::step::{Step, Work};
-use crate::component::{BuildContext, EventTime, Transform, TransformConfig};
+use crate::component::{BuildContext, EventTime, Times, Transform, TransformConfig};
 use crate::config::{Graph, NodeConfig, Port};
 use crate::delivery::Rejects;
 use crate::error::{Error, Result};
@@ -145,7 +146,8 @@ impl Plan {
             let Some(config) = self.transform(number) else { continue };
             let shares = shares(number);
             let transform = config.build(&context(number))?;
-            is_timed |= shares.is_some() || config.event_time() != EventTime::Unused;
+            is_timed |=
+                shares.is_some() || config.event_time() != EventTime::Unused || config.ticks().is_some();
             let ports = 0..self.graph.nodes[number].ports.len();
             let inputs = self.graph.nodes[number].inputs.iter();
             let mut inputs: Vec<Option<usize>> = inputs
@@ -178,12 +180,17 @@ impl Plan {
                 front: (has_own_time || time_of.is_some()).then(Front::default),
                 time_of: time_of.map(|time| compiled(time)).transpose()?,
                 passed_on: Timestamp::MIN,
-                told: Timestamp::MIN,
+                told: Times::BEGINNING,
                 is_due: false,
                 evicted: 0,
             });
         }
         Ok(Route { steps, entry: entry.into_iter().map(target).collect(), is_timed, poison: None, due: None })
+    }
+
+    /// How often processing time is to be told at least; `None`: no node waits for it.
+    pub fn ticks(&self) -> Option<Duration> {
+        (0..self.nodes.len()).filter_map(|number| self.transform(number)?.ticks()).min()
     }
 
     fn transform(&self, number: usize) -> Option<&dyn TransformConfig> {

@@ -7,7 +7,7 @@ use super::poison::Poison;
 use super::spot::Spot;
 use super::step::{Step, Work};
 use super::tap::Tap;
-use crate::component::{Row, Trouble};
+use crate::component::{Row, Times, Trouble};
 use crate::config::Port;
 use crate::delivery::{Books, Outcome, Receipt, RejectedBatch};
 use crate::event::{Batch, Event, Meta, Reason, Rejected, Timestamp};
@@ -98,12 +98,12 @@ pub(crate) type Part = (Batch, Option<Vec<Row>>);
 pub struct Route {
     pub(crate) steps: Vec<Step>,
     pub(crate) entry: Vec<Target>,
-    /// Whether a step waits for event time.
+    /// Whether a step waits for time.
     pub(crate) is_timed: bool,
     /// Where there is a checkpoint to begin again from.
     pub(crate) poison: Option<Arc<Poison>>,
     /// The time of the last pass, while not everything that is due by it has happened: see [`Route::go_on`].
-    pub(crate) due: Option<(Timestamp, Receipt)>,
+    pub(crate) due: Option<(Times, Receipt)>,
 }
 
 impl Route {
@@ -114,13 +114,20 @@ impl Route {
 
     /// Takes a batch through every step; what leaves goes to `out`.
     ///
-    /// `alone` says that there is one event and nothing else: then a panic is that event's fault and costs it alone.
-    pub(crate) fn process(&mut self, batch: Batch, alone: bool, out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
+    /// `now` is the processing time, and `alone` says that there is one event and nothing else: then a panic is that event's
+    /// fault and costs it alone.
+    pub(crate) fn process(
+        &mut self,
+        batch: Batch,
+        now: Timestamp,
+        alone: bool,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), Panicked> {
         if let ([Target::Sink(sink)], true) = (&*self.entry, self.steps.is_empty()) {
             out.push(Outgoing::Sink { sink: *sink, batch });
             return Ok(());
         }
-        let time = self.is_timed.then(|| (batch.watermark, batch.receipt.clone()));
+        let time = self.is_timed.then(|| (Times { watermark: batch.watermark, now }, batch.receipt.clone()));
         let mut waiting = self.nothing_waiting();
         send(batch, &self.entry, &mut waiting, out);
         self.pass(waiting, time, alone, out)
@@ -135,7 +142,7 @@ impl Route {
     pub(crate) fn process_rows(
         &mut self,
         parts: Vec<(Batch, Vec<Row>)>,
-        time: (Timestamp, Receipt),
+        time: (Times, Receipt),
         alone: bool,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Panicked> {
@@ -144,8 +151,8 @@ impl Route {
         self.pass(waiting, Some(time), alone, out)
     }
 
-    /// Event time has come this far, and no event with it.
-    pub(crate) fn advance(&mut self, time: (Timestamp, Receipt), out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
+    /// Time has come this far, and no event with it.
+    pub(crate) fn advance(&mut self, time: (Times, Receipt), out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
         self.pass(self.nothing_waiting(), Some(time), false, out)
     }
 
@@ -158,7 +165,7 @@ impl Route {
     fn pass(
         &mut self,
         mut waiting: Vec<Vec<Part>>,
-        time: Option<(Timestamp, Receipt)>,
+        time: Option<(Times, Receipt)>,
         alone: bool,
         out: &mut Vec<Outgoing>,
     ) -> Result<(), Panicked> {
@@ -167,7 +174,7 @@ impl Route {
         let mut is_all = true;
         for at in 0..self.steps.len() {
             result =
-                self.run_step(at, &mut waiting, time.as_ref().filter(|_| is_all), alone, out).map(|all| is_all &= all);
+                self.run_step(at, &mut waiting, time.as_ref(), is_all, alone, out).map(|all| is_all &= all);
             if result.is_err() {
                 // What was put out already is taken back: it comes again.
                 out.drain(before..).for_each(take_back);
@@ -188,18 +195,20 @@ impl Route {
         result
     }
 
-    /// Gives whether everything that is due has happened.
+    /// What is due happens only where it has in all steps `before`. Gives whether everything that is due has happened.
     fn run_step(
         &mut self,
         at: usize,
         waiting: &mut [Vec<Part>],
-        time: Option<&(Timestamp, Receipt)>,
+        time: Option<&(Times, Receipt)>,
+        before: bool,
         alone: bool,
         out: &mut Vec<Outgoing>,
     ) -> Result<bool, Panicked> {
         for (batch, rows) in std::mem::take(&mut waiting[at]) {
             let step = &mut self.steps[at];
-            let (batch, output) = step.run(batch, rows, alone, self.poison.as_deref())?;
+            let now = time.map_or(Timestamp::MIN, |(times, _)| times.now);
+            let (batch, output) = step.run(batch, rows, now, alone, self.poison.as_deref())?;
             if !output.rejected.is_empty() {
                 let (origin, receipt) = (batch.origin.clone(), batch.receipt.clone());
                 let rejected = RejectedBatch { origin, receipt, rejected: output.rejected };
@@ -216,21 +225,21 @@ impl Route {
                 send(made, &step.next, waiting, out);
             }
         }
-        let Some((watermark, receipt)) = time.filter(|_| self.is_timed) else { return Ok(true) };
-        let watermark = self.watermark_of(at, *watermark);
+        let Some((times, receipt)) = time.filter(|_| self.is_timed && before) else { return Ok(true) };
+        let times = Times { watermark: self.watermark_of(at, times.watermark), ..*times };
         let step = &mut self.steps[at];
-        let (output, is_all) = step.advance(watermark)?;
+        let (output, is_all) = step.advance(times)?;
         for (named, targets) in output.named.into_iter().zip(&step.named) {
             if !named.events.is_empty() {
-                send(step.made(named.events, receipt, step.told), targets, waiting, out);
+                send(step.made(named.events, receipt, step.told.watermark), targets, waiting, out);
             }
         }
         if !output.made.is_empty() {
-            send(step.made(output.made, receipt, step.told), &step.next, waiting, out);
+            send(step.made(output.made, receipt, step.told.watermark), &step.next, waiting, out);
         }
         if let Work::Share(_, collector) = &mut step.work {
             let node = collector.node;
-            for (shard, content) in collector.take(step.passed_on, receipt, alone) {
+            for (shard, content) in collector.take(Times { watermark: step.passed_on, ..times }, receipt, alone) {
                 out.push(Outgoing::Shard { node, shard, content });
             }
         }
@@ -241,7 +250,7 @@ impl Route {
     /// again.
     pub(crate) fn process_alone(&mut self, batch: Batch, out: &mut Vec<Outgoing>) {
         // Alone, a panic rejects the event: it is no error here.
-        let _rejected = self.process(batch, true, out);
+        let _rejected = self.process(batch, Timestamp::MIN, true, out);
         while self.go_on(out).is_some() {}
         for (_, _, part) in self.parts() {
             part.snapshot(&mut |_, _| {});

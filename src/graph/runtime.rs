@@ -12,7 +12,7 @@ use super::buffer::{Ends, Phase};
 use super::builder::{Builder, Ways};
 use super::dead_letters::retry::Retried;
 use super::dead_letters::{LetterChoice, Writer};
-use super::driver::Shared;
+use super::shared::Shared;
 use super::epochs::Epochs;
 use super::keeper::Keeper;
 use super::plan::{Mode, Plan};
@@ -95,6 +95,7 @@ pub async fn run(
         clock,
         exchanges: ways.exchanges,
         idle_timeout: builder.plan.graph.idle_timeout,
+        ticks: builder.plan.ticks(),
         drain,
         once: mode == Mode::Once,
     });

@@ -8,6 +8,7 @@ use super::epochs::Signal;
 use super::exchange::{Content, InputId, Message, Pass, Tag};
 use super::plan::origin_of;
 use super::route::{Outgoing, Panicked, Route};
+use crate::component::Times;
 use crate::error::Result;
 use crate::event::{OriginId, Timestamp};
 use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Pressure, StatePart};
@@ -177,7 +178,9 @@ impl Shard {
             }
             Content::Pass(pass) => {
                 if let Some(input) = self.inputs.get_mut(&id) {
-                    (input.is_idle, input.watermark) = (false, input.watermark.max(pass.watermark));
+                    // One that says nothing but what time it is stays idle.
+                    input.is_idle &= pass.parts.is_empty() && pass.times.watermark <= input.watermark;
+                    input.watermark = input.watermark.max(pass.times.watermark);
                 }
                 self.process(pass, out)?;
             }
@@ -204,8 +207,9 @@ impl Shard {
         if let Some(watermark) = active.min() {
             self.front.advance(watermark);
         }
-        let Pass { parts, receipt, alone, .. } = pass;
-        self.route.process_rows(parts, (self.front.now(), receipt), alone, out)
+        let Pass { parts, times, receipt, alone, .. } = pass;
+        let times = Times { watermark: self.front.now(), ..times };
+        self.route.process_rows(parts, (times, receipt), alone, out)
     }
 
     /// What was held comes before what came later.

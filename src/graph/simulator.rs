@@ -3,11 +3,12 @@
 //!
 //! What must hold, checked at every commit and at the end: no committed position has an event below it that
 //! is neither delivered, filtered nor a dead letter, nor stands before what a restart finds on the disk; what windows come
-//! to is the same each time, and what it is without any fault; a process that the disk refused something writes nothing
+//! to is the same each time, and what it is without any fault; every timer goes off; a process that the disk refused something writes nothing
 //! more, and stops; the books balance; everything arrives once the faults are over.
 
 mod disk;
 mod transforms;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,20 +18,21 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use disk::{Disk, Faults};
-use transforms::{Dedupe, Windows};
+use transforms::{Dedupe, Pauses, Windows};
+use world::{World, decide};
 
 use super::epochs::Epochs;
 use super::exchange::{Collector, Content, InputId, Message, Tag};
-use super::lane::{Lane, Step as LaneStep};
+use super::lane::{Lane, ProcessingTime, Step as LaneStep};
 use super::member::{Member, Task};
 use super::route::{Node, Outgoing, Panicked, Route, Target};
 use super::shard::Shard;
 use super::step::{Step, Work};
-use crate::component::{Output, Transform};
+use crate::component::{Output, Stateful, Times, Transform};
 use crate::config::ByteSize;
 use crate::delivery::{Outcome, RejectedBatch};
 use crate::error::Result;
-use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Rejected, Timestamp, Verdict};
+use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Rejected, Timestamp};
 use crate::state::{GraphState, KeyedState, Resume, StateLimits};
 
 /// Events of each log.
@@ -47,7 +49,9 @@ const PAIR: u64 = 2;
 /// With `Kind::Windows`, keys, and length of a window.
 const KEYS: u64 = 5;
 const WINDOW: i64 = 10;
-/// State partitions of `Kind::Windows`.
+/// With `Kind::Pauses`, how long a timer waits.
+const PAUSE: i64 = 20;
+/// State partitions behind an exchange.
 const SHARDS: usize = 2;
 
 /// What stands behind the lanes.
@@ -59,29 +63,22 @@ enum Kind {
     Dedupe,
     /// Two lanes, an exchange, and windows in state partitions.
     Windows,
+    /// Two lanes, an exchange, and timers of processing time in state partitions.
+    Pauses,
 }
 
 impl Kind {
+    fn has_exchange(self) -> bool {
+        matches!(self, Kind::Windows | Kind::Pauses)
+    }
+
     fn lanes(self) -> usize {
-        if self == Kind::Windows { 2 } else { 1 }
+        if self.has_exchange() { 2 } else { 1 }
     }
 
     fn shards(self) -> usize {
-        if self == Kind::Windows { SHARDS } else { 0 }
+        if self.has_exchange() { SHARDS } else { 0 }
     }
-}
-
-/// What outlives a crash.
-struct World {
-    kind: Kind,
-    /// With a cache for next to nothing in every second schedule: nearly all of the state is on disk.
-    limits: StateLimits,
-    committed: Vec<u64>,
-    disk: Arc<Disk>,
-    delivered: BTreeMap<u64, u32>,
-    dead: BTreeSet<u64>,
-    /// What was delivered of each window and key.
-    counts: BTreeMap<(i64, u64), BTreeSet<u64>>,
 }
 
 /// One lane and its origin.
@@ -112,29 +109,6 @@ struct Process {
     nodes: Vec<Arc<Node>>,
 }
 
-fn decide(position: u64) -> Verdict {
-    match position {
-        p if p % REJECTED == REJECTED - 1 => Verdict::Reject { code: "poison", message: "as told".to_owned() },
-        p if p % FILTERED == FILTERED - 1 => Verdict::Filter,
-        _ => Verdict::Pass,
-    }
-}
-
-/// What a fault-free run counts: what reaches the windows, and makes none of them panic.
-fn expected_counts() -> BTreeMap<(i64, u64), u64> {
-    let mut counts = BTreeMap::new();
-    // The last window is still open at the end.
-    for position in 0..EVENTS - WINDOW as u64 {
-        let panics = [PANICS, PANICS_WITH_STATE].iter().any(|nth| position % nth == nth - 1);
-        if matches!(decide(position), Verdict::Pass) && !panics {
-            let window = position as i64 / WINDOW * WINDOW;
-            // Both logs hold the same.
-            *counts.entry((window, position % KEYS)).or_default() += 2;
-        }
-    }
-    counts
-}
-
 const SINK: usize = 3;
 
 fn step(node: &Arc<Node>, work: Work, next: Vec<Target>) -> Step {
@@ -151,7 +125,7 @@ fn step(node: &Arc<Node>, work: Work, next: Vec<Target>) -> Step {
         is_in_lane: false,
         origin: super::plan::origin_of(&node.id, &node.id, 0),
         passed_on: Timestamp::MIN,
-        told: Timestamp::MIN,
+        told: Times::BEGINNING,
         is_due: false,
         evicted: 0,
     }
@@ -183,7 +157,10 @@ impl Process {
             nodes,
         };
         for number in 0..world.kind.shards() {
-            let work = Work::Do(Transform::stateful(Windows(KeyedState::new(world.limits))));
+            let work = Work::Do(match world.kind {
+                Kind::Pauses => Transform::stateful(Pauses(KeyedState::new(world.limits))),
+                _ => Transform::stateful(Windows(KeyedState::new(world.limits))),
+            });
             let steps = vec![step(&process.nodes[2], work, vec![Target::Sink(SINK)])];
             let route = Route { steps, entry: vec![Target::Step(0)], is_timed: true, poison: None, due: None };
             let route = route.poisoned_by(&process.epochs.poison);
@@ -219,9 +196,12 @@ impl Process {
         let last = match world.kind {
             Kind::Plain => Work::Do(Transform::stateless(|_: &mut Batch, _: &mut Output| {})),
             Kind::Dedupe => Work::Do(Transform::stateful(Dedupe(KeyedState::new(world.limits)))),
-            Kind::Windows => {
-                let windows = Box::new(Windows(KeyedState::new(StateLimits::in_memory(0))));
-                Work::Share(windows, Collector::new(2, SHARDS, self.nodes[2].books.clone()))
+            Kind::Windows | Kind::Pauses => {
+                let looks: Box<dyn Stateful> = match world.kind {
+                    Kind::Pauses => Box::new(Pauses(KeyedState::new(StateLimits::in_memory(0)))),
+                    _ => Box::new(Windows(KeyedState::new(StateLimits::in_memory(0)))),
+                };
+                Work::Share(looks, Collector::new(2, SHARDS, self.nodes[2].books.clone()))
             }
         };
         let steps = vec![
@@ -276,7 +256,7 @@ impl Process {
         }
     }
 
-    fn read(&mut self, number: usize, most: u64) {
+    fn read(&mut self, number: usize, most: u64, now: i64) {
         let Source { lane, next, member, failed, .. } = &mut self.sources[number];
         let careful = lane.is_careful_at(Position(*next));
         let awaits = lane.awaits_rewind() || member.as_ref().is_some_and(|member| *failed == Some(member.tag));
@@ -297,7 +277,22 @@ impl Process {
         let events: Vec<Event> = (*next..end).map(event).collect();
         *next = end;
         let mut out = Vec::new();
+        lane.set_processing_time(ProcessingTime::Is(Timestamp(now)));
         lane.process(events, None, &mut out);
+        self.carry(number, out);
+    }
+
+    /// Processing time goes on, and nothing comes.
+    fn tick(&mut self, number: usize, now: i64) {
+        let Source { lane, next, member, failed, .. } = &mut self.sources[number];
+        let Some(member) = member else { return };
+        if !member.has_begun() || lane.awaits_rewind() || *failed == Some(member.tag) {
+            return;
+        }
+        member.touch(Position(*next));
+        let mut out = Vec::new();
+        lane.set_processing_time(ProcessingTime::Is(Timestamp(now)));
+        lane.tick(Position(*next), &mut out);
         self.carry(number, out);
     }
 
@@ -327,7 +322,7 @@ impl Process {
         let mut batch = self.at_sink.swap_remove(rng.random_range(0..self.at_sink.len()));
         let books = &self.nodes[SINK].books;
         let kind = world.kind;
-        let is_refused = |event: &Event| kind != Kind::Windows && event.position.0 % REFUSED == REFUSED - 1;
+        let is_refused = |event: &Event| !kind.has_exchange() && event.position.0 % REFUSED == REFUSED - 1;
         if fail {
             // Part of it may have been written all the same.
             for event in batch.events.iter().take(rng.random_range(0..=batch.events.len())) {
@@ -425,71 +420,23 @@ impl Process {
     }
 }
 
-impl World {
-    fn deliver(&mut self, event: &Event) {
-        match &event.body {
-            Body::Raw(bytes, _) if self.kind == Kind::Windows => {
-                let count = String::from_utf8_lossy(bytes).parse().unwrap();
-                self.counts.entry((event.time.0, event.position.0)).or_default().insert(count);
-            }
-            _ => *self.delivered.entry(event.position.0).or_default() += 1,
-        }
-    }
-
-    fn commit(&self, commit_under_way: &mut u64, position: u64) {
-        assert!(position >= *commit_under_way, "a commit never goes back");
-        for below in *commit_under_way..position {
-            assert!(self.is_settled(below), "{below} is committed and lost");
-        }
-        *commit_under_way = position;
-    }
-
-    fn is_settled(&self, position: u64) -> bool {
-        let ended = |position: &u64| self.delivered.contains_key(position) || self.dead.contains(position);
-        let filtered = matches!(decide(position), Verdict::Filter);
-        // With dedupe one of the pair is enough, if the other was a candidate at all; windows absorb.
-        let twin = position ^ 1;
-        filtered || ended(&position) || (self.kind == Kind::Dedupe && ended(&twin)) || self.kind == Kind::Windows
-    }
-
-    fn check(&self) {
-        for position in 0..EVENTS {
-            assert!(self.is_settled(position), "{position} is lost");
-            let is_nth = |nth: u64| position % nth == nth - 1;
-            let panics = matches!(decide(position), Verdict::Pass) && is_nth(PANICS_WITH_STATE);
-            if is_nth(REJECTED) || is_nth(PANICS) || (panics && self.kind != Kind::Plain) {
-                assert!(!self.delivered.contains_key(&position), "{position} is delivered and was rejected");
-                assert!(self.dead.contains(&position), "{position} should be a dead letter");
-            }
-            // What the lane remembered before a crash decides behind it, too: the second of a pair never gets through.
-            let is_rejected = |p: u64| [PANICS, PANICS_WITH_STATE].iter().any(|nth| p % nth == nth - 1);
-            let reaches_dedupe = |p: u64| matches!(decide(p), Verdict::Pass) && !is_rejected(p);
-            if self.kind == Kind::Dedupe && position % PAIR == 1 && reaches_dedupe(position - 1) {
-                assert!(!self.delivered.contains_key(&position), "{position} is delivered, and so is its twin");
-            }
-        }
-        if self.kind == Kind::Windows {
-            let expected = expected_counts().into_iter().map(|(key, count)| (key, BTreeSet::from([count]))).collect();
-            assert_eq!(self.counts, expected, "every window comes to the same each time, and to what is right");
-        }
-    }
-}
-
 fn simulate(seed: u64, kind: Kind) -> Faults {
     let rng = &mut StdRng::seed_from_u64(seed);
     let disk = Disk::new(rng.random());
-    let (delivered, dead, counts) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+    let (delivered, dead, counts, held) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
     let cache = rng.random_bool(0.5).then(|| ByteSize(rng.random_range(0..600)));
     let limits = StateLimits { max_keys: 1000, cache };
-    let mut world = World { kind, limits, committed: vec![0; kind.lanes()], disk, delivered, dead, counts };
+    let mut world = World { kind, limits, committed: vec![0; kind.lanes()], disk, delivered, dead, counts, held, now: 0 };
     let mut process = Process::start(&world);
     let (mut crashes, mut stops) = (0, 0);
     // Where much goes wrong nobody comes to a checkpoint, and where little does the disk has its turn.
     let calm = [1, 4, 16, 64][rng.random_range(0..4)];
     for _ in 0..1500 * kind.lanes() {
         let lane = rng.random_range(0..kind.lanes());
+        world.now += rng.random_range(0..2);
         match rng.random_range(0..100) {
-            0..15 => process.read(lane, rng.random_range(1..8)),
+            0..2 => process.tick(lane, world.now),
+            2..15 => process.read(lane, rng.random_range(1..8), world.now),
             15..45 => process.sink(&mut world, rng, false),
             45..50 => {
                 let fails = rng.random_range(0..calm) == 0;
@@ -521,7 +468,7 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     let all = vec![EVENTS; kind.lanes()];
     for _ in 0..20_000 {
         for lane in 0..kind.lanes() {
-            process.read(lane, 8);
+            process.read(lane, 8, world.now);
             process.settle(lane, &world);
         }
         process.dead_letters(&mut world);
@@ -534,7 +481,11 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
             process = Process::start(&world);
         }
         if process.is_idle() && world.committed == all {
-            break;
+            if world.is_all_there() {
+                break;
+            }
+            world.now += 1;
+            (0..kind.lanes()).for_each(|lane| process.tick(lane, world.now));
         }
     }
     assert_eq!(world.committed, all, "stuck after {crashes} crashes and {stops} stops by the disk");
@@ -554,7 +505,7 @@ fn no_schedule_loses_an_acknowledged_event() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let first = number("WEIR_SIMULATION_SEED").unwrap_or(0);
     let schedules = number("WEIR_SIMULATIONS").unwrap_or(3000);
-    for kind in [Kind::Plain, Kind::Dedupe, Kind::Windows] {
+    for kind in [Kind::Plain, Kind::Dedupe, Kind::Windows, Kind::Pauses] {
         let mut faults = Faults::default();
         for seed in first..first + schedules {
             match std::panic::catch_unwind(|| simulate(seed, kind)) {

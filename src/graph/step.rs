@@ -9,7 +9,7 @@ use metrics::counter;
 use super::exchange::Collector;
 use super::poison::Poison;
 use super::route::{Node, Outgoing, Panicked, Part, Target, errors_batch, send};
-use crate::component::{Output, Row, Stateful, Transform};
+use crate::component::{Output, Row, Stateful, Times, Transform};
 use crate::config::Port;
 use crate::delivery::{Receipt, RejectedBatch};
 use crate::event::{Batch, Event, OriginId, Rejected, Timestamp, Verdict, panic_text};
@@ -47,8 +47,8 @@ pub(crate) struct Step {
     pub origin: Arc<OriginId>,
     /// The watermark for the steps behind it.
     pub passed_on: Timestamp,
-    /// The watermark its transform was told last.
-    pub told: Timestamp,
+    /// What its transform was told last.
+    pub told: Times,
     /// Not everything that is due by then has happened.
     pub is_due: bool,
     /// Keys its states let go of for lack of room, so far.
@@ -56,11 +56,12 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Runs the transform on a batch; gives what passed, and what left by other ports.
+    /// Runs the transform on a batch, `now` as processing time is; gives what passed, and what left by other ports.
     pub fn run(
         &mut self,
         mut batch: Batch,
         rows: Option<Vec<Row>>,
+        now: Timestamp,
         alone: bool,
         poison: Option<&Poison>,
     ) -> Result<(Batch, Output), Panicked> {
@@ -89,7 +90,7 @@ impl Step {
                 }
             }
             Work::Do(Transform::Stateful(_)) => {
-                let decided = self.decide(&mut batch, rows, &mut output, poison);
+                let decided = self.decide((&mut batch, rows), now, &mut output, poison);
                 absorbed = decided.inspect_err(|_| self.node.books.failed(received))?;
             }
             Work::Share(..) => {
@@ -145,14 +146,14 @@ impl Step {
     /// Has its transform decide on each event; gives how many went into state.
     fn decide(
         &mut self,
-        batch: &mut Batch,
-        rows: Option<Vec<Row>>,
+        (batch, rows): (&mut Batch, Option<Vec<Row>>),
+        now: Timestamp,
         output: &mut Output,
         poison: Option<&Poison>,
     ) -> Result<usize, Panicked> {
         let Step { node, work, front, time_of, evicted, .. } = self;
         let Work::Do(Transform::Stateful(transform)) = work else { return Ok(0) };
-        let (mut absorbed, mut rows, mut watermark) = (0, rows.map(Vec::into_iter), self.told);
+        let (mut absorbed, mut rows, mut watermark) = (0, rows.map(Vec::into_iter), self.told.watermark);
         let mut left_out = Vec::new();
         let mut eye = Eye { node, transform: &mut **transform, front, time_of, poison, origin: batch.origin.clone() };
         let rejected = batch.decide(|event| {
@@ -174,7 +175,7 @@ impl Step {
                     row
                 }
             };
-            let verdict = eye.transform.process(event, row, watermark, output);
+            let verdict = eye.transform.process(event, row, Times { watermark, now }, output);
             absorbed += usize::from(matches!(verdict, Verdict::Absorb));
             verdict
         });
@@ -221,18 +222,19 @@ impl Step {
     pub fn begin_at(&mut self, watermark: Timestamp) {
         let watermark = self.own_watermark(watermark);
         self.pass_on(watermark);
-        self.told = watermark;
+        self.told.watermark = watermark;
     }
 
-    /// Event time has come to `watermark` by the measure of the lane; gives what is due, and whether that was all.
-    pub fn advance(&mut self, watermark: Timestamp) -> Result<(Output, bool), Panicked> {
-        let watermark = self.own_watermark(watermark);
+    /// Time has come to `times` by the measure of the lane; gives what is due, and whether that was all.
+    pub fn advance(&mut self, times: Times) -> Result<(Output, bool), Panicked> {
+        let watermark = self.own_watermark(times.watermark);
         let mut output = Output::with_ports(self.named.iter().map(|targets| !targets.is_empty()));
         let mut is_all = true;
         if let Work::Do(Transform::Stateful(transform)) = &mut self.work
-            && (watermark > self.told || self.is_due)
+            && (watermark > self.told.watermark || times.now > self.told.now || self.is_due)
         {
-            self.told = watermark.max(self.told);
+            let Times { watermark: before, now } = self.told;
+            self.told = Times { watermark: watermark.max(before), now: times.now.max(now) };
             let (node, told) = (&self.node, self.told);
             is_all = catch_unwind(AssertUnwindSafe(|| transform.advance(told, &mut output))).map_err(|panic| {
                 // No event is to blame that could be left out.
@@ -284,7 +286,7 @@ impl Step {
 
     /// What it was told of time is to be told again, and what it collected comes again.
     pub fn forget(&mut self) {
-        (self.passed_on, self.told, self.is_due) = (Timestamp::MIN, Timestamp::MIN, false);
+        (self.passed_on, self.told, self.is_due) = (Timestamp::MIN, Times::BEGINNING, false);
         if let Work::Share(_, collector) = &mut self.work {
             self.node.books.failed(collector.forget());
         }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::dead_letters::DEAD_LETTERS;
-use super::lane::Lane;
+use super::lane::{Lane, ProcessingTime};
 use super::plan::{Entry, Mode, Plan};
 use super::route::{Node, Outgoing};
 use crate::config::{NodeConfig, Port, Test, TestBody};
@@ -81,6 +81,7 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
     let origin = OriginId { node: source.to_owned(), log: "test".to_owned(), partition: 0, kind: OriginKind::Other };
     let mut lane = Lane::new(Arc::new(origin), plan.nodes[number].node.clone(), route);
     lane.be_careful();
+    lane.set_processing_time(ProcessingTime::OfData);
     let mut codec = config.codec()?;
     // One event a batch: a panic then costs its own event, as it does in a running graph.
     for (at, body) in bodies.iter().enumerate() {

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,13 @@ sources:
   in: {type: http, listen: "127.0.0.1:0", path: /events}
 sinks:
   out: {type: file, inputs: [in], path: out.ndjson}
+"#;
+
+const TO_NOWHERE: &str = r#"name: push
+sources:
+  in: {type: http, listen: "127.0.0.1:0", path: /events, max_size: 11GiB, decoding: raw}
+sinks:
+  out: {type: blackhole, inputs: [in]}
 "#;
 
 /// Nobody reads the other end of the pipe.
@@ -218,10 +227,12 @@ fn two_sources_on_one_port_are_refused_with_a_reason() {
 
 #[test]
 fn a_long_backlog_is_gone_on_with_at_once_and_in_little_memory() {
-    let bytes = Campaign::of("backlog").count(5 << 30);
+    let campaign = Campaign::of("backlog");
+    let bytes = campaign.count(5 << 30);
     let home = Home::new(TO_PIPE);
+    let dir = home.data_dir("weir").join("push/in");
     let (mut context, _rejected) = BuildContext::detached("in");
-    context.storage = std::sync::Arc::new(DirStorage::open(home.data_dir("weir").join("push/in")).unwrap());
+    context.storage = std::sync::Arc::new(DirStorage::open(&dir).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let body = vec![b'-'; 450];
     let (log, origin) = PushLog::open(&context, 2 * (5 << 30), Codec::Raw).unwrap();
@@ -243,4 +254,54 @@ fn a_long_backlog_is_gone_on_with_at_once_and_in_little_memory() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(rss < 64 << 20, "{rss}");
     weir.kill();
+    let (plainly, drained) = (read_plainly(&dir), drain(&home, &dir, bytes / 450 / 10_000 * 10_000));
+    println!("backlog: read plainly in {plainly:.2?}, drained in {drained:.2?}");
+    // A small one is over before it has begun.
+    assert!(!campaign.is_full() || drained < plainly * 2, "{plainly:?} and {drained:?}");
+}
+
+/// Takes the log out of the machine's memory, and reads its files one after the other.
+fn read_plainly(dir: &Path) -> Duration {
+    let files = out_of_memory(dir);
+    let mut buffer = vec![0; 1 << 20];
+    let begun = Instant::now();
+    for file in files {
+        let mut file = File::open(file).unwrap();
+        while file.read(&mut buffer).unwrap() > 0 {}
+    }
+    begun.elapsed()
+}
+
+/// Takes the log out of the machine's memory, and has weir read all of it.
+fn drain(home: &Home, dir: &Path, events: u64) -> Duration {
+    out_of_memory(dir);
+    std::fs::write(home.path("graph.yaml"), TO_NOWHERE).unwrap();
+    let begun = Instant::now();
+    let weir = home.start("weir", &[]);
+    until("the backlog to be drained", PATIENCE, || weir.events("out", "passed") >= events);
+    let took = begun.elapsed();
+    weir.stop(PATIENCE);
+    took
+}
+
+/// The files of a folder, none of which the machine's memory holds.
+fn out_of_memory(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let (dirs, mut here): (Vec<_>, Vec<_>) =
+            dir.read_dir().unwrap().map(|entry| entry.unwrap().path()).partition(|path| path.is_dir());
+        here.sort();
+        open.extend(dirs);
+        files.extend(here);
+    }
+    assert!(files.len() > 1, "{files:?}");
+    for file in &files {
+        File::open(file).unwrap().sync_all().unwrap();
+        let mut of = std::ffi::OsString::from("if=");
+        of.push(file);
+        let dropped = Command::new("dd").arg(of).args(["iflag=nocache", "count=0", "status=none"]).status().unwrap();
+        assert!(dropped.success());
+    }
+    files
 }

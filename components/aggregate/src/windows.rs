@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use vrl::value::Value;
-use weir::component::{Output, Row, Stateful};
+use weir::component::{Output, Row, Stateful, Times};
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, hash};
 use weir::state::{KeyedState, StateKey, StatePart, StateValue};
@@ -211,15 +211,15 @@ impl Stateful for Windows {
         Ok(Row { key, time, values: arguments })
     }
 
-    fn process(&mut self, event: &mut Event, row: Row, watermark: Timestamp, output: &mut Output) -> Verdict {
-        if self.take(row, watermark, output) {
+    fn process(&mut self, event: &mut Event, row: Row, times: Times, output: &mut Output) -> Verdict {
+        if self.take(row, times.watermark, output) {
             return Verdict::Absorb;
         }
         output.send(event.clone(), [LATE]);
         Verdict::Filter
     }
 
-    fn advance(&mut self, watermark: Timestamp, output: &mut Output) -> bool {
+    fn advance(&mut self, Times { watermark, .. }: Times, output: &mut Output) -> bool {
         let over = self.grid.over_by(watermark);
         for _ in 0..self.at_once {
             match self.open.pop_due(over) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use weir::component::{
-    BuildContext, EventTime, KeepsState, Output, Problems, Row, Stateful, Transform, TransformConfig,
+    BuildContext, EventTime, KeepsState, Output, Problems, Row, Stateful, Times, Transform, TransformConfig,
 };
 use weir::config::{ByteSize, Span};
 use weir::event::{Body, Codec, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
@@ -137,7 +137,7 @@ impl Stateful for First {
         look(&mut self.key, event, origin)
     }
 
-    fn process(&mut self, _: &mut Event, row: Row, _: Timestamp, _: &mut Output) -> Verdict {
+    fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
         if row.key.is_empty() {
             return Verdict::Pass;
         }
@@ -213,7 +213,7 @@ impl Stateful for Last {
         look(&mut self.key, event, origin)
     }
 
-    fn process(&mut self, event: &mut Event, row: Row, watermark: Timestamp, output: &mut Output) -> Verdict {
+    fn process(&mut self, event: &mut Event, row: Row, Times { watermark, .. }: Times, output: &mut Output) -> Verdict {
         // A span that is over takes nothing more in, wherever batches end.
         while let Some((key, held)) = self.held.pop_due(watermark) {
             output.made.push(held.into_event(&key));
@@ -238,7 +238,7 @@ impl Stateful for Last {
         Verdict::Absorb
     }
 
-    fn advance(&mut self, watermark: Timestamp, output: &mut Output) -> bool {
+    fn advance(&mut self, Times { watermark, .. }: Times, output: &mut Output) -> bool {
         for _ in 0..AT_ONCE {
             let Some((key, held)) = self.held.pop_due(watermark) else { return true };
             output.made.push(held.into_event(&key));

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{BuildContext, KeepsState, Output, Row, Stateful, Transform, TransformConfig};
+use weir::component::{BuildContext, KeepsState, Output, Row, Stateful, Times, Transform, TransformConfig};
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::state::{KeyedState, StateLimits, StatePart};
 
@@ -48,7 +48,7 @@ impl Stateful for Counter {
         Ok(Row { time: event.time, ..Row::default() })
     }
 
-    fn process(&mut self, _: &mut Event, _: Row, _: Timestamp, _: &mut Output) -> Verdict {
+    fn process(&mut self, _: &mut Event, _: Row, _: Times, _: &mut Output) -> Verdict {
         if let Some(passed) = self.passed.get_mut(&()) {
             if *passed >= self.count {
                 return Verdict::Filter;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful, Transform, TransformConfig};
+use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful, Times, Transform, TransformConfig};
 use weir::config::Span;
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
@@ -119,7 +119,7 @@ impl Stateful for Rates {
         Ok(Row { key, time: event.time, ..Row::default() })
     }
 
-    fn process(&mut self, _: &mut Event, row: Row, _: Timestamp, _: &mut Output) -> Verdict {
+    fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
         if row.key.is_empty() || self.passes(row.key, row.time) { Verdict::Pass } else { Verdict::Filter }
     }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::time;
-use crate::component::{BuildContext, EventTime, KeepsState, Output, Transform, TransformConfig};
+use crate::component::{BuildContext, EventTime, KeepsState, Output, Times, Transform, TransformConfig};
 use crate::delivery::{Outcome, Receipt};
 use crate::event::{Batch, Body, Event, Position, Rejected, Timestamp, panic_text};
 use crate::state::{Front, StatePart};
@@ -164,7 +164,7 @@ impl Bench {
                             if row.time < front.now().minus(self.lateness) {
                                 late.extend([row.time, event.time]);
                             }
-                            transform.process(event, row, front.now(), &mut output)
+                            transform.process(event, row, Times { watermark: front.now(), now: front.now() }, &mut output)
                         }
                         Err(verdict) => verdict,
                     }
@@ -194,7 +194,8 @@ impl Bench {
 
     fn advance(&mut self, watermark: Timestamp, output: &mut Output) {
         let Transform::Stateful(transform) = &mut self.transform else { return };
-        let advance = || (0..CALLS).any(|_| transform.advance(watermark, output));
+        let times = Times { watermark, now: self.front.now() };
+        let advance = || (0..CALLS).any(|_| transform.advance(times, output));
         match catch_unwind(AssertUnwindSafe(advance)) {
             Ok(is_all) => assert!(is_all, "`advance` says at some time that it was all"),
             Err(panic) => panic!("`advance` does not panic at {watermark:?}: {}", panic_text(&*panic)),

@@ -1,9 +1,10 @@
 //! Transforms with state, as plain as can be, that panic on some events.
 
 use bytes::Bytes;
+use vrl::value::Value;
 
-use super::{KEYS, PAIR, PANICS_WITH_STATE, WINDOW};
-use crate::component::{Output, Row, Stateful};
+use super::{KEYS, PAIR, PANICS_WITH_STATE, PAUSE, WINDOW};
+use crate::component::{Output, Row, Stateful, Times};
 use crate::event::{Body, Codec, Event, OriginId, Position, Timestamp, Verdict};
 use crate::state::{KeyedState, StatePart};
 
@@ -21,7 +22,7 @@ impl Stateful for Dedupe {
     fn look(&mut self, event: &Event, _: &OriginId) -> Result<Row, Verdict> {
         Ok(Row { time: event.time, ..Row::default() })
     }
-    fn process(&mut self, event: &mut Event, row: Row, _: Timestamp, _: &mut Output) -> Verdict {
+    fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
         self.0.at(row.time);
         let key = (event.position.0 / PAIR).to_be_bytes().to_vec();
         let is_new = self.0.insert_new(key, (), Timestamp(row.time.0 + 20));
@@ -40,7 +41,7 @@ impl Stateful for Windows {
     fn look(&mut self, event: &Event, _: &OriginId) -> Result<Row, Verdict> {
         Ok(Row { key: (event.position.0 % KEYS).to_be_bytes().to_vec(), time: event.time, values: Vec::new() })
     }
-    fn process(&mut self, event: &mut Event, row: Row, watermark: Timestamp, _: &mut Output) -> Verdict {
+    fn process(&mut self, event: &mut Event, row: Row, Times { watermark, .. }: Times, _: &mut Output) -> Verdict {
         let start = row.time.0.div_euclid(WINDOW) * WINDOW;
         assert!(start + WINDOW > watermark.0, "an event is late, and none should be");
         let key = [&start.to_be_bytes()[..], &row.key].concat();
@@ -51,7 +52,7 @@ impl Stateful for Windows {
         panic_with_state(event.position.0);
         Verdict::Absorb
     }
-    fn advance(&mut self, watermark: Timestamp, output: &mut Output) -> bool {
+    fn advance(&mut self, Times { watermark, .. }: Times, output: &mut Output) -> bool {
         let Some((key, count)) = self.0.pop_due(watermark) else { return true };
         let (start, key) = key.split_first_chunk().expect("eight bytes and eight");
         let body = Body::Raw(Bytes::from(format!("{count}")), Codec::Json);
@@ -61,5 +62,33 @@ impl Stateful for Windows {
     }
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
         vec![("counts", &mut self.0)]
+    }
+}
+
+/// Holds events by key until none came for a while, by the clock; puts out one list at a time.
+pub(super) struct Pauses(pub KeyedState<Vec<u8>, Vec<(u64, u64)>>);
+
+impl Stateful for Pauses {
+    fn look(&mut self, event: &Event, origin: &OriginId) -> Result<Row, Verdict> {
+        let key = (event.position.0 % KEYS).to_be_bytes().to_vec();
+        Ok(Row { key, time: event.time, values: vec![Value::Integer(origin.partition.into())] })
+    }
+    fn process(&mut self, event: &mut Event, row: Row, times: Times, _: &mut Output) -> Verdict {
+        assert!(times.now > Timestamp::MIN, "it is told what time it is");
+        let lane = row.values[0].as_integer().unwrap().cast_unsigned();
+        let mut held = self.0.get_mut(&row.key).map(std::mem::take).unwrap_or_default();
+        held.push((lane, event.position.0));
+        self.0.insert(row.key, held, Timestamp(times.now.0 + PAUSE));
+        panic_with_state(event.position.0);
+        Verdict::Absorb
+    }
+    fn advance(&mut self, times: Times, output: &mut Output) -> bool {
+        let Some((_, held)) = self.0.pop_due(times.now) else { return true };
+        let body = Body::Raw(serde_json::to_vec(&held).unwrap().into(), Codec::Json);
+        output.made.push(Event::new(body, Position(0), times.now));
+        false
+    }
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        vec![("held", &mut self.0)]
     }
 }

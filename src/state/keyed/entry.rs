@@ -10,7 +10,9 @@
 //! | `COUNT` | how many keys there are, 8 bytes, where the state is kept on disk |
 //! | `GONE` | an expiry and a key: what the index has up to there is gone |
 
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
+use std::mem::size_of;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +82,30 @@ pub trait StateValue: Serialize + DeserializeOwned + Clone + Send {
 impl StateValue for () {}
 impl StateValue for i64 {}
 impl StateValue for u64 {}
+
+/// A list. What its items have beside themselves is not weighed, and their type cannot change: where it may, or they are
+/// large, the value is a type of its own around the list. So it is with all of these.
+impl<T: Serialize + DeserializeOwned + Clone + Send> StateValue for Vec<T> {
+    fn heap_size(&self) -> usize {
+        size_of::<T>() * self.capacity()
+    }
+}
+
+/// A list with two ends.
+impl<T: Serialize + DeserializeOwned + Clone + Send> StateValue for VecDeque<T> {
+    fn heap_size(&self) -> usize {
+        size_of::<T>() * self.capacity()
+    }
+}
+
+/// An ordered map.
+impl<K: Serialize + DeserializeOwned + Ord + Clone + Send, T: Serialize + DeserializeOwned + Clone + Send> StateValue
+    for BTreeMap<K, T>
+{
+    fn heap_size(&self) -> usize {
+        (size_of::<K>() + size_of::<T>() + size_of::<usize>()) * self.len()
+    }
+}
 
 /// An entry as the store has it.
 pub(super) fn encode<V: StateValue>(value: &V, expires: Timestamp) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use super::good;
 use crate::component::conformance::transform;
-use crate::component::{BuildContext, EventTime, KeepsState, Output, Row, Stateful, Transform, TransformConfig};
+use crate::component::{BuildContext, EventTime, KeepsState, Output, Row, Stateful, Times, Transform, TransformConfig};
 use crate::event::{Body, Codec, Event, OriginId, Position, Timestamp, Verdict};
 use crate::state::{KeyedState, StateLimits, StatePart};
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Stateful for Counts {
         Ok(Row { time: event.time, ..Row::default() })
     }
 
-    fn process(&mut self, _: &mut Event, row: Row, watermark: Timestamp, _: &mut Output) -> Verdict {
+    fn process(&mut self, _: &mut Event, row: Row, Times { watermark, .. }: Times, _: &mut Output) -> Verdict {
         let start = row.time.0.div_euclid(MINUTE).saturating_mul(MINUTE);
         let end = Timestamp(start.saturating_add(MINUTE));
         let judge = if self.fault == Fault::JudgesByBatch { self.told } else { watermark };
@@ -112,7 +112,7 @@ impl Stateful for Counts {
         Verdict::Absorb
     }
 
-    fn advance(&mut self, watermark: Timestamp, output: &mut Output) -> bool {
+    fn advance(&mut self, Times { watermark, .. }: Times, output: &mut Output) -> bool {
         let told = std::mem::replace(&mut self.told, watermark);
         let jumps = told != Timestamp::MIN && watermark != Timestamp::MAX && watermark.0.saturating_sub(told.0) > YEARS;
         match self.fault {

@@ -1,0 +1,64 @@
+//! What the lanes and state partitions of a running graph share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dead_letters::DeadLettersPort;
+use super::exchange::{Exchange, InputId, Message, Tag};
+use super::route::{Node, Outgoing};
+use crate::component::Sink;
+use crate::config::Port;
+use crate::delivery::MemoryBudget;
+use crate::state::Clock;
+
+/// What lanes share.
+pub(crate) struct Shared {
+    /// By node number; `None` where the node is no sink.
+    pub sinks: Vec<Option<Arc<dyn Sink>>>,
+    pub nodes: Vec<Arc<Node>>,
+    pub dead_letters: DeadLettersPort,
+    pub memory: MemoryBudget,
+    pub clock: Arc<dyn Clock>,
+    pub exchanges: Vec<Exchange>,
+    /// How long a lane that has read everything is silent until event time does not wait for it.
+    pub idle_timeout: Option<Duration>,
+    /// How often processing time is to be told at least, if a node waits for it.
+    pub ticks: Option<Duration>,
+    /// Time a lane that ends by itself is given to settle what it holds.
+    pub drain: Duration,
+    pub once: bool,
+}
+
+impl Shared {
+    /// Hands everything over; waits where a sink or a state partition has no room.
+    pub async fn send(&self, outgoing: &mut Vec<Outgoing>, (input, tag): (InputId, Tag)) {
+        for item in outgoing.drain(..) {
+            match item {
+                Outgoing::Shard { node, shard, content } => {
+                    let exchange = self.exchanges.iter().find(|exchange| exchange.node == node);
+                    if let Some(shard) = exchange.and_then(|exchange| exchange.shards.get(shard)) {
+                        // Its task ends with the graph.
+                        let _gone = shard.send(Message { input, tag, content }).await;
+                    }
+                }
+                Outgoing::Sink { sink, batch } => {
+                    self.nodes[sink].books.received(batch.events.len());
+                    self.nodes[sink].tap.see(Port::Main, &batch.origin, &batch.events);
+                    if let Some(sink) = &self.sinks[sink] {
+                        sink.write(batch).await;
+                    }
+                }
+                // The port is only gone when the process is; the receipt's drop says failed.
+                Outgoing::DeadLetters { node, batch } => drop(self.dead_letters.send((node, batch)).await),
+            }
+        }
+    }
+
+    /// Asks every sink to send out what it holds back; does not wait for it.
+    pub fn flush_sinks(&self) {
+        for sink in self.sinks.iter().flatten() {
+            let sink = sink.clone();
+            tokio::spawn(async move { sink.flush().await });
+        }
+    }
+}
