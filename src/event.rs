@@ -210,7 +210,7 @@ impl Event {
     pub fn size(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |meta| {
             let headers: usize = meta.headers.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Bytes::len)).sum();
-            meta.key.as_ref().map_or(0, Bytes::len) + headers
+            size_of::<Meta>() + meta.key.as_ref().map_or(0, Bytes::len) + headers
         });
         size_of::<Event>() + self.body.size() + meta
     }

@@ -4,7 +4,10 @@
 The work: JSON records of 150 bytes in a topic of four partitions; count them and sum a number by key in windows of one
 minute of event time; write the results to another topic. The sums over all results are compared with what was written
 before figures count. The programs take turns, against one real broker; CPU is that of the process and its children, from
-start to the last result.
+start to the last result. `weir-cache` is weir with `cache: 16MiB` in each of its eight state partitions: the windows are on disk.
+
+With --recovery: how long weir, killed when it has read three quarters and holds a window for each key and minute, takes from
+its start to the first record it counts again.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -38,9 +42,14 @@ transforms:
     group_by: [.key]
     compute: {{n: count, total: {{sum: .bytes}}}}
     max_keys: 10000000
+    {more}
 sinks:
   out: {{type: kafka, inputs: [minute], bootstrap_servers: "{boot}", topic: "{out}", key: "{{{{ .key }}}}"}}
 """
+CACHE = "cache: 16MiB"
+# nothing is put out: it holds all there is
+FOR_EVER = "lateness: 10000h"
+PROGRAMS = ["weir", "weir-cache", "spark"]
 
 
 class Watch(threading.Thread):
@@ -92,6 +101,47 @@ def measured(command: list[str], env: dict[str, str], cwd: str) -> tuple[float, 
     return time.monotonic() - started, watch.cpu, watch.peak / 2**20
 
 
+def recovery(boot: str, source: str, records: int, more: str) -> tuple[float, int, float]:
+    """Seconds from the start of a killed weir to its next record, what it had counted, and the MiB of its state."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph = GRAPH.format(boot=boot, source=source, out=f"{source}-none", group=f"{source}-{len(more)}", more=more)
+        # A member that the group knows has its partitions back at once; another waits until the dead one is given up.
+        graph = graph.replace("start: earliest", "start: earliest, group_instance_id: bench")
+        Path(folder, "graph.yaml").write_text(graph)
+
+        def run_until(least: int) -> tuple[float, int]:
+            with open(f"{folder}/log", "w") as log:
+                command = [str(BINARIES / "weir"), "run", "--set", "telemetry.listen=127.0.0.1:0", "graph.yaml"]
+                started = time.monotonic()
+                process = subprocess.Popen(command, cwd=folder, stderr=log)
+            while (count := counted(Path(folder, "log").read_text())) < least:
+                if process.poll() is not None:
+                    sys.exit(f"weir ended with {process.returncode}: {Path(folder, 'log').read_text()[-2000:]}")
+                time.sleep(0.01)
+            took = time.monotonic() - started
+            process.kill()
+            process.wait()
+            return took, count
+
+        _, before = run_until(records * 3 // 4)
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        took, _ = run_until(1)
+        return took, before, size / 2**20
+
+
+def counted(log: str) -> int:
+    """Records that the windows hold, by the metrics of the weir that writes this log."""
+    if "telemetry=" not in log:
+        return 0
+    address = log.split("telemetry=", 1)[1].split()[0]
+    try:
+        metrics = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+    except OSError:
+        return 0
+    name = 'weir_node_events_total{node="minute",outcome="absorbed"} '
+    return next((int(float(line[len(name) :])) for line in metrics.splitlines() if line.startswith(name)), 0)
+
+
 def bench(boot: str, *args: str) -> str:
     return subprocess.run([str(BINARIES / "weir-bench"), "--bootstrap", boot, *args], check=True, text=True, stdout=subprocess.PIPE).stdout
 
@@ -102,21 +152,28 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=4_000_000)
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--only", choices=["weir", "spark"])
+    parser.add_argument("--only", choices=PROGRAMS)
+    parser.add_argument("--recovery", action="store_true", help="measure that instead")
     args = parser.parse_args()
     mark = f"{os.getpid()}"
     source = f"window-in-{mark}"
     print(f"{args.records} records, {args.keys} keys, {args.turns} turns", flush=True)
     bench(args.boot, "window-load", "--topic", source, "--records", str(args.records), "--keys", str(args.keys))
+    if args.recovery:
+        for more in ["", CACHE]:
+            took, before, size = recovery(args.boot, source, args.records, FOR_EVER + (f"\n    {more}" if more else ""))
+            print(f"{more or 'in memory'}: killed at {before} records, counts again after {took:.2f} s, {size:.0f} MiB on disk", flush=True)
+        return
     print("| program | records/s | CPU us/record | peak MiB | results |\n|---|---|---|---|---|", flush=True)
     expected = None
     for turn in range(args.turns):
-        for name in [args.only] if args.only else ["weir", "spark"]:
+        for name in [args.only] if args.only else PROGRAMS:
             out = f"window-out-{mark}-{name}-{turn}"
             bench(args.boot, "window-load", "--topic", out, "--records", "0", "--keys", "1")
             with tempfile.TemporaryDirectory() as folder:
-                if name == "weir":
-                    graph = GRAPH.format(boot=args.boot, source=source, out=out, group=out)
+                if name != "spark":
+                    more = CACHE if name == "weir-cache" else ""
+                    graph = GRAPH.format(boot=args.boot, source=source, out=out, group=out, more=more)
                     Path(folder, "graph.yaml").write_text(graph)
                     command, env = [str(BINARIES / "weir"), "run", "--once", "graph.yaml"], {}
                 else:

@@ -19,7 +19,7 @@ use super::spot::{Skip, Spot};
 use crate::component::{Again, LaneEnd, Origin, Read, ReadLimit};
 use crate::delivery::MemoryPermit;
 use crate::error::Result;
-use crate::event::{Event, Position};
+use crate::event::Position;
 use crate::failpoint::failpoint;
 use crate::state::{Pressure, Resume};
 
@@ -31,6 +31,9 @@ const OPEN_BATCHES: usize = 256;
 /// First pause before reading again what failed; doubles up to the last, with jitter.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
+
+/// What goes with an event to a state partition, about: its key and the values that are found out of it, and the lists.
+const EXCHANGED: usize = 512;
 
 /// How long a lane that has read nothing yet waits before it asks where it stands.
 const NOTHING_READ: Duration = Duration::from_secs(3);
@@ -257,7 +260,8 @@ impl Driver {
                 Err(error) => return ReadingOver::Broken(error.to_string()),
             };
             let Some(read) = read else { continue };
-            let size = read.events.iter().map(Event::size).sum();
+            let exchanged = if self.lane.exchanges().next().is_some() { EXCHANGED } else { 0 };
+            let size = read.events.iter().map(|event| event.size() + exchanged).sum();
             let permit = match self.permit(size).await {
                 Ok(Some(permit)) => permit,
                 // Everything from the last checkpoint on is read again, and this with it.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::component::{Row, Times};
 use crate::delivery::{Books, Outcome, Receipt};
-use crate::event::{Batch, OriginId, Timestamp};
+use crate::event::{Batch, Event, OriginId, Timestamp};
 
 /// Which try to get on from a checkpoint something belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -122,10 +122,14 @@ impl Collector {
     /// Shares a batch out by key.
     pub fn add(&mut self, mut batch: Batch, rows: Vec<Row>) {
         let shards = self.parts.len();
-        let mut split: Vec<(Vec<crate::event::Event>, Vec<Row>)> = Vec::new();
-        split.resize_with(shards, Default::default);
-        for (event, row) in batch.events.drain(..).zip(rows) {
-            let (events, rows) = &mut split[Exchange::shard_of(&row.key, shards)];
+        let to: Vec<usize> = rows.iter().map(|row| Exchange::shard_of(&row.key, shards)).collect();
+        let mut counts = vec![0; shards];
+        to.iter().for_each(|shard| counts[*shard] += 1);
+        // As large as needed: many of these may wait.
+        let room = |count: usize| (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut split: Vec<(Vec<Event>, Vec<Row>)> = counts.into_iter().map(room).collect();
+        for ((event, row), shard) in batch.events.drain(..).zip(rows).zip(to) {
+            let (events, rows) = &mut split[shard];
             events.push(event);
             rows.push(row);
         }

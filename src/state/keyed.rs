@@ -9,8 +9,10 @@
 mod disk;
 mod entry;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::mem::size_of;
+
+use foldhash::{HashMap, HashMapExt};
 
 use self::disk::Disk;
 use self::entry::{decode, encode, entry_key, index_key};
