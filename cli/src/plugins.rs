@@ -7,5 +7,6 @@ use weir_file as _;
 use weir_http as _;
 use weir_kafka as _;
 use weir_kubernetes as _;
+use weir_prometheus as _;
 use weir_remap as _;
 use weir_simulate as _;

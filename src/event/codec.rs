@@ -105,6 +105,12 @@ pub trait Decoder: Any + Debug + Send + Sync {
     /// What nodes see of one record. Never panics, whatever the bytes are.
     fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError>;
 
+    /// The records of one event each that this record holds, to be decoded in its place; `None`: it is one event itself. Of
+    /// what cannot be taken apart it gives nothing either: the node that looks rejects it. Never panics.
+    fn split(&self, _bytes: &Bytes) -> Option<Vec<Bytes>> {
+        None
+    }
+
     /// Whether records have to go through [`prepare`](Self::prepare) before they are decoded.
     fn must_prepare(&self) -> bool {
         false

@@ -8,7 +8,7 @@ use super::exchange::Content;
 use super::route::{Node, Outgoing, Panicked, Route};
 use crate::component::{Again, Times};
 use crate::config::Port;
-use crate::delivery::{Ledger, MemoryPermit, Progress, Receipt, RejectedBatch, Settlements};
+use crate::delivery::{Ledger, MemoryPermit, Outcome, Progress, Receipt, RejectedBatch, Settlements};
 use crate::error::Result;
 use crate::event::{Batch, Body, Event, OriginId, Position, Rejected, Timestamp};
 use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Pressure, Resume, StatePart};
@@ -199,10 +199,36 @@ impl Lane {
     }
 
     /// The same for events that stand elsewhere in the lane's log than they say.
-    pub(crate) fn process_again(&mut self, again: Again, permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
+    pub(crate) fn process_again(&mut self, again: Again, mut permit: Option<MemoryPermit>, out: &mut Vec<Outgoing>) {
         let Again { origin, first, last, events } = again;
+        if self.careful_until.is_none() || events.len() < 2 {
+            return self.process_some(origin, (first, last.next()), events, permit, out);
+        }
+        // A record that holds several events: with the last of them it is done.
+        let count = events.len();
+        for (at, event) in events.into_iter().enumerate() {
+            let (end, permit) = if at + 1 == count { (last.next(), permit.take()) } else { (first, None) };
+            self.process_some(origin.clone(), (first, end), vec![event], permit, out);
+            if self.awaits_rewind() {
+                return;
+            }
+        }
+    }
+
+    /// One batch, which stands from the first position to before the second.
+    fn process_some(
+        &mut self,
+        origin: Arc<OriginId>,
+        (first, end): (Position, Position),
+        events: Vec<Event>,
+        permit: Option<MemoryPermit>,
+        out: &mut Vec<Outgoing>,
+    ) {
         let single = events.len() == 1;
-        let receipt = self.open(first, last.next(), permit);
+        let receipt = self.open(first, end, permit);
+        if events.is_empty() {
+            return receipt.resolve(Outcome::Filtered);
+        }
         if let Some(latest) = events.iter().map(|event| event.time).max() {
             self.front.advance(latest);
         }

@@ -1,8 +1,9 @@
-//! Decoders that have to ask a peer before they can read, such as a schema registry.
+//! What is done with records before they enter a lane: decoders ask peers, such as a schema registry, for what they need,
+//! and records that hold several events become those.
 
 use super::driver::back_off;
 use crate::component::Trouble;
-use crate::event::{Body, Codec, Event};
+use crate::event::{Body, Codec, Event, Ordinal};
 use crate::state::Clock;
 
 /// The events with decoders that have all they need from peers. Waits as long as a peer cannot be asked.
@@ -40,4 +41,32 @@ pub(super) async fn prepared(mut events: Vec<Event>, trouble: &Trouble, clock: &
         trouble.clear();
     }
     events
+}
+
+/// Stands for the source itself among the nodes that make several events of one.
+const SOURCE: u16 = u16::MAX;
+
+/// The events, with several in the place of a record that holds them. One that holds too many stays as it is, and is rejected
+/// by the node that looks.
+pub(super) fn split(events: Vec<Event>) -> Vec<Event> {
+    // All events of one origin have the same decoder.
+    if !events.iter().any(|event| matches!(event.body, Body::Raw(_, Codec::Other(_)))) {
+        return events;
+    }
+    let mut all = Vec::with_capacity(events.len());
+    for event in events {
+        match parts(&event) {
+            Some(parts) => all.extend(parts),
+            None => all.push(event),
+        }
+    }
+    all
+}
+
+fn parts(event: &Event) -> Option<Vec<Event>> {
+    let Body::Raw(bytes, codec) = &event.body else { return None };
+    let records = codec.decoder()?.split(bytes)?;
+    let ordinals: Option<Vec<Ordinal>> = (0..records.len()).map(|index| event.ordinal.child(SOURCE, index)).collect();
+    let part = |(record, ordinal)| Event { body: Body::Raw(record, codec.clone()), ordinal, ..event.clone() };
+    Some(records.into_iter().zip(ordinals?).map(part).collect())
 }

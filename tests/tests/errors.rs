@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use weir_tests::pages::{Page, root};
 
 /// Where a code stands: behind which words, and as which argument.
-const CALLS: [(&str, usize); 9] = [
+const CALLS: [(&str, usize); 10] = [
     ("Diagnostic::error(", 0),
     ("Diagnostic::warning(", 0),
     ("problems.error(", 1),
     ("Problem::report(", 2),
     ("CodecError::new(", 0),
+    ("Scan::new(", 1),
     ("Failure::new(", 0),
     ("Refusal::Reject(", 0),
     ("reject(", 0),

@@ -1,0 +1,124 @@
+//! `prometheus_kafka_adapter`: the JSON that prometheus-kafka-adapter writes for a sample.
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vrl::value::Value;
+use weir::event::{CodecError, json};
+
+use crate::codec::{Format, absolute, number_text, register};
+use crate::point::{Labels, Point, text};
+
+const METRIC: &str = "__name__";
+
+/// The JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
+///
+/// Nodes see a point; its labels are without `__name__`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusKafkaAdapterDecoding {}
+
+/// The JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
+///
+/// A point without a timestamp is rejected. A stale marker is written as `NaN`, as the adapter does.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusKafkaAdapterEncoding {}
+
+register!(Adapter, "prometheus_kafka_adapter", PrometheusKafkaAdapterDecoding, PrometheusKafkaAdapterEncoding);
+
+#[derive(Debug)]
+struct Adapter;
+
+/// A sample, in the order in which the adapter writes its fields.
+#[derive(Serialize)]
+struct Sample<'a> {
+    labels: Labels,
+    name: &'a str,
+    timestamp: String,
+    value: String,
+}
+
+impl Format for Adapter {
+    const NAME: &'static str = "prometheus_kafka_adapter";
+
+    fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
+        let mut value = json::parse(record)?;
+        let invalid = |what: &str| CodecError::new("invalid_prometheus_kafka_adapter", what);
+        let fields = value.as_object_mut().ok_or_else(|| invalid("the document is no object"))?;
+        let name = fields.get_mut("labels").and_then(Value::as_object_mut).and_then(|labels| labels.remove(METRIC));
+        if let Some(name) = name {
+            fields.entry("name".into()).or_insert(name);
+        }
+        if fields.get("timestamp").and_then(text).is_none() {
+            return Err(invalid("it has no text `timestamp`"));
+        }
+        Point::try_from(&value).map(Value::from).map_err(|error| invalid(&error.message))
+    }
+
+    fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        absolute(point, Self::NAME)?;
+        let timestamp = point.timestamp.ok_or_else(|| {
+            CodecError::new("no_timestamp", "the point has no `timestamp`, and this format cannot do without")
+        })?;
+        let mut labels = point.labels.clone();
+        labels.insert(METRIC.to_owned(), point.name.clone());
+        let (timestamp, value) = (format!("{timestamp:?}"), number_text(point.value));
+        let sample = Sample { labels, name: &point.name, timestamp, value };
+        serde_json::to_writer(out, &sample).map_err(|error| CodecError::new("unwritable", error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{decoded, encoded, points, refused};
+
+    #[test]
+    fn samples_of_the_adapter_are_read_and_written() {
+        let line = r#"{"labels":{"__name__":"up","job":"a \"b\""},"name":"up","timestamp":"2022-08-02T14:12:43Z","value":"0"}"#;
+        let point = decoded(Adapter, line);
+        assert_eq!(
+            point,
+            json!({"name": "up", "labels": {"job": "a \"b\""}, "timestamp": "2022-08-02T14:12:43Z", "value": 0.0})
+        );
+        assert_eq!(encoded(Adapter, point), line);
+        assert_eq!(decoded(Adapter, &line.replace("\"0\"", "\"+Inf\""))["value"], "+Inf");
+        assert_eq!(decoded(Adapter, &line.replace("\"0\"", "\"NaN\""))["value"], "NaN");
+        assert_eq!(decoded(Adapter, &line.replace(r#""name":"up","#, ""))["name"], "up");
+    }
+
+    #[test]
+    fn what_is_no_sample_is_refused() {
+        for (line, code) in [
+            ("{", "invalid_json"),
+            ("[]", "invalid_prometheus_kafka_adapter"),
+            (r#"{"name":"up","value":"0","labels":{}}"#, "invalid_prometheus_kafka_adapter"),
+            (r#"{"name":"up","timestamp":"2022-08-02T14:12:43Z","value":"x"}"#, "invalid_prometheus_kafka_adapter"),
+            (r#"{"name":"up","timestamp":"now","value":"0"}"#, "invalid_prometheus_kafka_adapter"),
+        ] {
+            assert_eq!(refused(Adapter, line).code, code, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(point in points()) {
+            let mut out = Vec::new();
+            match Adapter.write(&point, &mut out) {
+                Err(error) => prop_assert!(point.is_incremental || point.timestamp.is_none(), "{error}"),
+                Ok(()) => {
+                    let mut read = Point::try_from(&Adapter.read(&out.into()).unwrap()).unwrap();
+                    if point.value.is_nan() {
+                        prop_assert!(read.value.is_nan());
+                        read.value = point.value;
+                    }
+                    prop_assert_eq!(read, point);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! `influx`: InfluxDB's line protocol.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use vrl::value::Value;
+use weir::Result;
+use weir::component::{DecodingConfig, EncodingConfig};
+use weir::event::{CodecError, Decoder, Encoder};
+
+use crate::codec::{Format, PointCodec, absolute, lines};
+use crate::point::{Labels, Point};
+use crate::scan::Scan;
+
+/// InfluxDB's line protocol: `cpu,host=a idle=98.5,user=1i 1700000000000000000`.
+///
+/// Nodes see a point a field, named `cpu_idle`; of a field `value` the name is the measurement's alone. True is 1, false 0. A
+/// field that is a text is no point: it is left out where the line has others, and rejected where it has not. A record of
+/// several lines is as many.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InfluxDecoding {
+    /// What the timestamp counts.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// InfluxDB's line protocol, with the field `value`: `up,job=api value=1 1700000000000000000`.
+///
+/// Rejected is what the protocol has no way to say: `NaN`, infinities, newlines. A label without a text is left out.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InfluxEncoding {
+    /// What the timestamp counts.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+/// What a timestamp counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Precision {
+    /// Nanoseconds.
+    #[default]
+    #[serde(rename = "ns")]
+    Nanoseconds,
+    /// Microseconds.
+    #[serde(rename = "us")]
+    Microseconds,
+    /// Milliseconds.
+    #[serde(rename = "ms")]
+    Milliseconds,
+    /// Seconds.
+    #[serde(rename = "s")]
+    Seconds,
+}
+
+impl Precision {
+    /// Nanoseconds of one.
+    fn nanos(self) -> i128 {
+        match self {
+            Precision::Nanoseconds => 1,
+            Precision::Microseconds => 1_000,
+            Precision::Milliseconds => 1_000_000,
+            Precision::Seconds => 1_000_000_000,
+        }
+    }
+}
+
+weir::register_decoding!("influx", InfluxDecoding);
+weir::register_encoding!("influx", InfluxEncoding);
+
+#[typetag::deserialize(name = "influx")]
+impl DecodingConfig for InfluxDecoding {
+    fn build(&self) -> Result<Arc<dyn Decoder>> {
+        Ok(Arc::new(PointCodec(Influx(self.precision))))
+    }
+}
+
+#[typetag::deserialize(name = "influx")]
+impl EncodingConfig for InfluxEncoding {
+    fn build(&self) -> Result<Arc<dyn Encoder>> {
+        Ok(Arc::new(PointCodec(Influx(self.precision))))
+    }
+}
+
+#[derive(Debug)]
+struct Influx(Precision);
+
+/// The field that adds nothing to the name of its measurement.
+const VALUE: &str = "value";
+
+/// A line taken apart; fields and time are as they stand.
+struct Line<'a> {
+    measurement: String,
+    labels: Labels,
+    /// Measurement and tags, as they stand.
+    series: &'a str,
+    fields: Vec<Field<'a>>,
+    time: &'a str,
+}
+
+struct Field<'a> {
+    name: String,
+    /// Name and value, as they stand.
+    whole: &'a str,
+    value: &'a str,
+}
+
+impl Format for Influx {
+    const NAME: &'static str = "influx";
+
+    fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
+        let mut scan = Scan::new(record, "invalid_influx")?;
+        let line = line(&mut scan)?;
+        let [field] = &*line.fields else { return Err(scan.error("the line has more than one field")) };
+        let value = field_value(field.value)
+            .ok_or_else(|| scan.error(format_args!("the field `{}` is no number", field.name)))?;
+        let name = if field.name == VALUE { line.measurement } else { format!("{}_{}", line.measurement, field.name) };
+        let timestamp = match line.time {
+            "" => None,
+            time => Some(self.time(time).ok_or_else(|| scan.error(format_args!("`{time}` is no timestamp")))?),
+        };
+        Ok(Point { name, labels: line.labels, timestamp, value, is_incremental: false }.into())
+    }
+
+    fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        absolute(point, Self::NAME)?;
+        let unsupported = |what: String| CodecError::new("unsupported_value", what);
+        if !point.value.is_finite() {
+            return Err(unsupported(format!("influx has no way to write the value {}", point.value)));
+        }
+        put_word(&point.name, &[',', ' '], out)?;
+        for (name, value) in point.labels.iter().filter(|(_, value)| !value.is_empty()) {
+            out.push(b',');
+            put_word(name, &[',', '=', ' '], out)?;
+            out.push(b'=');
+            put_word(value, &[',', '=', ' '], out)?;
+        }
+        let _ = write!(out, " {VALUE}={}", point.value);
+        if let Some(timestamp) = point.timestamp {
+            let nanos = i128::from(timestamp.timestamp()) * 1_000_000_000 + i128::from(timestamp.timestamp_subsec_nanos());
+            let _ = write!(out, " {}", nanos.div_euclid(self.0.nanos()));
+        }
+        Ok(())
+    }
+
+    fn split(&self, record: &Bytes) -> Option<Vec<Bytes>> {
+        let several = lines(record);
+        let all = several.as_deref().unwrap_or(std::slice::from_ref(record));
+        let is_comment = |line: &Bytes| line.trim_ascii_start().starts_with(b"#");
+        let split: Vec<Bytes> = all.iter().filter(|line| several.is_none() || !is_comment(line)).flat_map(by_field).collect();
+        (several.is_some() || split.len() != 1).then_some(split)
+    }
+}
+
+impl Influx {
+    fn time(&self, text: &str) -> Option<DateTime<Utc>> {
+        let nanos = i128::from(text.parse::<i64>().ok()?) * self.0.nanos();
+        let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?;
+        DateTime::from_timestamp(seconds, u32::try_from(nanos.rem_euclid(1_000_000_000)).ok()?)
+    }
+}
+
+/// A line for each field that is a number. What cannot be taken apart stays, and is rejected when a node looks.
+fn by_field(record: &Bytes) -> Vec<Bytes> {
+    let whole = vec![record.clone()];
+    let Ok(mut scan) = Scan::new(record, "invalid_influx") else { return whole };
+    let Ok(line) = line(&mut scan) else { return whole };
+    let numbers = line.fields.iter().filter(|field| field_value(field.value).is_some());
+    let of = |field: &Field<'_>| format!("{} {} {}", line.series, field.whole, line.time).trim_end().to_owned().into();
+    let split: Vec<Bytes> = numbers.map(of).collect();
+    if split.is_empty() || line.fields.len() == 1 { whole } else { split }
+}
+
+fn line<'a>(scan: &mut Scan<'a>) -> Result<Line<'a>, CodecError> {
+    scan.skip_blanks();
+    if scan.peek() == Some(b'#') {
+        return Err(scan.error("a comment is no point"));
+    }
+    let start = scan.at;
+    let measurement = word(scan, |byte| matches!(byte, b',' | b' '));
+    if measurement.is_empty() {
+        return Err(scan.error("expected the name of a measurement"));
+    }
+    let mut labels = Labels::new();
+    while scan.takes(b',') {
+        let name = word(scan, |byte| matches!(byte, b',' | b'=' | b' '));
+        scan.needs(b'=')?;
+        let value = word(scan, |byte| matches!(byte, b',' | b'=' | b' '));
+        if name.is_empty() || value.is_empty() || labels.insert(name, value).is_some() {
+            return Err(scan.error("a tag has no name, no value, or a name that was there before"));
+        }
+    }
+    let series = &scan.line[start..scan.at];
+    scan.needs(b' ')?;
+    scan.skip_blanks();
+    let mut fields = Vec::new();
+    loop {
+        let start = scan.at;
+        let name = word(scan, |byte| matches!(byte, b',' | b'=' | b' '));
+        scan.needs(b'=')?;
+        let from = scan.at;
+        if scan.peek() == Some(b'"') {
+            let _text = scan.quoted(Scan::character)?;
+        } else {
+            scan.until(|byte| matches!(byte, b',' | b' '));
+        }
+        if name.is_empty() {
+            return Err(scan.error("a field has no name"));
+        }
+        fields.push(Field { name, whole: &scan.line[start..scan.at], value: &scan.line[from..scan.at] });
+        if !scan.takes(b',') {
+            break;
+        }
+    }
+    scan.skip_blanks();
+    let time = scan.until(|byte| byte == b' ');
+    scan.skip_blanks();
+    if !scan.rest().is_empty() {
+        return Err(scan.error("expected the end of the line"));
+    }
+    Ok(Line { measurement, labels, series, fields, time })
+}
+
+/// A name or value, with its escapes undone: a backslash in front of what would end it, of a comma, `=` or blank.
+fn word(scan: &mut Scan<'_>, ends: impl Fn(u8) -> bool) -> String {
+    let mut word = String::new();
+    loop {
+        word.push_str(scan.until(|byte| byte == b'\\' || ends(byte)));
+        if !scan.takes(b'\\') {
+            return word;
+        }
+        match scan.peek() {
+            Some(byte @ (b',' | b'=' | b' ')) => {
+                scan.at += 1;
+                word.push(char::from(byte));
+            }
+            _ => word.push('\\'),
+        }
+    }
+}
+
+fn put_word(word: &str, escaped: &[char], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    if word.ends_with('\\') || word.contains(['\n', '\r']) || word.starts_with('#') {
+        let what = format!("influx has no way to write {word:?}: a newline, `#` in front, or a backslash at the end");
+        return Err(CodecError::new("unsupported_value", what));
+    }
+    for character in word.chars() {
+        if escaped.contains(&character) {
+            out.push(b'\\');
+        }
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    Ok(())
+}
+
+/// The number that a field is; none: it is a text.
+fn field_value(text: &str) -> Option<f64> {
+    match text {
+        "t" | "T" | "true" | "True" | "TRUE" => return Some(1.0),
+        "f" | "F" | "false" | "False" | "FALSE" => return Some(0.0),
+        _ => {}
+    }
+    #[allow(clippy::cast_precision_loss, reason = "metrics are floats")]
+    if let Some(whole) = text.strip_suffix('i') {
+        return whole.parse::<i64>().ok().map(|value| value as f64);
+    } else if let Some(whole) = text.strip_suffix('u') {
+        return whole.parse::<u64>().ok().map(|value| value as f64);
+    }
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{decoded, encoded, points, refused};
+
+    const NANOS: Influx = Influx(Precision::Nanoseconds);
+
+    fn split(lines: &str) -> Vec<String> {
+        let lines = Bytes::from(lines.to_owned());
+        let text = |line: &Bytes| String::from_utf8(line.to_vec()).unwrap();
+        NANOS.split(&lines).unwrap_or(vec![lines]).iter().map(text).collect()
+    }
+
+    #[test]
+    fn lines_are_read_and_written() {
+        assert_eq!(
+            decoded(NANOS, r"my\ cpu,ho\=st=a\,b,path=C:\x idle=98.5 1700000000000000001"),
+            json!({"name": "my cpu_idle", "labels": {"ho=st": "a,b", "path": "C:\\x"}, "timestamp": "2023-11-14T22:13:20.000000001Z", "value": 98.5})
+        );
+        let line = r"up,job=a\ b value=1 1700000000";
+        assert_eq!(encoded(Influx(Precision::Seconds), decoded(Influx(Precision::Seconds), line)), line);
+        for (field, value) in [("-3i", -3.0), ("7u", 7.0), ("t", 1.0), ("FALSE", 0.0), ("1e3", 1000.0)] {
+            assert_eq!(decoded(NANOS, &format!("a value={field}")), json!({"name": "a", "labels": {}, "value": value}));
+        }
+    }
+
+    #[test]
+    fn each_field_with_a_number_is_a_point() {
+        assert_eq!(
+            split("cpu,host=a idle=1,user=2i,state=\"on, \\\"all\\\" day\" 17\n\n# no\nup value=1\n"),
+            ["cpu,host=a idle=1 17", "cpu,host=a user=2i 17", "up value=1"]
+        );
+        assert_eq!(split("cpu idle=1"), ["cpu idle=1"]);
+        assert_eq!(split("cpu state=\"on\""), ["cpu state=\"on\""]);
+        assert_eq!(split("cpu a=1,b=2"), ["cpu a=1", "cpu b=2"]);
+        assert_eq!(split("# no"), ["# no"]);
+    }
+
+    #[test]
+    fn what_is_no_line_says_where_and_why() {
+        for (line, why) in [
+            ("", "byte 0: expected the name of a measurement"),
+            ("up", "byte 2: expected ` `"),
+            ("up,job value=1", "byte 6: expected `=`"),
+            ("up,job= value=1", "a tag has no name, no value"),
+            ("up value=", "the field `value` is no number"),
+            ("up value=NaN", "the field `value` is no number"),
+            ("up state=\"on\"", "the field `state` is no number"),
+            ("up value=\"on", "byte 9: a quote is not closed"),
+            ("up value=1 soon", "`soon` is no timestamp"),
+            ("up value=1 1 1", "byte 13: expected the end of the line"),
+            ("# up", "byte 0: a comment is no point"),
+        ] {
+            let error = refused(NANOS, line);
+            assert!(error.code == "invalid_influx" && error.message.contains(why), "{line}: {error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(mut point in points()) {
+            let mut out = Vec::new();
+            if NANOS.write(&point, &mut out).is_ok() {
+                prop_assert!(!out.contains(&b'\n') && !point.is_incremental && point.value.is_finite());
+                let split = NANOS.split(&out.clone().into());
+                prop_assert_eq!(split, None);
+                point.labels.retain(|_, value| !value.is_empty());
+                prop_assert_eq!(Point::try_from(&NANOS.read(&out.into()).unwrap()).unwrap(), point);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(line in "[ #=,\"\\\\a-z0-9\n\\u{0}-\\u{ffff}]{0,40}") {
+            let line = Bytes::from(line);
+            let _either = NANOS.read(&line);
+            let _split = NANOS.split(&line);
+        }
+    }
+}

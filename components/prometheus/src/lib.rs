@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod adapter;
+mod codec;
+mod exposition;
+mod influx;
+mod point;
+mod points_json;
+mod scan;
+#[cfg(test)]
+mod testing;
+mod vector_text;
+
+pub use adapter::{PrometheusKafkaAdapterDecoding, PrometheusKafkaAdapterEncoding};
+pub use exposition::{ExpositionDecoding, ExpositionEncoding};
+pub use influx::{InfluxDecoding, InfluxEncoding, Precision};
+pub use point::{Labels, NAN, Point, STALE};
+pub use points_json::{PointsJsonDecoding, PointsJsonEncoding};
+pub use vector_text::{VectorTextDecoding, VectorTextEncoding};

@@ -1,0 +1,77 @@
+//! `points_json`: points as nodes see them, as JSON.
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use vrl::value::Value;
+use weir::event::{CodecError, json};
+
+use crate::codec::{Format, register};
+use crate::point::Point;
+
+/// A point as JSON: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
+///
+/// The timestamp is in milliseconds, or an RFC 3339 text. A value that JSON has no number for is a text: `NaN`, `+Inf`,
+/// `-Inf`, `stale`, or `NaN:` with its bits in hex.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PointsJsonDecoding {}
+
+/// A point as JSON, without loss: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
+///
+/// The timestamp is in milliseconds; one that needs more digits is an RFC 3339 text.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PointsJsonEncoding {}
+
+register!(PointsJson, "points_json", PointsJsonDecoding, PointsJsonEncoding);
+
+#[derive(Debug)]
+struct PointsJson;
+
+impl Format for PointsJson {
+    const NAME: &'static str = "points_json";
+
+    fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
+        Ok(Point::try_from(&json::parse(record)?)?.into())
+    }
+
+    fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let mut value = Value::from(point.clone());
+        let at = point.timestamp.filter(|at| at.timestamp_subsec_nanos() % 1_000_000 == 0);
+        if let (Some(at), Some(fields)) = (at, value.as_object_mut()) {
+            fields.insert("timestamp".into(), Value::Integer(at.timestamp_millis()));
+        }
+        json::write(&value, out);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{decoded, encoded, points, refused};
+
+    #[test]
+    fn points_are_read_and_written() {
+        let line = r#"{"labels":{"job":"a"},"name":"up","timestamp":1700000000123,"value":"stale"}"#;
+        let point = decoded(PointsJson, line);
+        assert_eq!(point["timestamp"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(encoded(PointsJson, point), line);
+        assert_eq!(decoded(PointsJson, r#"{"name":"up","value":2}"#), json!({"name": "up", "labels": {}, "value": 2.0}));
+        assert_eq!(refused(PointsJson, "{}").code, "no_point");
+        assert_eq!(refused(PointsJson, "{").code, "invalid_json");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost(point in points()) {
+            let mut out = Vec::new();
+            PointsJson.write(&point, &mut out).unwrap();
+            prop_assert_eq!(Point::try_from(&PointsJson.read(&out.into()).unwrap()).unwrap(), point);
+        }
+    }
+}
