@@ -330,6 +330,11 @@ impl Script {
         Ok(Flow::Keep)
     }
 
+    /// Whether it looks at an event as a whole, and not at named fields alone.
+    pub fn is_whole(&self) -> bool {
+        self.lens.plan().whole
+    }
+
     /// What it takes out of an event and puts back, for `weir explain`.
     pub fn explain(&self) -> String {
         self.lens.plan().explain()

@@ -291,12 +291,15 @@ fn unused(drafts: &[Draft<'_>], known: &[Vec<Input>], problems: &mut Vec<Diagnos
     }
 }
 
-/// Outputs that were named on purpose and lead nowhere. What is left over, `default`, is often not wanted.
+/// Outputs that were named on purpose and lead nowhere. What is left over, `default`, is often not wanted; `errors` is no name
+/// that one may give.
 fn unused_ports(number: usize, draft: &Draft<'_>, known: &[Vec<Input>], problems: &mut Vec<Diagnostic>) {
     if draft.has_main_port {
         return;
     }
-    for (at, name) in draft.ports.iter().flatten().enumerate().filter(|(_, name)| *name != "default") {
+    for (at, name) in
+        draft.ports.iter().flatten().enumerate().filter(|(_, name)| !["default", "errors"].contains(&name.as_str()))
+    {
         let port = Input { node: number, port: Port::Named(at) };
         if known.iter().flatten().any(|input| *input == port) {
             continue;

@@ -195,7 +195,7 @@ pub(crate) fn parse(source: usize, text: &str) -> Parsed {
     let failed = |problem: Diagnostic| Parsed { root: None, problems: vec![problem] };
     let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#') || line.trim() == "---";
     if text.trim_start_matches('\u{feff}').lines().all(is_empty) {
-        let help = "a graph has at least `sources:` and `sinks:`; `weir demo --eject DIR` writes one to start from";
+        let help = "a graph has at least `sources:` and `sinks:`; `weir init` writes one to start from";
         return failed(Diagnostic::error("empty_file", at(0..0), "the file is empty").help(help));
     }
     let mut options = serde_saphyr::Options::default();

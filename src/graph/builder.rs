@@ -8,7 +8,6 @@ use tokio::task::JoinSet;
 
 use super::buffer::{Buffered, Ends};
 use super::dead_letters::retry;
-use super::shared::Shared;
 use super::epochs::Epochs;
 use super::exchange::{Exchange, InputId, Message};
 use super::keeper::run_shard;
@@ -16,6 +15,7 @@ use super::plan::{Entry, Mode, Plan, Shards};
 use super::route::{Node, Outgoing, Route, errors_batch};
 use super::runtime::io_error;
 use super::shard::Shard;
+use super::shared::Shared;
 use crate::component::{BuildContext, KeepsState, Sink, Source};
 use crate::config::{NodeConfig, Port};
 use crate::delivery::{Outcome, RejectedBatch, Rejects};

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::shared::Shared;
 use super::epochs::Epochs;
 use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::plan::origin_of;
 use super::shard::{Shard, Told};
+use super::shared::Shared;
 use crate::component::{Lanes, Origin, Read, ReadLimit, Source};
 use crate::error::Result;
 use crate::event::{OriginId, Position};

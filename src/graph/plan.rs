@@ -146,8 +146,7 @@ impl Plan {
             let Some(config) = self.transform(number) else { continue };
             let shares = shares(number);
             let transform = config.build(&context(number))?;
-            is_timed |=
-                shares.is_some() || config.event_time() != EventTime::Unused || config.ticks().is_some();
+            is_timed |= shares.is_some() || config.event_time() != EventTime::Unused || config.ticks().is_some();
             let ports = 0..self.graph.nodes[number].ports.len();
             let inputs = self.graph.nodes[number].inputs.iter();
             let mut inputs: Vec<Option<usize>> = inputs

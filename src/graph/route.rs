@@ -173,8 +173,7 @@ impl Route {
         let mut result = Ok(());
         let mut is_all = true;
         for at in 0..self.steps.len() {
-            result =
-                self.run_step(at, &mut waiting, time.as_ref(), is_all, alone, out).map(|all| is_all &= all);
+            result = self.run_step(at, &mut waiting, time.as_ref(), is_all, alone, out).map(|all| is_all &= all);
             if result.is_err() {
                 // What was put out already is taken back: it comes again.
                 out.drain(before..).for_each(take_back);

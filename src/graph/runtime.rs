@@ -12,12 +12,12 @@ use super::buffer::{Ends, Phase};
 use super::builder::{Builder, Ways};
 use super::dead_letters::retry::Retried;
 use super::dead_letters::{LetterChoice, Writer};
-use super::shared::Shared;
 use super::epochs::Epochs;
 use super::keeper::Keeper;
 use super::plan::{Mode, Plan};
 use super::route::Node;
 use super::running::Running;
+use super::shared::Shared;
 use super::status::Status;
 use crate::component::{Sink, Trouble};
 use crate::delivery::{BookTotals, MemoryBudget};
@@ -83,6 +83,8 @@ pub async fn run(
     let mut builder = Builder { plan: Arc::new(plan), clock: clock.clone(), dir, mode };
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let ends = Ends { phase: phase_seen, stop: stop.clone() };
+    // First: a sink may begin its output anew, and should not for a source that cannot read.
+    let feeds = if mode == Mode::Retry { Vec::new() } else { builder.sources().await? };
     let (sinks, rejected) = builder.sinks(&ends).await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
@@ -103,7 +105,6 @@ pub async fn run(
     let epochs = Arc::new(Epochs::new(ways.receivers.iter().map(|(_, receivers)| receivers.len()).sum()));
     let shards = builder.run_shards(ways.receivers, &shared, &epochs, state.as_deref())?;
     let ports: JoinSet<()> = builder.errors_ports(rejected, &shared)?;
-    let feeds = if mode == Mode::Retry { Vec::new() } else { builder.sources().await? };
 
     let (lanes_now, lanes_seen) = watch::channel(0);
     let (stopping, stopping_seen) = watch::channel(false);

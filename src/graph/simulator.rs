@@ -426,7 +426,8 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     let (delivered, dead, counts, held) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
     let cache = rng.random_bool(0.5).then(|| ByteSize(rng.random_range(0..600)));
     let limits = StateLimits { max_keys: 1000, cache };
-    let mut world = World { kind, limits, committed: vec![0; kind.lanes()], disk, delivered, dead, counts, held, now: 0 };
+    let mut world =
+        World { kind, limits, committed: vec![0; kind.lanes()], disk, delivered, dead, counts, held, now: 0 };
     let mut process = Process::start(&world);
     let (mut crashes, mut stops) = (0, 0);
     // Where much goes wrong nobody comes to a checkpoint, and where little does the disk has its turn.

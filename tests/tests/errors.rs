@@ -28,7 +28,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
         // Tests and their kits make codes up.
-        if path.is_dir() && !["tests", "golden", "conformance"].contains(&name) {
+        if path.is_dir() && !["tests", "golden", "conformance", "simulator"].contains(&name) {
             sources(&path, found);
         } else if name.ends_with(".rs") && !["tests.rs", "simulator.rs", "conformance.rs"].contains(&name) {
             found.push(path);

@@ -6,7 +6,7 @@ use weir_tests::command::{weir, weir_with};
 use weir_tests::process::Home;
 
 /// As Vector writes them: with blanks in labels, names in quotes, and values of every kind.
-const VECTOR: &str = r#"2022-08-02T14:12:43Z ALERTS{alertname="DiskFull",alertstate="firing",summary="disk almost full",severity="critical"} = 1
+const VECTOR: &str = r#"2022-08-02T14:12:43Z ALERTS{alertname="DiskFull",alertstate="firing",severity="critical",summary="disk almost full"} = 1
 2022-08-02T14:12:43.123Z "node:cpu:rate5m"{cluster="a",path="C:\\x \"y\""} = 0.010692756633701114
 2022-08-02T14:12:44Z request_duration_seconds_bucket{le="+Inf"} = inf
 2022-08-02T14:12:44Z up{} = NaN

@@ -252,7 +252,7 @@ fn what_cannot_be_run_says_whether_the_configuration_is_to_blame() {
     };
     ask("sinks.out.path=precious.txt", 78, "append: true or overwrite: true");
     assert_eq!(std::fs::read_to_string(home.path("precious.txt")).unwrap(), "not weir's\n");
-    ask("sinks.out.path=no/such/folder/out", 1, "no/such/folder/out");
+    ask("sinks.out.path=precious.txt/out", 1, "precious.txt/out");
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     ask(&format!("telemetry.listen={}", taken.local_addr().unwrap()), 78, "telemetry.listen");
@@ -291,4 +291,41 @@ fn a_reader_that_has_gone_ends_the_run() {
     weir.close_stdout();
     assert_eq!(weir.wait(PATIENCE).code(), Some(1), "not everything was delivered");
     assert!(weir.log().contains("out: stdout is closed"), "{}", weir.log());
+}
+
+#[test]
+fn an_output_is_not_given_up_for_a_source_that_is_not_there() {
+    let home = Home::new(
+        "name: again\nsources: {in: {type: file, paths: [in.ndjson]}}\nsinks: {out: {type: file, inputs: [in], path: to/out.ndjson}}\n",
+    );
+    std::fs::write(home.path("in.ndjson"), "{\"a\":1}\n").unwrap();
+    let run = |set: &[&str]| weir(&home.path(""), &[&["run", "--once", "graph.yaml"], set].concat());
+    let _first = run(&[]).exits(0);
+    let out = || std::fs::read_to_string(home.path("to/out.ndjson")).unwrap();
+    assert_eq!(out(), "{\"a\":1}\n", "the folder is made");
+    std::fs::create_dir(home.path("folder")).unwrap();
+    for (paths, why) in [
+        ("sources.in.paths=[other.ndjson]", "there is no such file; correct `paths`"),
+        ("sources.in.paths=[\"other*.ndjson\"]", "no file fits; correct `paths`"),
+        ("sources.in.paths=[folder]", "this is a folder; name the files in it"),
+    ] {
+        let refused = run(&["--set", paths]);
+        assert!(refused.code != 0 && refused.err.contains(why), "{refused:?}");
+        assert_eq!(out(), "{\"a\":1}\n", "what the last run wrote is there");
+    }
+}
+
+#[test]
+fn an_event_that_is_no_object_is_not_replaced_by_one() {
+    let home = Home::new(
+        "name: lists\nsources: {in: {type: stdin}}\ntransforms: {edit: {type: remap, inputs: [in], source: '.x = 1'}}\n\
+         sinks: {out: {type: console, inputs: [edit]}}\n",
+    );
+    let done =
+        weir_with(&home.path(""), &["run", "--once", "graph.yaml"], &[], b"[1,2]\n\"text\"\n{\"a\":2}\n").exits(0);
+    assert_eq!(done.out, "{\"a\":2,\"x\":1}\n");
+    let letters = weir(&home.path(""), &["dlq", "show", "graph.yaml"]).exits(0).out;
+    assert!(letters.contains("not_an_object") && letters.contains("[1,2]"), "{letters}");
+    let unknown = weir(&home.path(""), &["dlq", "retry", "graph.yaml", "--node", "nosuch"]).exits(1);
+    assert!(unknown.err.contains("the graph has no node `nosuch`; it has in, edit, out"), "{unknown:?}");
 }

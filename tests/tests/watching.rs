@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use weir_tests::command::weir;
 use weir_tests::process::Home;
-use weir_tests::wait::{PATIENCE, until};
+use weir_tests::wait::{PATIENCE, found, until};
 
 const GRAPH: &str = r#"name: watched
 sources: {in: {type: generate, rate: 5000}}
@@ -82,7 +82,8 @@ const LONGEST_REQUEST: usize = 64 << 10;
 
 /// Sends one line and gives the way to the answers.
 fn say(home: &Home, line: &str) -> BufReader<UnixStream> {
-    let mut stream = UnixStream::connect(home.path(".weir/watched/admin.sock")).unwrap();
+    let connect = || UnixStream::connect(home.path(".weir/watched/admin.sock")).ok();
+    let mut stream = found("somebody to listen", PATIENCE, connect);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // A request that is too long is not read to its end: whether all of it could be written is a matter of luck.
     let written = writeln!(stream, "{line}");

@@ -116,10 +116,17 @@ fn closing(report: &Report, events: u64, took: Duration) {
             books.dead_lettered
         );
     }
-    outln!("\nWhat to try next:");
+    let weir = if is_on_path() { "" } else { ", with the folder of this program on your PATH" };
+    outln!("\nWhat to try next{weir}:");
     outln!("  weir demo --eject my-first-graph       the graph behind this, to change");
     outln!("  weir explain my-first-graph            what it will do, before it does it");
-    outln!("  weir run my-first-graph                the same on your own Kafka");
+    outln!("  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 weir run my-first-graph    the same on your own Kafka");
+}
+
+/// Whether the shell finds this very program by its name.
+fn is_on_path() -> bool {
+    let (Ok(this), Some(path)) = (std::env::current_exe(), std::env::var_os("PATH")) else { return false };
+    std::env::split_paths(&path).any(|dir| dir.join("weir").canonicalize().is_ok_and(|found| found == this))
 }
 
 /// A folder that goes when the demo ends.

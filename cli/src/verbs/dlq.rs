@@ -129,6 +129,13 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
 }
 
 fn retry(mut graph: Graph, choice: &LetterChoice, format: OutputFormat) -> Exit {
+    if let Some(node) = &choice.node
+        && !graph.nodes.iter().any(|known| known.id == *node)
+    {
+        let known: Vec<&str> = graph.nodes.iter().map(|node| node.id.as_str()).collect();
+        errln!("the graph has no node `{node}`; it has {}", known.join(", "));
+        return Exit::Failed;
+    }
     match admin::ask(&graph.dir(), &Request::Retry(choice.into())) {
         // No process has the graph: it is run for this alone.
         Ok(None) => {}
@@ -158,7 +165,8 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
         return exit;
     }
     let Retried { tried, settled, left, waiting, broken } = retried;
-    outln!("{tried} tried again, {settled} of them settled; {waiting} dead letters wait now");
+    outln!("{tried} tried again, {settled} of them settled: delivered, filtered or dead letters anew");
+    outln!("{waiting} dead letters wait now");
     for (why, count) in left {
         outln!("{count} left alone: {why}");
     }

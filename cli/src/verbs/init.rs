@@ -28,6 +28,10 @@ const TEMPLATES: &[Template] = templates! {
     "dedupe" "dedupe.yaml"
     "throttle" "throttle.yaml"
     "sample" "sample.yaml"
+    "aggregate" "aggregate.yaml"
+    "cache" "cache.yaml"
+    "codecs" "codecs.yaml"
+    "points" "points.yaml"
     "errors" "errors.yaml"
     "files" "files.yaml"
     "key-events" "key-events/graph.yaml"
@@ -49,6 +53,9 @@ pub(super) fn run(args: &Init) -> Exit {
         None => ask(),
     };
     let Some(template) = template else {
+        if let Some(name) = &args.template {
+            errln!("there is no template `{name}`");
+        }
         errln!("name one of these templates, as in `weir init route`:");
         TEMPLATES.iter().for_each(|template| errln!("  {:<18} {}", template.name, template.summary()));
         return Exit::Usage;

@@ -30,6 +30,8 @@ const STORE_EVERY: Duration = Duration::from_millis(200);
 const LANES: usize = 8;
 
 /// Reads files to their end, a line an event.
+///
+/// It does not wait for more: without `--once` the next run goes on where this one ended, with `--once` each reads all anew.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
@@ -93,7 +95,9 @@ impl SourceConfig for FileSource {
         // Two lanes over one file would share its stored position.
         let mut seen = HashSet::new();
         files.retain(|path| seen.insert(path.clone()));
-        if files.is_empty() {
+        if context.once {
+            all_there(&self.paths, &files)?;
+        } else if files.is_empty() {
             tracing::warn!(node = &*context.node, paths = ?self.paths, "no file fits the paths");
         }
         let codec = self.codec()?;
@@ -136,6 +140,24 @@ fn pattern_of(path: &Path) -> Option<&str> {
 }
 
 /// The files a path means, sorted. As in a shell, `*` fits no name that begins with a dot.
+/// A run that is to read everything begins only where there is something: an output of the run before is not given up for
+/// a mistyped path.
+fn all_there(paths: &[PathBuf], files: &[PathBuf]) -> Result<()> {
+    let refuse =
+        |what: &str, path: String| Err(Error::new(ErrorKind::Io, "find files", what.to_owned()).with("path", path));
+    if files.is_empty() {
+        let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        return refuse("no file fits; correct `paths`, or put the files there", paths.join(", "));
+    }
+    match files.iter().find(|file| !file.try_exists().unwrap_or(true) || file.is_dir()) {
+        Some(file) if file.is_dir() => {
+            refuse("this is a folder; name the files in it, as in FOLDER/*", file.display().to_string())
+        }
+        Some(file) => refuse("there is no such file; correct `paths`, or put it there", file.display().to_string()),
+        None => Ok(()),
+    }
+}
+
 fn matching(path: &Path) -> Result<Vec<PathBuf>> {
     let Some(pattern) = pattern_of(path) else { return Ok(vec![path.to_owned()]) };
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {

@@ -100,6 +100,9 @@ impl Writer {
             }
         };
         let exact = exact || is_compressed;
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
         let mut file = open_at(path).map_err(failed)?;
         let present = file.metadata().map_err(failed)?.len();
         if present < length {

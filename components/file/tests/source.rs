@@ -101,8 +101,9 @@ async fn a_missing_file_and_one_that_shrank_are_named() {
         assert!(error.contains(path.to_str().unwrap()), "{error}");
 
         std::fs::remove_file(&path).unwrap();
-        let error = origin(&context, &path).await.read(ALL).await.unwrap_err().to_string();
-        assert!(error.contains("cannot be opened") && error.contains(path.to_str().unwrap()), "{error}");
+        let config: Box<dyn SourceConfig> = serde_json::from_value(json!({"type": "file", "paths": [path]})).unwrap();
+        let error = config.build(&context).await.err().unwrap().to_string();
+        assert!(error.contains("there is no such file") && error.contains(path.to_str().unwrap()), "{error}");
     }
 }
 

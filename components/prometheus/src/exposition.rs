@@ -80,7 +80,11 @@ impl Format for Exposition {
                 if at > 0 || !is_plain {
                     out.push(b',');
                 }
-                if is_label(name) { out.extend_from_slice(name.as_bytes()) } else { put_quoted(name, out) }
+                if is_label(name) {
+                    out.extend_from_slice(name.as_bytes())
+                } else {
+                    put_quoted(name, out)
+                }
                 out.push(b'=');
                 put_quoted(value, out);
             }
@@ -99,7 +103,11 @@ impl Format for Exposition {
             if let (Some(name), Some(said)) = (text("name"), text(field)) {
                 let said = said.replace('\\', "\\\\").replace('\n', "\\n");
                 out.extend_from_slice(comment.as_bytes());
-                if is_metric(&name) { out.extend_from_slice(name.as_bytes()) } else { put_quoted(&name, out) }
+                if is_metric(&name) {
+                    out.extend_from_slice(name.as_bytes())
+                } else {
+                    put_quoted(&name, out)
+                }
                 let _ = write!(out, " {said}");
                 return true;
             }

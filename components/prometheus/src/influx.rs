@@ -142,7 +142,8 @@ impl Format for Influx {
         }
         let _ = write!(out, " {VALUE}={}", point.value);
         if let Some(timestamp) = point.timestamp {
-            let nanos = i128::from(timestamp.timestamp()) * 1_000_000_000 + i128::from(timestamp.timestamp_subsec_nanos());
+            let nanos =
+                i128::from(timestamp.timestamp()) * 1_000_000_000 + i128::from(timestamp.timestamp_subsec_nanos());
             let _ = write!(out, " {}", nanos.div_euclid(self.0.nanos()));
         }
         Ok(())
@@ -152,7 +153,8 @@ impl Format for Influx {
         let several = lines(record);
         let all = several.as_deref().unwrap_or(std::slice::from_ref(record));
         let is_comment = |line: &Bytes| line.trim_ascii_start().starts_with(b"#");
-        let split: Vec<Bytes> = all.iter().filter(|line| several.is_none() || !is_comment(line)).flat_map(by_field).collect();
+        let split: Vec<Bytes> =
+            all.iter().filter(|line| several.is_none() || !is_comment(line)).flat_map(by_field).collect();
         (several.is_some() || split.len() != 1).then_some(split)
     }
 }

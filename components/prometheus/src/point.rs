@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn nodes_see_a_point_and_may_change_it() {
-        let mut value = Value::from(json!({"name": "up", "labels": {"job": "a", "n": 1}, "value": 1, "timestamp": 1_700_000_000_123_i64}));
+        let mut value = Value::from(
+            json!({"name": "up", "labels": {"job": "a", "n": 1}, "value": 1, "timestamp": 1_700_000_000_123_i64}),
+        );
         let point = Point::try_from(&value).unwrap();
         assert_eq!(point.labels, Labels::from([("job".into(), "a".into()), ("n".into(), "1".into())]));
         assert_eq!(point.timestamp.unwrap().timestamp_millis(), 1_700_000_000_123);

@@ -61,7 +61,10 @@ mod tests {
         let point = decoded(PointsJson, line);
         assert_eq!(point["timestamp"], "2023-11-14T22:13:20.123Z");
         assert_eq!(encoded(PointsJson, point), line);
-        assert_eq!(decoded(PointsJson, r#"{"name":"up","value":2}"#), json!({"name": "up", "labels": {}, "value": 2.0}));
+        assert_eq!(
+            decoded(PointsJson, r#"{"name":"up","value":2}"#),
+            json!({"name": "up", "labels": {}, "value": 2.0})
+        );
         assert_eq!(refused(PointsJson, "{}").code, "no_point");
         assert_eq!(refused(PointsJson, "{").code, "invalid_json");
     }

@@ -60,10 +60,7 @@ impl<'a> Scan<'a> {
 
     /// The text between quotes that begins here; `escape` gives the character for what stands behind a backslash, and
     /// leaves the place behind it.
-    pub fn quoted(
-        &mut self,
-        escape: impl Fn(&mut Scan<'a>) -> Option<char>,
-    ) -> Result<String, CodecError> {
+    pub fn quoted(&mut self, escape: impl Fn(&mut Scan<'a>) -> Option<char>) -> Result<String, CodecError> {
         let open = self.at;
         self.needs(b'"')?;
         let mut text = String::new();

@@ -2,8 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use vrl::value::Value;
 use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
-use weir::event::{Batch, Verdict};
+use weir::event::{Batch, Body, Codec, Verdict};
 use weir::script::{Flow, Problem, Script};
 use weir::{Error, Result};
 
@@ -31,11 +32,31 @@ impl TransformConfig for Remap {
         let (mut script, _) = Script::compile(&self.source).map_err(|_| Error::unchecked("source"))?;
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
-            output.rejected = batch.decide(|event| match script.run(event, &origin) {
-                Ok(Flow::Keep) => Verdict::Pass,
-                Ok(Flow::Drop) => Verdict::Filter,
-                Err(failure) => failure.into(),
+            output.rejected = batch.decide(|event| {
+                let before = (!script.is_whole() && !may_have_fields(&event.body)).then(|| event.body.clone());
+                match script.run(event, &origin) {
+                    // VRL puts an object in the place of what has no fields, when a program writes one.
+                    Ok(Flow::Keep) => match before.filter(|_| may_have_fields(&event.body)) {
+                        Some(before) => {
+                            event.body = before;
+                            let message = "the event is no object, and has no fields to write".to_owned();
+                            Verdict::Reject { code: "not_an_object", message }
+                        }
+                        None => Verdict::Pass,
+                    },
+                    Ok(Flow::Drop) => Verdict::Filter,
+                    Err(failure) => failure.into(),
+                }
             });
         }))
+    }
+}
+
+/// Whether an event is an object, or nothing that could be lost.
+fn may_have_fields(body: &Body) -> bool {
+    match body {
+        Body::Raw(doc, Codec::Json) => matches!(doc.trim_ascii_start().first(), Some(b'{' | b'n') | None),
+        Body::Raw(..) => true,
+        Body::Parsed(value) => matches!(value, Value::Object(_) | Value::Null),
     }
 }

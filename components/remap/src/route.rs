@@ -60,9 +60,17 @@ impl TransformConfig for Route {
         }
         for (name, source) in &self.routes {
             let option = format!("routes.{name}");
-            if name == DEFAULT || name == "errors" {
-                let message = format!("`{name}` is an output that is there already");
-                problems.error(&option, "bad_value", message, "give the output another name");
+            if name == DEFAULT {
+                let message = "`default` is an output already: of what fits no route";
+                problems.error(
+                    &option,
+                    "bad_value",
+                    message,
+                    "give this one another name, or leave it out and read `default`",
+                );
+            } else if name == "errors" {
+                let message = "`errors` is an output already: of events that a node rejects";
+                problems.error(&option, "bad_value", message, "give this one another name, such as `error`");
             }
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
             {

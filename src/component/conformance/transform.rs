@@ -164,7 +164,12 @@ impl Bench {
                             if row.time < front.now().minus(self.lateness) {
                                 late.extend([row.time, event.time]);
                             }
-                            transform.process(event, row, Times { watermark: front.now(), now: front.now() }, &mut output)
+                            transform.process(
+                                event,
+                                row,
+                                Times { watermark: front.now(), now: front.now() },
+                                &mut output,
+                            )
                         }
                         Err(verdict) => verdict,
                     }

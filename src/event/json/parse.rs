@@ -164,7 +164,7 @@ impl Parser<'_> {
             let number = digits.iter().fold(0i64, |number, digit| number * 10 + i64::from(digit - b'0'));
             Value::Integer(if negative { -number } else { number })
         } else if spelled.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) || digits.len() > 20 {
-            // The nearest there is, which serde_json misses now and then by one bit.
+            // The nearest there is, which serde_json misses now and then by some bits.
             let number = std::str::from_utf8(spelled).ok().and_then(|spelled| spelled.parse::<f64>().ok());
             match number.filter(|number| number.is_finite()) {
                 Some(number) => Value::from_f64_or_zero(number),
