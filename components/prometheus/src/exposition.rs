@@ -202,7 +202,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{decoded, encoded, points, refused};
+    use crate::testing::{assert_reads_back, assert_refused, decoded, encoded, points};
 
     #[test]
     fn samples_and_comments_are_read_and_written() {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_is_no_sample_says_where_and_why() {
-        for (line, why) in [
+        let wrong = [
             ("up", "byte 2: `` is no number"),
             ("up one", "byte 6: `one` is no number"),
             ("a.b 1", "byte 0: expected the name of a metric"),
@@ -248,10 +248,8 @@ mod tests {
             ("up{1a=\"1\"} 1", "`1a` is no name of a label"),
             ("up 1 1.5", "`1.5` is no timestamp"),
             ("up 1 1 # {trace_id=\"a\"} 1", "byte 7: expected the end of the line"),
-        ] {
-            let error = refused(Exposition, line);
-            assert!(error.code == "invalid_exposition" && error.message.contains(why), "{line}: {error:?}");
-        }
+        ];
+        assert_refused(|| Exposition, "invalid_exposition", &wrong);
     }
 
     proptest! {
@@ -262,12 +260,7 @@ mod tests {
                 Err(error) => prop_assert!(point.is_incremental, "{error}"),
                 Ok(()) => {
                     prop_assert!(!out.contains(&b'\n'), "one line");
-                    let mut read = Point::try_from(&Exposition.read(&out.into()).unwrap()).unwrap();
-                    if point.value.is_nan() {
-                        prop_assert!(read.value.is_nan());
-                        read.value = point.value;
-                    }
-                    prop_assert_eq!(read, point);
+                    assert_reads_back(&Exposition, out, &point);
                 }
             }
         }

@@ -282,7 +282,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{decoded, encoded, points, refused};
+    use crate::testing::{assert_reads_back, assert_refused, decoded, encoded, points};
 
     const NANOS: Influx = Influx(Precision::Nanoseconds);
 
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_is_no_line_says_where_and_why() {
-        for (line, why) in [
+        let wrong = [
             ("", "byte 0: expected the name of a measurement"),
             ("up", "byte 2: expected ` `"),
             ("up,job value=1", "byte 6: expected `=`"),
@@ -331,10 +331,8 @@ mod tests {
             ("up value=1 soon", "`soon` is no timestamp"),
             ("up value=1 1 1", "byte 13: expected the end of the line"),
             ("# up", "byte 0: a comment is no point"),
-        ] {
-            let error = refused(NANOS, line);
-            assert!(error.code == "invalid_influx" && error.message.contains(why), "{line}: {error:?}");
-        }
+        ];
+        assert_refused(|| NANOS, "invalid_influx", &wrong);
     }
 
     proptest! {
@@ -346,7 +344,7 @@ mod tests {
                 let split = NANOS.split(&out.clone().into());
                 prop_assert_eq!(split, None);
                 point.labels.retain(|_, value| !value.is_empty());
-                prop_assert_eq!(Point::try_from(&NANOS.read(&out.into()).unwrap()).unwrap(), point);
+                assert_reads_back(&NANOS, out, &point);
             }
         }
 

@@ -18,6 +18,24 @@ pub(crate) fn refused(format: impl Format, line: &str) -> CodecError {
     PointCodec(format).decode(&line.to_owned().into()).expect_err(line)
 }
 
+/// Holds what the decoder says of lines that it refuses: each has this code, and a text that holds the reason.
+pub(crate) fn assert_refused<F: Format>(format: impl Fn() -> F, code: &str, lines: &[(&str, &str)]) {
+    for (line, why) in lines {
+        let error = refused(format(), line);
+        assert!(error.code == code && error.message.contains(why), "{line}: {error:?}");
+    }
+}
+
+/// Holds that a point which was written is read again; in these formats all that is no number is one `NaN`.
+pub(crate) fn assert_reads_back(format: &impl Format, record: Vec<u8>, point: &Point) {
+    let mut read = Point::try_from(&format.read(&record.into()).unwrap()).unwrap();
+    if point.value.is_nan() {
+        assert!(read.value.is_nan(), "{read:?}");
+        read.value = point.value;
+    }
+    assert_eq!(read, *point);
+}
+
 pub(crate) fn encoded(format: impl Format, event: serde_json::Value) -> String {
     let mut out = Vec::new();
     PointCodec(format).encode(&Value::from(event), "", &mut out).unwrap();

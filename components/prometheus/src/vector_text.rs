@@ -156,7 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{decoded, encoded, points, refused};
+    use crate::testing::{assert_reads_back, assert_refused, decoded, encoded, points};
 
     fn read(line: &str) -> serde_json::Value {
         decoded(VectorText, line)
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_no_such_line_says_where_and_why() {
-        for (line, why) in [
+        let wrong = [
             ("", "byte 0: expected the name of a metric"),
             ("up = 1", "byte 0: expected a time such as"),
             ("up{a=\"b} = 1", "byte 5: a quote is not closed"),
@@ -200,10 +200,8 @@ mod tests {
             ("up{} ~ 1", "byte 5: expected `=`"),
             ("up{} = histogram 3@1 4@2", "byte 7: expected one number: a counter or gauge"),
             ("up{} = count=107 sum=103 53@51", "byte 7: expected one number: a counter or gauge"),
-        ] {
-            let error = refused(VectorText, line);
-            assert!(error.code == "invalid_vector_text" && error.message.contains(why), "{line}: {error:?}");
-        }
+        ];
+        assert_refused(|| VectorText, "invalid_vector_text", &wrong);
     }
 
     proptest! {
@@ -212,12 +210,7 @@ mod tests {
             let mut out = Vec::new();
             VectorText.write(&point, &mut out).unwrap();
             prop_assert!(!out.contains(&b'\n'), "one line");
-            let mut read = Point::try_from(&VectorText.read(&out.into()).unwrap()).unwrap();
-            if point.value.is_nan() {
-                prop_assert!(read.value.is_nan());
-                read.value = point.value;
-            }
-            prop_assert_eq!(read, point);
+            assert_reads_back(&VectorText, out, &point);
         }
 
         #[test]
