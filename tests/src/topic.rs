@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::broker::{client, servers};
 use crate::records::seq_of;
-use crate::wait::PATIENCE;
+use crate::wait::{PATIENCE, found};
 
 const ANSWER: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Topic {
 
     /// Where each partition ends now.
     pub fn ends(&self) -> Vec<u64> {
-        let end = |partition| self.reader.fetch_watermarks(&self.name, partition, ANSWER).unwrap().1 as u64;
+        let end = |partition| answer(|| self.reader.fetch_watermarks(&self.name, partition, ANSWER)).1 as u64;
         (0..self.partitions).map(end).collect()
     }
 
@@ -157,7 +157,7 @@ impl Topic {
         for partition in 0..self.partitions {
             list.add_partition(&self.name, partition);
         }
-        let found = group.looker.committed_offsets(list, ANSWER).unwrap();
+        let found = answer(|| group.looker.committed_offsets(list.clone(), ANSWER));
         let offset = |partition| match found.find_partition(&self.name, partition).map(|found| found.offset()) {
             Some(Offset::Offset(offset)) => offset as u64,
             _ => 0,
@@ -169,6 +169,21 @@ impl Topic {
     pub fn is_read_by(&self, group: &Group) -> bool {
         self.committed(group) == self.ends()
     }
+}
+
+/// Asks until there is an answer: a broker that is back from a restart has not its partitions and groups for a moment.
+fn answer<T>(ask: impl Fn() -> KafkaResult<T>) -> T {
+    use Code::{
+        CoordinatorLoadInProgress, CoordinatorNotAvailable, LeaderNotAvailable, NotCoordinator, NotLeaderForPartition,
+    };
+    found("an answer of the broker", PATIENCE, || match ask() {
+        Ok(answer) => Some(answer),
+        Err(error) => match error.rdkafka_error_code() {
+            Some(NotCoordinator | CoordinatorLoadInProgress | CoordinatorNotAvailable) => None,
+            Some(NotLeaderForPartition | LeaderNotAvailable) => None,
+            _ => panic!("{error}"),
+        },
+    })
 }
 
 impl Drop for Topic {
