@@ -82,6 +82,11 @@ struct SocketPath {
     _dir: Option<File>,
 }
 
+/// Removes the socket of a graph that has ended; a client that finds one that nobody serves is told so in any case.
+pub fn remove_socket(dir: &Path) {
+    let _ = SocketPath::of(dir).and_then(|socket| std::fs::remove_file(&socket.path));
+}
+
 impl SocketPath {
     fn of(dir: &Path) -> io::Result<SocketPath> {
         let path = dir.join("admin.sock");

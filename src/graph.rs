@@ -31,14 +31,14 @@ mod step;
 pub(crate) mod tap;
 mod test_run;
 
-pub use dead_letters::retry::Retried;
+pub use dead_letters::retry::{Retried, purge_dead_letters};
 pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
 pub(crate) use keying::keying;
 pub use lane::{Lane, Step as LaneStep};
 pub use logs::{KeptLog, inspect_logs};
 pub use plan::{Plan, PlanNode};
 pub use route::{Node, Outgoing, Route};
-pub use runtime::{Report, RunOptions, run, with_state};
+pub use runtime::{Report, RunOptions, in_use, run, with_state};
 pub use spot::LaneSnapshot;
 pub use status::{NodeSnapshot, Process, Snapshot, Status};
 pub use test_run::{TestOutcome, run_tests};

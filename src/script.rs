@@ -63,7 +63,7 @@ impl Problem {
         for problem in all {
             let help = match problem.notes.is_empty() {
                 true => "see the VRL reference for what an expression can say".to_owned(),
-                false => problem.notes.join("; "),
+                false => joined(&problem.notes),
             };
             problems.push(crate::component::Problem {
                 path: path.split('.').map(str::to_owned).collect(),
@@ -81,7 +81,7 @@ impl Problem {
         Problem { span, severity: Severity::Error, code: code.to_owned(), message: message.into(), notes: Vec::new() }
     }
 
-    fn from_vrl(diagnostic: Diagnostic) -> Problem {
+    fn from_vrl(diagnostic: Diagnostic, source: &str, access: Access) -> Problem {
         let severity = if diagnostic.is_problem() { Severity::Error } else { Severity::Warning };
         let mut message = diagnostic.message;
         let mut span = 0..0;
@@ -89,7 +89,7 @@ impl Problem {
         for (number, label) in diagnostic.labels.iter().enumerate() {
             if number == 0 {
                 span = label.span.range();
-                if !label.message.is_empty() && label.message != message {
+                if !message.contains(&label.message) {
                     message = format!("{message}: {}", label.message);
                 }
             } else if !label.message.is_empty() {
@@ -99,13 +99,50 @@ impl Problem {
         // Links to VRL's own pages say less than the text does, and lead away from the file.
         let says_something = |note: &String| !note.trim().is_empty() && !note.starts_with("see ");
         notes.extend(diagnostic.notes.iter().map(|note| note.to_string().replace("\n", " ")).filter(says_something));
+        match diagnostic.code {
+            UNDEFINED_VARIABLE if source.get(span.clone()).is_some_and(|name| !name.is_empty()) => {
+                notes = vec![format!("a field of the event begins with a dot: `.{}`", &source[span.clone()])];
+            }
+            UNHANDLED_ERROR if access == Access::Read && !source.contains('\n') => {
+                let default = if source.contains(['<', '>', '=', '&', '|', '!']) { "false" } else { "null" };
+                let source = source.trim();
+                notes = vec![format!("say what it is for events where it fails: `({source}) ?? {default}`")];
+            }
+            _ => {}
+        }
         Problem { span, severity, code: format!("E{:03}", diagnostic.code), message, notes }
+    }
+
+    fn with_note(mut self, note: &str) -> Problem {
+        self.notes.push(note.to_owned());
+        self
     }
 
     fn moved(mut self, by: usize) -> Problem {
         self.span = self.span.start + by..self.span.end + by;
         self
     }
+}
+
+/// VRL's numbers of what we can say more of.
+const UNHANDLED_ERROR: usize = 100;
+const UNDEFINED_VARIABLE: usize = 701;
+
+/// Notes as one line. VRL gives code in notes of its own, after one that ends with a colon or set in from the left.
+fn joined(notes: &[String]) -> String {
+    let mut text = String::new();
+    for (at, note) in notes.iter().enumerate() {
+        let is_code = note.starts_with(' ');
+        let was_code = at > 0 && notes[at - 1].starts_with(' ');
+        text += match (at, is_code, was_code) {
+            (0, ..) => "",
+            _ if text.ends_with(':') => " ",
+            (_, true, false) => ": ",
+            _ => "; ",
+        };
+        text += note.trim();
+    }
+    text
 }
 
 /// Why a program could not handle an event. The event is as it was.
@@ -208,7 +245,7 @@ fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
     let tree = vrl::parser::parse(source).map_err(|error| {
         DiagnosticList::from(vec![Box::new(error) as Box<dyn vrl::diagnostic::DiagnosticMessage>])
             .into_iter()
-            .map(Problem::from_vrl)
+            .map(|problem| Problem::from_vrl(problem, source, access))
             .collect::<Vec<_>>()
     })?;
     let plain = native::recognise(&tree, source);
@@ -221,13 +258,14 @@ fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
         Ok(compiled) if problems.is_empty() => {
             let timezone = TimeZone::parse("UTC").unwrap_or_default();
             let salt = hash([source.as_bytes()]);
-            let warnings = compiled.warnings.into_iter().map(Problem::from_vrl).collect();
+            let warnings =
+                compiled.warnings.into_iter().map(|warning| Problem::from_vrl(warning, source, access)).collect();
             let engine = Engine { program: compiled.program, state: RuntimeState::default(), timezone, salt };
             Ok(Built { engine, plan, plain, warnings })
         }
         Ok(_) => Err(problems),
         Err(diagnostics) => {
-            for problem in diagnostics.into_iter().map(Problem::from_vrl) {
+            for problem in diagnostics.into_iter().map(|problem| Problem::from_vrl(problem, source, access)) {
                 // VRL calls a function undefined that we have already said is not available.
                 let said = |ours: &Problem| ours.code == plan::UNAVAILABLE && ours.span.start == problem.span.start;
                 if !problems.iter().any(said) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use weir::config::Span;
 
-/// Takes logs and Kubernetes events in, decides on them while they move, puts the results where people look.
+/// A streaming engine: takes logs, events and metrics in, decides on them while they move, puts the results where people look.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -301,6 +301,16 @@ pub(crate) enum DlqVerb {
         /// Letters as `export` prints them and the transform `dead_letter` makes them, one a line; `-`: standard input
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
+    },
+    /// Remove them for good
+    ///
+    /// The graph must not run.
+    Purge {
+        #[command(flatten)]
+        choice: LetterChoice,
+        /// All of them, where neither node nor code nor id is given
+        #[arg(long)]
+        all: bool,
     },
     /// Take them once more into the node that rejected them, as the events they were there
     ///

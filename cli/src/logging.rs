@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use tracing::callsite::Identifier;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
@@ -43,11 +44,23 @@ fn start_at(format: LogFormat, level: &str) {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let limit = RateLimit { format, places: Mutex::default() };
+    let limit = LIMIT.get_or_init(|| RateLimit { format, places: Mutex::default() });
     let registry = tracing_subscriber::registry().with(lines.with_filter(limit)).with(levels);
     // Fails only when a host program has set up logging of its own.
     let _ = registry.try_init();
 }
+
+/// Says what was withheld last, as when the graph has ended.
+pub(crate) fn tell_withheld() {
+    let Some(limit) = LIMIT.get() else { return };
+    let places = std::mem::take(&mut *limit.places.lock().unwrap_or_else(PoisonError::into_inner));
+    for (place, Place { withheld, .. }) in places.into_iter().filter(|(_, place)| place.withheld > 0) {
+        errln!("{}", note(limit.format, withheld, place.0.metadata().file().unwrap_or_default()));
+    }
+}
+
+/// That of the process.
+static LIMIT: OnceLock<RateLimit> = OnceLock::new();
 
 #[derive(Debug)]
 struct Place {
@@ -82,7 +95,7 @@ impl RateLimit {
     }
 }
 
-impl<S: Subscriber> Filter<S> for RateLimit {
+impl<S: Subscriber> Filter<S> for &'static RateLimit {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
     }
@@ -102,7 +115,9 @@ fn note(format: LogFormat, withheld: u64, place: &str) -> String {
     match format {
         LogFormat::Text => format!("({withheld} more lines from {place} were withheld)"),
         LogFormat::Json => {
-            serde_json::json!({ "level": "WARN", "message": "lines withheld", "lines": withheld, "place": place })
+            let timestamp = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Micros, true);
+            let message = "lines withheld";
+            serde_json::json!({ "timestamp": timestamp, "level": "WARN", "message": message, "lines": withheld, "place": place })
                 .to_string()
         }
     }

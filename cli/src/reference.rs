@@ -125,6 +125,9 @@ fn table(rows: &[Row]) -> String {
     out + "\nSizes, durations and the other types are explained in the [overview](index.md#types).\n"
 }
 
+/// Words that the column of types holds.
+const MOST_WORDS: usize = 8;
+
 /// Collects the options of a node or of the graph, those within others behind them.
 struct Options<'a> {
     root: &'a Json,
@@ -154,8 +157,16 @@ impl<'a> Options<'a> {
         for (word, meaning) in takes.words.iter().filter(|(_, meaning)| !meaning.is_empty()) {
             let _ = write!(text, "<br>`{word}`: {meaning}");
         }
+        // Many words that are explained beside it need not stand here, too.
+        let is_long = takes.words.len() > MOST_WORDS && takes.words.iter().all(|(_, meaning)| !meaning.is_empty());
         let words = takes.words.iter().map(|(word, _)| format!("`{word}`"));
-        let all: Vec<String> = words.chain(takes.types).collect();
+        let words: Vec<String> = if is_long { vec!["a name".to_owned()] } else { words.collect() };
+        let mut all: Vec<String> = Vec::new();
+        words.into_iter().chain(takes.types).for_each(|one| {
+            if !all.contains(&one) {
+                all.push(one)
+            }
+        });
         self.rows.push(Row { path: path.to_owned(), takes: all.join(" or "), required, default, text });
         for (step, map) in takes.maps {
             // A map that says by a fixed word what it is: its options belong to that word.

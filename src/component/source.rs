@@ -28,6 +28,11 @@ pub trait SourceConfig: Debug + Send + Sync {
         false
     }
 
+    /// Whether it knows of its events when they happened, or came. Where it does not they all happen at one moment.
+    fn knows_time(&self) -> bool {
+        true
+    }
+
     /// How the bodies of its events are to be read.
     fn codec(&self) -> Result<Codec> {
         Ok(Codec::Json)

@@ -26,6 +26,11 @@ pub trait TransformConfig: Debug + Send + Sync {
         EventTime::Unused
     }
 
+    /// Whether what it does depends on the time that the source knows.
+    fn takes_time_of_source(&self) -> bool {
+        self.event_time() == EventTime::OfEvent
+    }
+
     /// How much older than the latest an event may be. Its results are no older than the watermark it is told less this.
     fn lateness(&self) -> Duration {
         Duration::ZERO

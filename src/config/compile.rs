@@ -15,7 +15,7 @@ use super::schema_check::{SchemaCheck, keep_texts};
 use super::secrets::Secrets;
 use super::settings::{FeedConfig, OnStateChange, Settings, TestConfig};
 use super::tree::{self, Entry, Value};
-use crate::component::{Component, Kind, Problems, components};
+use crate::component::{Component, Kind, Problems, Severity, components};
 use crate::graph::{DEAD_LETTERS, keying};
 use crate::script::{Expression, Problem};
 
@@ -112,7 +112,11 @@ pub(crate) fn compile(
         let id = &graph.nodes[problem.node].id;
         let place = drafts.iter().find(|draft| draft.entry.key == *id).map(|draft| draft.entry.key_place.clone());
         if let Some(place) = place {
-            problems.push(Diagnostic::error("time_unknown", place, problem.message).help(problem.help));
+            let told = match problem.severity {
+                Severity::Error => Diagnostic::error(problem.code, place, problem.message),
+                Severity::Warning => Diagnostic::warning(problem.code, place, problem.message),
+            };
+            problems.push(told.help(problem.help));
         }
     }
     Some(graph)

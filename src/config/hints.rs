@@ -71,7 +71,17 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("dlq", &["dead_letters"]),
     ("route", &["routes"]),
     ("window_secs", &["window"]),
-    ("key_field", &["key"]),
+    ("average", &["mean"]),
+    ("avg", &["mean"]),
+    ("percentile", &["quantile"]),
+    ("median", &["quantile"]),
+    ("p50", &["quantile"]),
+    ("p90", &["quantile"]),
+    ("p95", &["quantile"]),
+    ("p99", &["quantile"]),
+    ("cardinality", &["distinct"]),
+    ("unique", &["distinct"]),
+    ("total", &["sum"]),
     ("dead_letter_queue", &["dead_letters"]),
 ];
 

@@ -70,27 +70,28 @@ impl<'a> SchemaCheck<'a> {
 
     fn missing(&mut self, name: &str, property: Option<&'a Json>, path: &str) {
         let message = format!("{} lacks the option `{}`", self.subject, join(path, name));
-        let what = property.and_then(|property| property.get("description")).and_then(Json::as_str).unwrap_or_default();
-        let what = what.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        let what = property.and_then(description).unwrap_or_default();
         let help = format!("add `{name}:`. {what}");
         self.problems.push(Diagnostic::error("missing_field", self.home.clone(), message).help(help.trim_end()));
     }
 
     /// Checks one value.
     fn node(&mut self, schema: &'a Json, node: &Node, path: &str) {
+        let own = description(schema);
         let schema = self.resolve(schema);
+        let what = own.or_else(|| description(schema));
         if matches!(node.value, Value::Unknown) {
             return;
         }
         if let Some(choices) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
-            return self.choice(choices, node, path);
+            return self.choice(choices, what.as_deref(), node, path);
         }
         if let Some(allowed) = constants(schema) {
             return self.one_of(&allowed, node, path);
         }
         let types = types(schema);
         if !types.is_empty() && !types.iter().any(|name| is_type(name, node)) {
-            return self.wrong_type(schema, &types, node, path);
+            return self.wrong_type(schema, &types, what.as_deref(), node, path);
         }
         if let (Some(format), Value::Text(text)) = (schema.get("format").and_then(Json::as_str), &node.value) {
             self.unit(format, text, node, path);
@@ -158,7 +159,7 @@ impl<'a> SchemaCheck<'a> {
     }
 
     /// `Option<T>` and enums with data: takes the alternative that fits, or the one that fits best.
-    fn choice(&mut self, choices: &'a [Json], node: &Node, path: &str) {
+    fn choice(&mut self, choices: &'a [Json], what: Option<&str>, node: &Node, path: &str) {
         let resolved: Vec<&'a Json> = choices.iter().map(|choice| self.resolve(choice)).collect();
         let is_null = |schema: &Json| schema.get("type").and_then(Json::as_str) == Some("null");
         if matches!(node.value, Value::Null) && resolved.iter().any(|schema| is_null(schema)) {
@@ -170,13 +171,24 @@ impl<'a> SchemaCheck<'a> {
             let allowed: Vec<&str> = constants.into_iter().flatten().flatten().collect();
             return self.one_of(&allowed, node, path);
         }
-        // A word, or a map that begins with one, as `decoding:` is.
-        let words = constants.iter().position(Option::is_some);
-        if let (Some(words), Value::Text(_)) = (words.and_then(|at| constants[at].as_ref()), &node.value) {
-            return self.one_of(words, node, path);
-        }
         let maps: Vec<&'a Json> =
             rest.iter().zip(&constants).filter(|(_, words)| words.is_none()).map(|(schema, _)| *schema).collect();
+        let keyed: Option<Vec<(&'a str, &'a Json)>> = maps.iter().map(|schema| only_option(schema)).collect();
+        if let (Some(keyed), Value::Map(entries)) = (&keyed, &node.value) {
+            return self.keyed(keyed, entries, node, path);
+        }
+        // A word, or a map that begins with one, as `decoding:` is.
+        let words = constants.iter().position(Option::is_some);
+        if let (Some(words), Value::Text(text)) = (words.and_then(|at| constants[at].as_ref()), &node.value) {
+            return match keyed.into_iter().flatten().find(|(name, _)| Some(*name) == nearest(text, &[*name])) {
+                Some((name, _)) if !words.contains(&text.as_str()) => {
+                    let message = format!("{}: `{path}` does not say of what", self.subject);
+                    let problem = Diagnostic::error("bad_value", node.place.clone(), message);
+                    self.problems.push(problem.help(format!("write a map: `{{{name}: ...}}`")));
+                }
+                _ => self.one_of(words, node, path),
+            };
+        }
         if let Some(tag) = maps.first().and_then(|first| self.tags(first).next()) {
             let own = |schema: &&'a Json| self.tags(schema).find(|(name, _)| *name == tag.0).map(|(_, value)| value);
             let values: Vec<&str> = maps.iter().filter_map(own).collect();
@@ -186,7 +198,7 @@ impl<'a> SchemaCheck<'a> {
         }
         let all: Vec<&str> = rest.iter().flat_map(|schema| types(schema)).collect();
         if !all.is_empty() && !all.iter().any(|name| is_type(name, node)) {
-            return self.wrong_type(&Json::Null, &all, node, path);
+            return self.wrong_type(&Json::Null, &all, what, node, path);
         }
         let mut best: Option<Vec<Diagnostic>> = None;
         for schema in &rest {
@@ -207,6 +219,20 @@ impl<'a> SchemaCheck<'a> {
             }
         }
         self.problems.extend(best.unwrap_or_default());
+    }
+
+    /// An enum that says by its one option's name what it is.
+    fn keyed(&mut self, choices: &[(&'a str, &'a Json)], entries: &[Entry], node: &Node, path: &str) {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let [entry] = entries else {
+            let message = format!("{}: `{path}` has {} options, and takes one", self.subject, entries.len());
+            let problem = Diagnostic::error("bad_value", node.place.clone(), message).allowed(&names);
+            return self.problems.push(problem.help(format!("write one of {}", listing(&names))));
+        };
+        match choices.iter().find(|(name, _)| *name == entry.key) {
+            Some((_, schema)) => self.option(schema, entry, &join(path, &entry.key)),
+            None => drop(self.unknown(entry, &names, path)),
+        }
     }
 
     /// An enum that says by a field what it is.
@@ -254,7 +280,7 @@ impl<'a> SchemaCheck<'a> {
         self.problems.push(problem.allowed(allowed).help(format!("write one of {}", listing(allowed))));
     }
 
-    fn wrong_type(&mut self, schema: &Json, types: &[&str], node: &Node, path: &str) {
+    fn wrong_type(&mut self, schema: &Json, types: &[&str], what: Option<&str>, node: &Node, path: &str) {
         let format = schema.get("format").and_then(Json::as_str);
         let wanted: Vec<&str> = types.iter().filter(|name| **name != "null").map(|name| type_name(name)).collect();
         let wanted = match format {
@@ -286,7 +312,10 @@ impl<'a> SchemaCheck<'a> {
             Value::Text(_) | Value::Int(_) if takes("array") => {
                 "put it in brackets to make it a list of one: `[...]`".to_owned()
             }
-            _ => format!("write {wanted} here"),
+            _ => match what {
+                Some(what) => format!("write {wanted} here. {what}"),
+                None => format!("write {wanted} here"),
+            },
         };
         self.problems.push(problem.help(help));
     }
@@ -390,6 +419,21 @@ fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
     let name = schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
     let found = name.and_then(|name| root.get("$defs")?.get(name));
     found.unwrap_or(schema)
+}
+
+/// What an option is for, as its documentation begins.
+fn description(schema: &Json) -> Option<String> {
+    let text = schema.get("description").and_then(Json::as_str)?;
+    Some(text.split("\n\n").next().unwrap_or_default().replace('\n', " "))
+}
+
+/// The one option of an object that has no other.
+fn only_option(schema: &Json) -> Option<(&str, &Json)> {
+    let properties = schema.get("properties")?.as_object()?;
+    let (name, of) = properties.iter().next().filter(|_| properties.len() == 1)?;
+    let is_required = schema.get("required")?.as_array()?.iter().any(|required| required == name);
+    let is_alone = schema.get("additionalProperties") == Some(&Json::Bool(false));
+    (is_required && is_alone && of.get("const").is_none()).then_some((name.as_str(), of))
 }
 
 /// The texts a schema allows, where it is a plain enum.

@@ -26,7 +26,7 @@ pub(crate) struct Settings {
     /// Where events go that a node rejects and nobody listens to.
     #[serde(default)]
     pub dead_letters: DeadLetters,
-    /// Metrics, health and readiness over HTTP. Default: none.
+    /// Metrics, health and readiness over HTTP: `{listen: "127.0.0.1:9598"}`. Default: none.
     #[serde(default)]
     pub telemetry: Option<Telemetry>,
     /// How often state is written down, with the positions that belong to it. Default: `1s`.

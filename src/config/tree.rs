@@ -215,7 +215,7 @@ pub(crate) fn parse(source: usize, text: &str) -> Parsed {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(raw) => {
             let mut problems = Vec::new();
-            let root = build(raw, source, &mut problems);
+            let root = build(raw, source, text, &mut problems);
             Parsed { root: Some(root), problems }
         }
         Err(error) => failed(syntax_error(&error, source, text)),
@@ -278,6 +278,9 @@ fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagn
         }
         _ if matches!(error, E::UnknownAnchor { .. }) => {
             "a text that begins with `*` is an alias in YAML: put it in quotes, or define the anchor `&name` before it"
+        }
+        _ if line.contains('{') && line.contains('}') && message.contains("flow") => {
+            "within `{...}` and `[...]` a text with `: `, a comma, brackets or quotes in it must be in quotes itself: `'.a == \"x: y\"'`; or write the options on lines of their own"
         }
         _ => {
             "look here and in the line before for a missing `:`, an open quote or bracket, or an indentation that differs from its neighbours"
@@ -378,15 +381,24 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-fn build(raw: Spanned<Raw>, source: usize, problems: &mut Vec<Diagnostic>) -> Node {
+fn build(raw: Spanned<Raw>, source: usize, text: &str, problems: &mut Vec<Diagnostic>) -> Node {
     let place = place_of(&raw.referenced, source);
     let value = match raw.value {
-        Raw::Null => Value::Null,
+        Raw::Null => match tag_before(place.span.start, text) {
+            None => Value::Null,
+            Some(tag) => {
+                let written = &text[tag.clone()];
+                let help = format!("a text that begins with `!` is a tag in YAML: put it in quotes, `'{written}'`");
+                let problem = Diagnostic::error("yaml_syntax", Place { source, span: tag.clone() }, "this is no value");
+                problems.push(problem.label("a tag").help(help));
+                Value::Unknown
+            }
+        },
         Raw::Bool(value) => Value::Bool(value),
         Raw::Int(value) => Value::Int(value),
         Raw::Float(value) => Value::Float(value),
         Raw::Text(text) => Value::Text(text),
-        Raw::List(items) => Value::List(items.into_iter().map(|item| build(item, source, problems)).collect()),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| build(item, source, text, problems)).collect()),
         Raw::Map(pairs) => {
             let mut entries: Vec<Entry> = Vec::with_capacity(pairs.len());
             let mut numbers: HashMap<String, usize> = HashMap::with_capacity(pairs.len());
@@ -407,12 +419,20 @@ fn build(raw: Spanned<Raw>, source: usize, problems: &mut Vec<Diagnostic>) -> No
                     continue;
                 }
                 numbers.insert(key.value.clone(), entries.len());
-                entries.push(Entry { key: key.value, key_place, node: build(value, source, problems) });
+                entries.push(Entry { key: key.value, key_place, node: build(value, source, text, problems) });
             }
             Value::Map(entries)
         }
     };
     Node { value, place, written: None }
+}
+
+/// The tag that stands before what is nothing, such as a VRL expression that begins with "not".
+fn tag_before(at: usize, text: &str) -> Option<Range<usize>> {
+    let line = text.get(..at)?.rsplit('\n').next()?.trim_end();
+    let end = at - text[..at].rsplit('\n').next()?.len() + line.len();
+    let start = end - line.len() + line.rfind([' ', ',', '[', '{', ':']).map_or(0, |blank| blank + 1);
+    text[start..end].starts_with('!').then_some(start..end)
 }
 
 fn place_of(location: &serde_saphyr::Location, source: usize) -> Place {

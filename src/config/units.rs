@@ -73,6 +73,23 @@ impl FromStr for Span {
     }
 }
 
+impl fmt::Display for Span {
+    /// As it may be written: `1h30m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for &(unit, millis) in SPANS.iter().rev() {
+            if rest >= millis {
+                write!(f, "{}{unit}", rest / millis)?;
+            }
+            rest %= millis;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -157,6 +174,9 @@ mod tests {
         assert_eq!("512".parse::<ByteSize>().unwrap().0, 512);
         assert_eq!("1h30m".parse::<Span>().unwrap().0, Duration::from_secs(5400));
         assert_eq!("250ms".parse::<Span>().unwrap().0, Duration::from_millis(250));
+        for text in ["0s", "250ms", "5s", "1h30m", "1d2h3m4s5ms"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
         for wrong in ["", "ten", "10 parsecs", "99999999999TiB", "-1s"] {
             assert!(wrong.parse::<ByteSize>().is_err(), "{wrong}");
             assert!(wrong.parse::<Span>().is_err(), "{wrong}");

@@ -173,6 +173,7 @@ impl Driver {
         let Some(resume) = resume else { return Ok(()) };
         let position = resume.position;
         self.resume(resume).await.map_err(|error| error.to_string())?;
+        tracing::info!(lane = origin_name(self.lane.origin()), position = position.0, "going on behind the checkpoint");
         self.next = position;
         self.lane.begin(position, &mut self.outgoing);
         self.send().await;

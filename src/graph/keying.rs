@@ -1,6 +1,6 @@
 //! Where the events of a key come together: which nodes have an exchange in front of them, and by what clock they work.
 
-use crate::component::{EventTime, KeepsState};
+use crate::component::{EventTime, KeepsState, Severity};
 use crate::config::{Graph, Node, NodeConfig};
 
 /// What is known of how events reach a node.
@@ -14,6 +14,8 @@ struct Stream {
     timed_at: Vec<usize>,
     /// Whether their fields may have changed since.
     is_changed: bool,
+    /// A source that does not know when they happened.
+    timeless: Option<usize>,
 }
 
 /// How the state partitions of a node are fed.
@@ -29,6 +31,8 @@ pub(crate) struct Keying {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KeyingProblem {
     pub node: usize,
+    pub severity: Severity,
+    pub code: &'static str,
     pub message: String,
     pub help: String,
 }
@@ -44,7 +48,8 @@ pub(crate) fn keying(graph: &Graph) -> (Vec<Keying>, Vec<KeyingProblem>) {
         let config = match &node.config {
             NodeConfig::Source(config) => {
                 let keyed_by = Some(node.keyed_by.clone()).filter(|by| !by.is_empty());
-                behind.push(Stream { is_one: config.has_one_lane(), keyed_by, ..Stream::default() });
+                let timeless = (!config.knows_time()).then_some(number);
+                behind.push(Stream { is_one: config.has_one_lane(), keyed_by, timeless, ..Stream::default() });
                 continue;
             }
             NodeConfig::Sink(_) => {
@@ -72,11 +77,18 @@ pub(crate) fn keying(graph: &Graph) -> (Vec<Keying>, Vec<KeyingProblem>) {
                 }
             }
         }
+        if config.takes_time_of_source()
+            && let Some(source) = stream.timeless
+        {
+            problems.push(timeless(graph, number, source));
+        }
         let keeps_events = config.keeps_events();
+        let timeless = stream.timeless.filter(|_| keeps_events || time == EventTime::Unused);
         let KeepsState::ByKey(key) = config.keeps_state() else {
             let (is_one, timed_at) = (stream.is_one, stream.timed_at);
             let keyed_by = stream.keyed_by.filter(|_| keeps_events);
-            behind.push(Stream { is_one, keyed_by, timed_at, is_changed: stream.is_changed || !keeps_events });
+            let is_changed = stream.is_changed || !keeps_events;
+            behind.push(Stream { is_one, keyed_by, timed_at, is_changed, timeless });
             continue;
         };
         let is_together =
@@ -93,6 +105,7 @@ pub(crate) fn keying(graph: &Graph) -> (Vec<Keying>, Vec<KeyingProblem>) {
             keyed_by: if is_together { stream.keyed_by } else { Some(key) }.filter(|_| keeps_events),
             timed_at,
             is_changed: stream.is_changed && keeps_events,
+            timeless,
         });
     }
     (all, problems)
@@ -112,6 +125,7 @@ fn joined(node: &Node, graph: &Graph, behind: &[Stream]) -> Stream {
         (joined.is_one, joined.keyed_by) = (false, None);
         joined.timed_at.extend(&stream.timed_at);
         joined.is_changed |= stream.is_changed;
+        joined.timeless = joined.timeless.or(stream.timeless);
     }
     joined.timed_at.sort_unstable();
     joined.timed_at.dedup();
@@ -122,6 +136,8 @@ fn changed(graph: &Graph, number: usize, at: usize) -> KeyingProblem {
     let (node, exchange) = (&graph.nodes[number].id, &graph.nodes[at].id);
     KeyingProblem {
         node: number,
+        severity: Severity::Error,
+        code: "time_unknown",
         message: format!(
             "the `time` of `{node}` is not known in front of `{exchange}`, where the partitions come together: a node \
              between them may change it"
@@ -130,10 +146,26 @@ fn changed(graph: &Graph, number: usize, at: usize) -> KeyingProblem {
     }
 }
 
+fn timeless(graph: &Graph, number: usize, source: usize) -> KeyingProblem {
+    let (node, source) = (&graph.nodes[number], &graph.nodes[source]);
+    KeyingProblem {
+        node: number,
+        severity: Severity::Warning,
+        code: "no_event_time",
+        message: format!(
+            "`{}` works by event time, and events of the {} source `{}` all happen at one moment",
+            node.id, source.component, source.id
+        ),
+        help: "say where events tell their time, such as `time: .timestamp`".to_owned(),
+    }
+}
+
 fn two_clocks(graph: &Graph, number: usize, other: usize, at: usize) -> KeyingProblem {
     let id = |number: usize| &graph.nodes[number].id;
     KeyingProblem {
         node: number,
+        severity: Severity::Error,
+        code: "time_unknown",
         message: format!(
             "`{}` and `{}` work by different times, and both read from `{}`, where the partitions come together by one",
             id(number),

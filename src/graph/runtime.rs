@@ -244,6 +244,11 @@ pub fn with_state<T>(graph: &crate::config::Graph, look: impl FnOnce(&GraphState
     look(&GraphState::open(&dir)?).map(Some)
 }
 
+/// Why a graph cannot run now, if another process runs it.
+pub fn in_use(graph: &crate::config::Graph) -> Option<Error> {
+    lock_data_dir(&graph.dir()).err().filter(|error| error.kind() == ErrorKind::Config)
+}
+
 /// Only one process may use a data folder. The lock is the open file's and goes with the process.
 pub(super) fn lock_data_dir(dir: &std::path::Path) -> Result<std::fs::File> {
     let fail = |error| io_error("open the data folder", dir, error);

@@ -276,7 +276,7 @@ impl Walk {
             self.problems.push(Problem::error("metadata_read_only", span, text));
         } else if self.access == Access::Read {
             let text = "this expression may only read: it must not assign to the event or delete from it";
-            self.problems.push(Problem::error("read_only", span, text));
+            self.problems.push(Problem::error("read_only", span, text).with_note("to compare two values write `==`"));
         }
     }
 

@@ -141,7 +141,8 @@ fn what_fails_again_is_a_letter_again_and_a_choice_is_kept_to() {
     assert_eq!(before.len(), 11);
     let id = before[3]["id"].as_str().unwrap();
     assert_eq!(retry(&home, &["--code", "no_such_code"], 0)["tried"], 0);
-    assert_eq!(retry(&home, &["--id", id], 0)["waiting"], 11);
+    let again = retry(&home, &["--id", id], 1);
+    assert_eq!((&again["rejected"], &again["waiting"]), (&1.into(), &11.into()));
     let ids = |letters: &[Value]| letters.iter().map(|letter| letter["id"].as_str().unwrap().to_owned()).collect();
     let (old, new): (BTreeSet<String>, BTreeSet<String>) = (ids(&before), ids(&letters(&home)));
     assert_eq!(old, new, "a letter keeps the id of its event however often it fails");
@@ -205,14 +206,48 @@ fn a_running_graph_retries_by_itself() {
     );
     let running = home.start(".weir", &[]);
     until("dead letters", PATIENCE, || running.events("bad", "dead_lettered") > 100);
-    let done = retry(&home, &[], 0);
+    let done = retry(&home, &[], 1);
     let tried = done["tried"].as_u64().unwrap();
-    assert!(tried > 100 && done["settled"] == tried, "{done}");
+    assert!(tried > 100 && done["settled"] == tried && done["rejected"] == tried, "{done}");
     assert!(done["waiting"].as_u64().unwrap() >= tried, "they failed again: {done}");
     until("the letters that failed again in the books", PATIENCE, || {
         running.events("bad", "dead_lettered") > 2 * tried
     });
     running.stop(Duration::from_secs(10));
+}
+
+#[test]
+fn an_event_that_was_rejected_in_several_runs_is_delivered_once() {
+    let home = Home::new(&BRANCHES.replace("  screen: {type: console, inputs: [in]}\n", ""));
+    write_input(&home, 50);
+    for _ in 0..3 {
+        let _ = weir(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+    }
+    // Another event at the place of an earlier one is not the same.
+    std::fs::write(home.path("in.ndjson"), line(5)).unwrap();
+    let _ = weir(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+    assert_eq!(letters(&home).len(), 31);
+    mend(&home);
+    let done = retry(&home, &["--node", "price"], 0);
+    assert_eq!((&done["tried"], &done["repeated"], &done["waiting"]), (&11.into(), &20.into(), &0.into()));
+    let mut found = numbers(&events(&home.path("priced.ndjson")));
+    found.sort_unstable();
+    assert_eq!(found, [0, 5, 5, 10, 15, 20, 25, 30, 35, 40, 45]);
+}
+
+#[test]
+fn letters_are_removed_by_choice() {
+    let home = Home::new(&BRANCHES.replace("  screen: {type: console, inputs: [in]}\n", ""));
+    write_input(&home, 50);
+    let _ = weir(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+    let purge =
+        |more: &[&str], code| weir(&home.path(""), &[&["dlq", "purge", "graph.yaml"], more].concat()).exits(code);
+    let id = letters(&home)[3]["id"].as_str().unwrap().to_owned();
+    assert!(purge(&[], 1).err.contains("--all"));
+    assert_eq!(purge(&["--id", &id], 0).out, "1 dead letters removed\n");
+    assert!(letters(&home).len() == 9 && letters(&home).iter().all(|letter| letter["id"] != id));
+    assert_eq!(purge(&["--all"], 0).out, "9 dead letters removed\n");
+    assert!(letters(&home).is_empty());
 }
 
 #[test]

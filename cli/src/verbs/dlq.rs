@@ -27,6 +27,7 @@ pub(super) fn run(args: &Dlq) -> Exit {
     | DlqVerb::Show { choice: LetterChoice { graph, .. }, .. }
     | DlqVerb::Export { choice: LetterChoice { graph, .. } }
     | DlqVerb::Import { graph, .. }
+    | DlqVerb::Purge { choice: LetterChoice { graph, .. }, .. }
     | DlqVerb::Retry { choice: LetterChoice { graph, .. }, .. }) = &args.verb;
     let graph = match super::graph_or_exit(super::load(graph)) {
         Ok(graph) => graph,
@@ -38,6 +39,7 @@ pub(super) fn run(args: &Dlq) -> Exit {
         DlqVerb::Show { choice, limit } => show(&dir, choice, *limit),
         DlqVerb::Export { choice } => each(&dir, choice, |letter| outln!("{}", to_json(&letter))),
         DlqVerb::Import { from, .. } => return import(&graph, from),
+        DlqVerb::Purge { choice, all } => return purge(&graph, choice, *all),
         DlqVerb::Retry { choice, format } => return retry(graph, choice, *format),
     };
     match read {
@@ -53,6 +55,7 @@ pub(super) fn run(args: &Dlq) -> Exit {
 /// Hands over every letter that is asked for; false when some are damaged, which is said.
 fn each(dir: &Path, choice: &LetterChoice, mut take: impl FnMut(DeadLetter)) -> std::io::Result<bool> {
     if !dir.try_exists()? {
+        errln!("there is no {}: the graph has not run with this data_dir from this folder", dir.display());
         return Ok(true);
     }
     let mut is_whole = true;
@@ -129,12 +132,8 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
 }
 
 fn retry(mut graph: Graph, choice: &LetterChoice, format: OutputFormat) -> Exit {
-    if let Some(node) = &choice.node
-        && !graph.nodes.iter().any(|known| known.id == *node)
-    {
-        let known: Vec<&str> = graph.nodes.iter().map(|node| node.id.as_str()).collect();
-        errln!("the graph has no node `{node}`; it has {}", known.join(", "));
-        return Exit::Failed;
+    if let Some(exit) = unknown_node(&graph, choice) {
+        return exit;
     }
     match admin::ask(&graph.dir(), &Request::Retry(choice.into())) {
         // No process has the graph: it is run for this alone.
@@ -164,8 +163,11 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
         outln!("{}", serde_json::to_string(retried).unwrap_or_default());
         return exit;
     }
-    let Retried { tried, settled, left, waiting, broken } = retried;
-    outln!("{tried} tried again, {settled} of them settled: delivered, filtered or dead letters anew");
+    let Retried { tried, settled, rejected, repeated, left, waiting, broken } = retried;
+    outln!("{tried} tried again, {settled} of them settled, {rejected} rejected again");
+    if *repeated > 0 {
+        outln!("{repeated} older ones of the same events left out");
+    }
     outln!("{waiting} dead letters wait now");
     for (why, count) in left {
         outln!("{count} left alone: {why}");
@@ -174,6 +176,31 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
         outln!("broken: {why}");
     }
     exit
+}
+
+/// Says that the node that is asked for is not there.
+fn unknown_node(graph: &Graph, choice: &LetterChoice) -> Option<Exit> {
+    let node = choice.node.as_ref().filter(|node| !graph.nodes.iter().any(|known| known.id == **node))?;
+    let known: Vec<&str> = graph.nodes.iter().map(|node| node.id.as_str()).collect();
+    errln!("the graph has no node `{node}`; it has {}", known.join(", "));
+    Some(Exit::Failed)
+}
+
+fn purge(graph: &Graph, choice: &LetterChoice, all: bool) -> Exit {
+    if !all && choice.node.is_none() && choice.code.is_none() && choice.id.is_none() {
+        errln!("say which: by --node, --code or --id, or --all");
+        return Exit::Failed;
+    }
+    match graph::purge_dead_letters(graph, &choice.into()) {
+        Ok(count) => {
+            outln!("{count} dead letters removed");
+            Exit::Ok
+        }
+        Err(error) => {
+            errln!("nothing was removed: {error}");
+            Exit::Failed
+        }
+    }
 }
 
 fn import(graph: &Graph, from: &Path) -> Exit {

@@ -5,9 +5,9 @@ use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use weir::admin;
-use weir::config::Graph;
+use weir::config::{Graph, Span};
 use weir::error::{ErrorKind, Result};
-use weir::graph::{Plan, Report, RunOptions, Status};
+use weir::graph::{Plan, Report, RunOptions, Status, in_use};
 use weir::telemetry::Endpoint;
 
 use crate::args::Run;
@@ -21,7 +21,9 @@ pub(super) fn run(args: &Run) -> Exit {
     };
     let started = Instant::now();
     let name = graph.name.clone();
-    match run_graph(graph, RunOptions { once: args.once, retry: None }, |_, _| {}) {
+    let result = run_graph(graph, RunOptions { once: args.once, retry: None }, |_, _| {});
+    logging::tell_withheld();
+    match result {
         Ok(report) => {
             summarise(&name, &report, started);
             if report.clean { Exit::Ok } else { Exit::Failed }
@@ -46,30 +48,39 @@ pub(super) fn run_graph(
         .map_err(|error| weir::Error::new(ErrorKind::Internal, "start", "cannot start the runtime").caused_by(error))?;
     let result = runtime.block_on(async {
         let endpoint = match graph.telemetry {
-            Some(address) => Some(Endpoint::bind(address).await?),
+            // That it runs already says more than that its port is taken.
+            Some(address) => Some(Endpoint::bind(address).await.map_err(|error| in_use(&graph).unwrap_or(error))?),
             None => None,
         };
         let (stop, stopping) = watch::channel(false);
         match Signals::listen() {
-            Ok(signals) => drop(tokio::spawn(signals.stop(stop.clone()))),
+            Ok(signals) => drop(tokio::spawn(signals.stop(stop.clone(), Span(graph.drain)))),
             Err(error) => tracing::warn!(%error, "cannot listen for signals: SIGTERM will not drain"),
         }
         let (name, dir) = (graph.name.clone(), graph.dir());
-        weir::graph::run(Plan::new(graph), options, stopping, |status| {
+        let mut has_socket = false;
+        let report = weir::graph::run(Plan::new(graph), options, stopping, |status| {
             let address = endpoint.as_ref().and_then(Endpoint::address).map(tracing::field::display);
             tracing::info!(graph = name, telemetry = address, "running");
             if let Some(endpoint) = endpoint {
                 tokio::spawn(endpoint.serve(status.clone()));
             }
             match admin::Server::bind(&dir) {
-                Ok(server) => drop(tokio::spawn(server.serve(status.clone()))),
+                Ok(server) => {
+                    has_socket = true;
+                    tokio::spawn(server.serve(status.clone()));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "no admin socket: `weir top` and `weir tap` cannot see this graph")
                 }
             }
             watch(status, stop);
         })
-        .await
+        .await;
+        if has_socket {
+            admin::remove_socket(&dir);
+        }
+        report
     });
     // Threads of client libraries may still wait for peers that are gone.
     runtime.shutdown_background();
@@ -94,9 +105,12 @@ impl Signals {
         }
     }
 
-    async fn stop(mut self, stop: watch::Sender<bool>) {
+    async fn stop(mut self, stop: watch::Sender<bool>, drain: Span) {
         let first = self.next().await;
-        tracing::info!(signal = first, "stopping: what is in flight is settled first; a second signal leaves at once");
+        tracing::info!(
+            signal = first,
+            "stopping: what is in flight is settled first, for at most {drain}; a second signal leaves at once"
+        );
         stop.send_replace(true);
         let second = self.next().await;
         tracing::warn!(signal = second, "leaving at once");

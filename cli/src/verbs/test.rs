@@ -27,6 +27,9 @@ pub(super) fn run(args: &Graph) -> Exit {
             outln!("  {difference}");
         }
     }
+    if outcomes.is_empty() {
+        outln!("the graph has no tests; they stand under `tests:`, each with what is fed in and what is to come out");
+    }
     outln!("{} passed, {failed} failed", outcomes.len() - failed);
     if failed == 0 { Exit::Ok } else { Exit::Failed }
 }

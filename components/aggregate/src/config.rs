@@ -270,10 +270,13 @@ impl TransformConfig for Aggregate {
 
     fn explain(&self) -> String {
         let (length, every) = self.window.lengths().unwrap_or_default();
+        let (length, every) = (Span(length), Span(every));
+        let windows = if length == every { format!("{length}") } else { format!("{length}, one every {every},") };
+        let late =
+            if self.lateness.0.is_zero() { String::new() } else { format!(" {} behind their end", self.lateness) };
         format!(
-            "windows of {length:?} every {every:?} by {}, over {:?} behind their end; holds up to {} results",
+            "windows of {windows} by {}, over{late} when time has come so far; what comes later leaves by `late`; holds up to {} results",
             self.time.as_deref().unwrap_or("the source's time"),
-            self.lateness.0,
             self.max_keys
         )
     }

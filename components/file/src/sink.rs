@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,18 +56,24 @@ impl SinkConfig for FileSink {
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let compression = self.compression.of(&self.path);
-        let writer = Writer::open(
-            &self.path,
-            self.encoding.build()?,
-            compression,
-            self.append,
-            self.overwrite,
-            context.clone(),
-        )?;
+        let mut looks = 0;
+        let writer = loop {
+            let encoding = self.encoding.build()?;
+            match Writer::open(&self.path, encoding, compression, self.append, self.overwrite, context.clone()) {
+                // The writer of a sink that is gone may still be finishing.
+                Err(error) if error.is_temporary() && looks < LOOKS => looks += 1,
+                writer => break writer?,
+            }
+            context.clock.sleep(LOOK).await;
+        };
         let (send, requests) = mpsc::channel(WAITING);
         Ok(Arc::new(FileOut { send, idle: Mutex::new(Some((writer, requests))) }))
     }
 }
+
+/// How often, and how long apart, a file is looked at that somebody writes.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(50);
 
 struct FileOut {
     send: mpsc::Sender<Request>,

@@ -79,6 +79,10 @@ impl SourceConfig for FileSource {
         true
     }
 
+    fn knows_time(&self) -> bool {
+        false
+    }
+
     fn codec(&self) -> Result<Codec> {
         self.decoding.build()
     }
@@ -327,7 +331,11 @@ impl LineFile {
         let stored = stored.map(|bytes| Mark::from_bytes(&bytes)).transpose().map_err(failed)?;
         self.head = mark::head(&self.path)
             .map_err(|error| self.error("it cannot be opened; check the path and its rights", error))?;
-        stored.map_or(Ok((0, None)), |mark| self.place(mark))
+        let Some(mark) = stored else { return Ok((0, None)) };
+        let place = self.place(mark)?;
+        let node = &*self.context.node;
+        tracing::info!(node, path = &*self.id.log, position = place.0, "going on where the last run was cut off");
+        Ok(place)
     }
 
     /// Where reading goes on, and where it begins for that, if this is the file that was marked.

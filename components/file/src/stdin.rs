@@ -59,6 +59,10 @@ impl SourceConfig for Stdin {
         self.decoding.check(Stream::Lines, problems);
     }
 
+    fn knows_time(&self) -> bool {
+        false
+    }
+
     fn codec(&self) -> Result<Codec> {
         self.decoding.build()
     }

@@ -5,7 +5,7 @@
 //! and a group costs one fsync), and otherwise to exactly the noted length, which is then durable before the
 //! receipts are resolved. So a torn record never stays, and what was acknowledged is never cut.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -104,6 +104,11 @@ impl Writer {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
         let mut file = open_at(path).map_err(failed)?;
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            let what = "another weir, or another sink of this graph, writes it; give each a file of its own";
+            let busy = Error::temporary(ErrorKind::Config, "open the output file", what);
+            return Err(busy.with("path", path.display()));
+        }
         let present = file.metadata().map_err(failed)?.len();
         if present < length {
             let what = "it is shorter than what was acknowledged: someone cut it; restore it, or remove the node's folder in data_dir";
@@ -290,7 +295,10 @@ impl Writer {
 
     /// A failed fsync may have dropped pages, so the group is written again to a file opened anew.
     fn reopen(&mut self) -> io::Result<()> {
+        // Of two open files of one process each is a stranger to the lock of the other.
+        self.file.unlock()?;
         self.file = open_at(&self.path)?;
+        self.file.try_lock()?;
         if self.file.metadata()?.len() < self.length {
             return Err(io::Error::other("it is shorter than what was acknowledged: someone cut it; restore it"));
         }

@@ -58,6 +58,23 @@ fn tear(path: &Path, tail: &[u8]) {
     OpenOptions::new().append(true).open(path).unwrap().write_all(tail).unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_do_not_write_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let (first, _rejected) = BuildContext::detached("first");
+    let (second, _rejected) = BuildContext::detached("second");
+    let one = sink(&first, &path, json!({})).await;
+    let refused = try_sink(&second, &path, json!({"overwrite": true})).await.err().unwrap();
+    assert!(refused.to_string().contains("another weir, or another sink of this graph, writes it"), "{refused}");
+    assert_eq!(write(&*one, &["{}"]).await, Outcome::Delivered);
+    drop(one);
+    // Its writer ends soon.
+    let two = sink(&second, &path, json!({"append": true})).await;
+    assert_eq!(write(&*two, &["{}"]).await, Outcome::Delivered);
+    assert_eq!(text(&path), "{}\n{}\n");
+}
+
 #[tokio::test]
 async fn after_a_crash_a_torn_tail_is_cut_and_nothing_acknowledged() {
     let dir = tempfile::tempdir().unwrap();

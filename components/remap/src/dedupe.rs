@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use weir::Result;
 use weir::component::{
     BuildContext, EventTime, KeepsState, Output, Problems, Row, Stateful, Times, Transform, TransformConfig,
 };
@@ -11,7 +12,8 @@ use weir::config::{ByteSize, Span};
 use weir::event::{Body, Codec, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem, hash};
 use weir::state::{KeyedState, StateLimits, StatePart, StateValue};
-use weir::{Error, Result};
+
+use crate::look::Look;
 
 /// Lets one event of a key pass in a span of event time; the others count as filtered. Remembers over a restart.
 ///
@@ -22,6 +24,8 @@ use weir::{Error, Result};
 pub struct Dedupe {
     /// VRL expression for the key, such as `.metadata.uid`. Events for which it is null pass.
     key: String,
+    /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
+    time: Option<String>,
     /// How long a key is remembered after its event, in event time. Default: `10m`.
     #[serde(default = "default_within")]
     within: Span,
@@ -63,6 +67,7 @@ weir::register_transform!("dedupe", Dedupe, "{type: dedupe, inputs: [in], key: .
 impl TransformConfig for Dedupe {
     fn check(&self, problems: &mut Problems) {
         Problem::report(Expression::compile(&self.key), "key", "invalid_key", problems);
+        Look::check_time(self.time.as_deref(), problems);
         StateLimits::check_cache(self.cache, problems);
     }
 
@@ -71,7 +76,15 @@ impl TransformConfig for Dedupe {
     }
 
     fn event_time(&self) -> EventTime {
-        if self.keep == Keep::Last { EventTime::OfEvent } else { EventTime::Unused }
+        match (self.keep, &self.time) {
+            (Keep::First, _) => EventTime::Unused,
+            (Keep::Last, None) => EventTime::OfEvent,
+            (Keep::Last, Some(time)) => EventTime::By(time.clone()),
+        }
+    }
+
+    fn takes_time_of_source(&self) -> bool {
+        self.time.is_none()
     }
 
     fn lateness(&self) -> Duration {
@@ -85,7 +98,8 @@ impl TransformConfig for Dedupe {
 
     fn state_identity(&self) -> String {
         let keep = if self.keep == Keep::Last { "last" } else { "first" };
-        format!("key {}, keep {keep}", self.key)
+        let time = self.time.as_ref().map(|time| format!(", time {time}")).unwrap_or_default();
+        format!("key {}, keep {keep}{time}", self.key)
     }
 
     fn explain(&self) -> String {
@@ -93,48 +107,26 @@ impl TransformConfig for Dedupe {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let (key, _) = Expression::compile(&self.key).map_err(|_| Error::unchecked("key"))?;
+        let look = Look::build(Some(&self.key), self.time.as_deref())?;
         let within = i64::try_from(self.within.0.as_millis()).unwrap_or(i64::MAX);
         let limits = StateLimits { max_keys: self.max_keys, cache: self.cache };
         Ok(match self.keep {
-            Keep::First => Transform::stateful(First { key, within, seen: KeyedState::new(limits) }),
-            Keep::Last => Transform::stateful(Last { key, within, held: KeyedState::new(limits) }),
+            Keep::First => Transform::stateful(First { look, within, seen: KeyedState::new(limits) }),
+            Keep::Last => Transform::stateful(Last { look, within, held: KeyedState::new(limits) }),
         })
     }
 }
 
-/// The key of an event: its value as JSON, so that `1` and `"1"` are two; none when it is null.
-pub(crate) fn key_of(
-    key: &mut Expression,
-    event: &Event,
-    origin: &OriginId,
-) -> std::result::Result<Option<Vec<u8>>, Verdict> {
-    match key.value(event, origin) {
-        Ok(value) if value.is_null() => Ok(None),
-        Ok(value) => {
-            let mut bytes = Vec::new();
-            weir::event::json::write(&value, &mut bytes);
-            Ok(Some(bytes))
-        }
-        Err(failure) => Err(failure.into()),
-    }
-}
-
-/// What both kinds have to know of an event; of one without a key, nothing.
-fn look(key: &mut Expression, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
-    Ok(Row { key: key_of(key, event, origin)?.unwrap_or_default(), time: event.time, ..Row::default() })
-}
-
 /// Lets the first event of a span pass.
 struct First {
-    key: Expression,
+    look: Look,
     within: i64,
     seen: KeyedState<Vec<u8>, ()>,
 }
 
 impl Stateful for First {
     fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
-        look(&mut self.key, event, origin)
+        self.look.row(event, origin)
     }
 
     fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
@@ -153,7 +145,7 @@ impl Stateful for First {
 
 /// Lets the last event of a span pass.
 struct Last {
-    key: Expression,
+    look: Look,
     within: i64,
     held: KeyedState<Vec<u8>, Held>,
 }
@@ -210,7 +202,7 @@ impl Held {
 
 impl Stateful for Last {
     fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
-        look(&mut self.key, event, origin)
+        self.look.row(event, origin)
     }
 
     fn process(&mut self, event: &mut Event, row: Row, Times { watermark, .. }: Times, output: &mut Output) -> Verdict {

@@ -5,6 +5,7 @@ mod dead_letter;
 mod dedupe;
 mod filter;
 mod limit;
+mod look;
 mod remap;
 mod route;
 mod sample;

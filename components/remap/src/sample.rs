@@ -7,7 +7,7 @@ use weir::event::{Batch, Event, OriginId, Verdict};
 use weir::script::{Condition, Expression, Problem, hash};
 use weir::{Error, Result};
 
-use crate::dedupe::key_of;
+use crate::look::key_of;
 
 /// Keeps about one in `rate` events, or all events of about one in `rate` keys; the others count as filtered.
 ///
@@ -16,7 +16,7 @@ use crate::dedupe::key_of;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// One in how many is kept.
+    /// One in how many is kept: of `10` a tenth.
     #[schemars(range(min = 1))]
     rate: u64,
     /// VRL expression for the key, such as `.trace_id`: events with one key are all kept, or none of them. Events for

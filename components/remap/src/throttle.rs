@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use weir::Result;
 use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful, Times, Transform, TransformConfig};
 use weir::config::Span;
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
 use weir::state::{KeyedState, StateLimits, StatePart};
-use weir::{Error, Result};
 
-use crate::dedupe::{default_max_keys, key_of};
+use crate::dedupe::default_max_keys;
+use crate::look::Look;
 
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
 /// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
-/// every `window / threshold`. Remembers over a restart. Events of sources that know no time, such as
-/// files, all happen at one moment.
+/// every `window / threshold`. Remembers over a restart.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
@@ -30,6 +30,8 @@ pub struct Throttle {
     /// VRL expression for the key, such as `.involvedObject.name`; events for which it is null pass. Default: none, all
     /// events share one threshold.
     key: Option<String>,
+    /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
+    time: Option<String>,
     /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
@@ -52,6 +54,7 @@ impl TransformConfig for Throttle {
         if let Some(key) = &self.key {
             Problem::report(Expression::compile(key), "key", "invalid_key", problems);
         }
+        Look::check_time(self.time.as_deref(), problems);
         if self.window.0.is_zero() {
             problems.error("window", "out_of_range", "is no time at all", "write a span such as 1m");
         }
@@ -65,8 +68,13 @@ impl TransformConfig for Throttle {
         true
     }
 
+    fn takes_time_of_source(&self) -> bool {
+        self.time.is_none()
+    }
+
     fn state_identity(&self) -> String {
-        format!("key {}", self.key.as_deref().unwrap_or("none"))
+        let time = self.time.as_ref().map(|time| format!(", time {time}")).unwrap_or_default();
+        format!("key {}{time}", self.key.as_deref().unwrap_or("none"))
     }
 
     fn explain(&self) -> String {
@@ -74,9 +82,8 @@ impl TransformConfig for Throttle {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
-        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| Error::unchecked("key")));
         Ok(Transform::stateful(Rates {
-            key: key.transpose()?.map(|(key, _)| key),
+            look: Look::build(self.key.as_deref(), self.time.as_deref())?,
             window: i64::try_from(self.window.0.as_micros()).unwrap_or(i64::MAX / 4),
             threshold: i64::from(self.threshold.max(1)),
             free_at: KeyedState::new(StateLimits::in_memory(self.max_keys)),
@@ -84,12 +91,9 @@ impl TransformConfig for Throttle {
     }
 }
 
-/// The key of all events where none is given.
-const ALL: &[u8] = b"*";
-
 /// Times in microseconds, so that a window is shared out evenly also where it is short.
 struct Rates {
-    key: Option<Expression>,
+    look: Look,
     window: i64,
     threshold: i64,
     /// The "theoretical arrival time" of each key: when all that has passed would have passed at the even rate.
@@ -112,11 +116,7 @@ impl Rates {
 
 impl Stateful for Rates {
     fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
-        let key = match &mut self.key {
-            Some(key) => key_of(key, event, origin)?.unwrap_or_default(),
-            None => ALL.to_vec(),
-        };
-        Ok(Row { key, time: event.time, ..Row::default() })
+        self.look.row(event, origin)
     }
 
     fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {

@@ -4,7 +4,7 @@
 //! rejected again is a new letter and not tried twice. What is settled is marked beside the log; a retry that was cut
 //! off goes on with the rest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,8 @@ use crate::delivery::log::LogReader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Codec, Event, OriginId, OriginKind, Position};
 use crate::graph::DEAD_LETTERS;
+use crate::graph::runtime::{io_error, lock_data_dir};
+use crate::script::hash;
 
 /// What a retry came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,10 @@ pub struct Retried {
     pub tried: u64,
     /// Those of them that are settled: delivered, filtered, or dead letters anew.
     pub settled: u64,
+    /// Letters that were written about the same events meanwhile.
+    pub rejected: u64,
+    /// Older letters about the same event at the same node, which the latest one stands for.
+    pub repeated: u64,
     /// Letters that were chosen and could not be tried, by reason.
     pub left: BTreeMap<String, u64>,
     /// Letters in the log that are not settled, the new ones among them.
@@ -37,9 +43,9 @@ pub struct Retried {
 }
 
 impl Retried {
-    /// Whether every letter that was chosen is settled.
+    /// Whether of what was chosen nothing is left or rejected again.
     pub fn is_complete(&self) -> bool {
-        self.tried == self.settled && self.left.is_empty() && self.broken.is_empty()
+        self.tried == self.settled && self.rejected == 0 && self.left.is_empty() && self.broken.is_empty()
     }
 }
 
@@ -47,8 +53,13 @@ impl Retried {
 pub(crate) struct Retry {
     dir: PathBuf,
     marks: Arc<Mutex<Marks>>,
-    tried: u64,
+    /// The events of the letters that are tried, by the hash of their ids.
+    tried: HashSet<u64>,
+    count: u64,
+    repeated: u64,
     left: BTreeMap<String, u64>,
+    /// The first record that is not there yet.
+    until: u64,
     sources: Vec<(usize, LettersSource)>,
 }
 
@@ -61,10 +72,11 @@ impl Retry {
     /// Looks through the log for what is chosen.
     pub fn open(graph: &Graph, choice: &LetterChoice) -> io::Result<Retry> {
         let dir = graph.dead_letters_dir();
-        let records = SettledRecords::open(&dir)?;
+        let mut records = SettledRecords::open(&dir)?;
         let codecs = codecs(graph);
         let (mut left, mut until) = (BTreeMap::new(), 0);
-        let mut chosen: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut waiting: HashMap<u128, Waiting> = HashMap::new();
+        let mut repeated = Vec::new();
         for record in LogReader::open(&dir, RECORD_BYTES, 0)? {
             let Ok(record) = record else {
                 *left.entry("the log is damaged there".to_owned()).or_default() += 1;
@@ -75,16 +87,31 @@ impl Retry {
                 continue;
             }
             match serde_json::from_slice(&record.payload) {
-                Ok(letter) if !choice.takes(&letter) => {}
-                Ok(letter) => match node_of(graph, &letter, &codecs) {
-                    Ok(number) => *chosen.entry(number).or_default() += 1,
-                    Err(why) => *left.entry(why).or_default() += 1,
-                },
+                Ok(letter) => {
+                    let node = choice.takes(&letter).then(|| node_of(graph, &letter, &codecs));
+                    let this = Waiting { number: record.number, event: hash([letter.id.as_bytes()]), node };
+                    repeated.extend(waiting.insert(fingerprint(&letter), this).map(|older| older.number));
+                }
                 Err(_) => *left.entry("the letter is no JSON document of ours".to_owned()).or_default() += 1,
             }
         }
+        let (mut nodes, mut tried, mut count) = (BTreeSet::new(), HashSet::new(), 0);
+        for Waiting { event, node, .. } in waiting.into_values() {
+            match node {
+                Some(Ok(number)) => {
+                    nodes.insert(number);
+                    tried.insert(event);
+                    count += 1;
+                }
+                Some(Err(why)) => *left.entry(why).or_default() += 1,
+                None => {}
+            }
+        }
+        repeated.sort_unstable();
+        records.mark(&repeated)?;
+        let repeated = repeated.len() as u64;
         let marks = Arc::new(Mutex::new(Marks { records, count: 0 }));
-        let source = |(number, _): (usize, u64)| {
+        let source = |number: usize| {
             let (node, choice) = (graph.nodes[number].id.clone(), choice.clone());
             let id = OriginId { node: DEAD_LETTERS.into(), log: node.clone(), partition: 0, kind: OriginKind::Other };
             let reader = LogReader::open(&dir, RECORD_BYTES, 0)?;
@@ -102,9 +129,8 @@ impl Retry {
             };
             Ok((number, LettersSource(letters)))
         };
-        let tried = chosen.values().sum();
-        let sources = chosen.into_iter().map(source).collect::<io::Result<_>>()?;
-        Ok(Retry { dir: dir.clone(), marks, tried, left, sources })
+        let sources = nodes.into_iter().map(source).collect::<io::Result<_>>()?;
+        Ok(Retry { dir: dir.clone(), marks, tried, count, repeated, left, until, sources })
     }
 
     /// The sources, each with the number of the node that its events go into; once.
@@ -116,10 +142,53 @@ impl Retry {
     pub fn finish(self, broken: Vec<String>) -> io::Result<Retried> {
         let mut waiting = 0;
         super::read_dead_letters(&self.dir, |_| waiting += 1, |damage| tracing::warn!(damage, "dead letters"))?;
+        let mut rejected = 0;
+        for record in LogReader::open(&self.dir, RECORD_BYTES, self.until)?.flatten() {
+            let letter = serde_json::from_slice::<DeadLetter>(&record.payload);
+            rejected += u64::from(letter.is_ok_and(|letter| self.tried.contains(&hash([letter.id.as_bytes()]))));
+        }
         let mut marks = lock(&self.marks);
         marks.records.remove_finished()?;
-        Ok(Retried { tried: self.tried, settled: marks.count, left: self.left, waiting, broken })
+        let Retry { count: tried, repeated, left, .. } = self;
+        Ok(Retried { tried, settled: marks.count, rejected, repeated, left, waiting, broken })
     }
+}
+
+/// A letter that waits.
+struct Waiting {
+    number: u64,
+    /// The hash of its event's id.
+    event: u64,
+    /// The node it goes into, or why it cannot; none: it is not chosen.
+    node: Option<Result<usize, String>>,
+}
+
+/// The same for letters about one event at one node, as when the same input was read in several runs; another event that has
+/// its id, as when a file was written anew, has another body.
+fn fingerprint(letter: &DeadLetter) -> u128 {
+    let body = letter.bytes().unwrap_or_default();
+    let parts = [letter.node.as_bytes(), letter.id.as_bytes(), letter.codec.as_bytes(), &body];
+    let [node, id, codec, body] = parts;
+    u128::from(hash(parts)) << 64 | u128::from(hash([body, codec, id, node]))
+}
+
+/// Takes letters out of the log of a graph that does not run; gives how many.
+pub fn purge_dead_letters(graph: &Graph, choice: &LetterChoice) -> Result<u64> {
+    let _lock = lock_data_dir(&graph.dir())?;
+    let dir = graph.dead_letters_dir();
+    let purge = || -> io::Result<u64> {
+        let mut records = SettledRecords::open(&dir)?;
+        let is_chosen = |payload: &[u8]| serde_json::from_slice(payload).is_ok_and(|letter| choice.takes(&letter));
+        let all = LogReader::open(&dir, RECORD_BYTES, 0)?.flatten();
+        let chosen: Vec<u64> = all
+            .filter(|record| !records.contains(record.number) && is_chosen(&record.payload))
+            .map(|record| record.number)
+            .collect();
+        records.mark(&chosen)?;
+        records.remove_finished()?;
+        Ok(chosen.len() as u64)
+    };
+    purge().map_err(|error| io_error("purge dead letters", &dir, error))
 }
 
 /// How each source's records are read.
