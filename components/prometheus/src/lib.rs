@@ -4,9 +4,11 @@
 mod adapter;
 mod codec;
 mod exposition;
+mod histogram;
 mod influx;
 mod point;
 mod points_json;
+pub mod remote_write;
 mod scan;
 #[cfg(test)]
 mod testing;
@@ -14,6 +16,7 @@ mod vector_text;
 
 pub use adapter::{PrometheusKafkaAdapterDecoding, PrometheusKafkaAdapterEncoding};
 pub use exposition::{ExpositionDecoding, ExpositionEncoding};
+pub use histogram::{Buckets, Counts, Histogram, ResetHint, Side, Stretch};
 pub use influx::{InfluxDecoding, InfluxEncoding, Precision};
 pub use point::{Labels, NAN, Point, STALE};
 pub use points_json::{PointsJsonDecoding, PointsJsonEncoding};
