@@ -63,7 +63,8 @@ impl Listen<'_> {
                 problems.error("tls.verify_certificate", "bad_value", "has nothing to check against", help);
             }
             (Some(false), Some(_)) => {
-                let help = "remove `verify_certificate`, so that senders have to show a certificate, or remove `ca_file`";
+                let help =
+                    "remove `verify_certificate`, so that senders have to show a certificate, or remove `ca_file`";
                 problems.error("tls.ca_file", "bad_value", "is not used: `verify_certificate` is off", help);
             }
             _ => {}

@@ -66,10 +66,7 @@ fn is_gzip(head: &Head) -> Result<bool, Answer> {
     match head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"" | b"identity") => Ok(false),
         Some(b"gzip" | b"x-gzip") => Ok(true),
-        Some(_) => Err(refused(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "send the body as it is, or compressed by gzip",
-        )),
+        Some(_) => Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as it is, or compressed by gzip")),
     }
 }
 
