@@ -1,5 +1,7 @@
 //! A native histogram: what one is, and when its numbers agree.
 
+mod value;
+
 /// A native histogram, as Prometheus's `model/histogram` has it.
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
@@ -75,6 +77,33 @@ pub enum ResetHint {
     No,
     /// It is a gauge, and has no resets.
     Gauge,
+}
+
+/// Bit for bit, as what is no number is not equal to itself.
+impl PartialEq for Histogram {
+    fn eq(&self, other: &Histogram) -> bool {
+        let bits = |all: &[f64]| all.iter().map(|value| value.to_bits()).collect::<Vec<u64>>();
+        let own = |histogram: &Histogram| {
+            let floats = [&[histogram.sum, histogram.zero_threshold], &*histogram.custom_values].concat();
+            (histogram.schema, histogram.reset_hint, bits(&floats))
+        };
+        own(self) == own(other)
+            && match (&self.counts, &other.counts) {
+                (Counts::Int(one), Counts::Int(other)) => {
+                    (one.count, one.zero_count, &one.negative, &one.positive)
+                        == (other.count, other.zero_count, &other.negative, &other.positive)
+                }
+                (Counts::Float(one), Counts::Float(other)) => {
+                    let counts = |all: &Buckets<f64, f64>| {
+                        let both = [&*all.negative.buckets, &*all.positive.buckets].concat();
+                        (bits(&[all.count, all.zero_count]), bits(&both), all.negative.buckets.len())
+                    };
+                    counts(one) == counts(other)
+                        && (&one.negative.spans, &one.positive.spans) == (&other.negative.spans, &other.positive.spans)
+                }
+                _ => false,
+            }
+    }
 }
 
 /// The schema of custom buckets.

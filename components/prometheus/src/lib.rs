@@ -19,7 +19,7 @@ pub use adapter::{PrometheusKafkaAdapterDecoding, PrometheusKafkaAdapterEncoding
 pub use exposition::{ExpositionDecoding, ExpositionEncoding};
 pub use histogram::{Buckets, Counts, Histogram, ResetHint, Side, Stretch};
 pub use influx::{InfluxDecoding, InfluxEncoding, Precision};
-pub use point::{Labels, NAN, Point, STALE};
+pub use point::{Exemplar, Labels, Measured, Metadata, NAN, Point, STALE};
 pub use points_json::{PointsJsonDecoding, PointsJsonEncoding};
 pub use source::PrometheusRemoteWriteSource;
 pub use vector_text::{VectorTextDecoding, VectorTextEncoding};

@@ -9,9 +9,12 @@
 //! `start_timestamp` from 4 on.
 
 mod admit;
-mod histogram;
+mod codec;
 #[cfg(test)]
+mod codec_tests;
+mod histogram;
 mod put;
+mod record;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,7 @@ mod wire;
 use bytes::Bytes;
 
 pub use admit::admit;
+pub use codec::{Compression, MessageVersion, RemoteWriteDecoding, RemoteWriteEncoding, decoder};
 
 /// As many events as one record may become: the step of an event's ordinal has 16 bits.
 pub(crate) const MAX_EVENTS: usize = 1 << 16;

@@ -1,5 +1,6 @@
 //! The message of a native histogram, which is the same in both versions.
 
+use super::put;
 use super::wire::{Field, Fields, Malformed, Span, zigzag};
 use crate::histogram::{Buckets, Counts, Histogram, ResetHint, Side, Stretch};
 
@@ -149,4 +150,53 @@ impl Raw {
             _ => mixed(),
         }
     }
+}
+
+/// Appends the message's fields.
+pub(crate) fn write(histogram: &Histogram, timestamp: i64, start: i64, out: &mut Vec<u8>) {
+    let delta = |out: &mut Vec<u8>, delta| put::varint(out, put::zigzag(delta));
+    let float = |out: &mut Vec<u8>, count: f64| out.extend_from_slice(&count.to_le_bytes());
+    // Of one of the two counts it must be seen which it is, also where it is 0.
+    match &histogram.counts {
+        Counts::Int(all) => {
+            put::always(out, 1, all.count);
+            put_head(histogram, out);
+            put::always(out, 6, all.zero_count);
+            put_side(out, 8, 9, &all.negative, delta);
+            put_side(out, 11, 12, &all.positive, delta);
+        }
+        Counts::Float(all) => {
+            put::double_always(out, 2, all.count);
+            put_head(histogram, out);
+            put::double_always(out, 7, all.zero_count);
+            put_side(out, 8, 10, &all.negative, float);
+            put_side(out, 11, 13, &all.positive, float);
+        }
+    }
+    let hint = match histogram.reset_hint {
+        ResetHint::Unknown => 0,
+        ResetHint::Yes => 1,
+        ResetHint::No => 2,
+        ResetHint::Gauge => 3,
+    };
+    put::number(out, 14, hint);
+    put::int(out, 15, timestamp);
+    put::packed(out, 16, &histogram.custom_values, float);
+    put::int(out, 17, start);
+}
+
+fn put_head(histogram: &Histogram, out: &mut Vec<u8>) {
+    put::double(out, 3, histogram.sum);
+    put::number(out, 4, put::zigzag(histogram.schema.into()));
+    put::double(out, 5, histogram.zero_threshold);
+}
+
+fn put_side<B: Copy>(out: &mut Vec<u8>, spans: u32, buckets: u32, side: &Side<B>, one: impl Fn(&mut Vec<u8>, B)) {
+    for span in &side.spans {
+        put::message(out, spans, |out| {
+            put::number(out, 1, put::zigzag(span.offset.into()));
+            put::number(out, 2, span.length.into());
+        });
+    }
+    put::packed(out, buckets, &side.buckets, one);
 }

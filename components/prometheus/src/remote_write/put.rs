@@ -16,12 +16,6 @@ pub(crate) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }
 
-/// As many bytes as a varint takes.
-pub(crate) fn varint_len(number: u64) -> usize {
-    // A bit each, 7 to a byte; 0 is one byte, too.
-    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
-}
-
 /// Appends the key of a field: 0 varint, 1 64 bits, 2 bytes.
 #[inline]
 pub(crate) fn key(out: &mut Vec<u8>, number: u32, wire: u32) {

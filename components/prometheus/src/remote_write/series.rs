@@ -90,6 +90,16 @@ pub(crate) fn is_time(millis: i64) -> bool {
 }
 
 impl<'a> Series<'a> {
+    /// With room for as much as most series have.
+    pub fn for_one() -> Series<'a> {
+        Series { labels: Vec::with_capacity(16), samples: Vec::with_capacity(1), ..Series::default() }
+    }
+
+    /// Whether it refers to what is not there.
+    pub fn is_unresolved(&self) -> bool {
+        self.refused.is_some()
+    }
+
     /// Points and exemplars.
     pub fn points(&self) -> usize {
         self.samples.len() + self.histograms.len() + self.exemplars.len()
@@ -234,7 +244,7 @@ impl<'a> Series<'a> {
     }
 
     /// Whether it is a series by the protocol's rules: a name, no label twice or without a name, all of it UTF-8, no time
-    /// beyond all years. The order of labels does not matter.
+    /// beyond all years. The order of labels does not matter. Whether there is a point is another question.
     pub fn check(&mut self, limits: &Limits) -> Result<(), Reason> {
         if self.label_count > limits.labels {
             return Err(Reason::Labels(self.label_count, limits.labels));
@@ -253,9 +263,6 @@ impl<'a> Series<'a> {
         check_names(&self.labels, &mut self.sorted)?;
         if self.name().is_none_or(<[u8]>::is_empty) {
             return Err(Reason::NoName);
-        }
-        if self.points() == 0 {
-            return Err(Reason::Empty);
         }
         let mut times = self.samples.iter().flat_map(|sample| [sample.timestamp, sample.start]);
         if !is_time(self.created) || !times.all(is_time) {
