@@ -175,6 +175,7 @@ fn the_binary_has_exactly_these_components() {
         "source generate",
         "source http",
         "source kafka",
+        "source prometheus_remote_write",
         "source stdin",
         "transform aggregate",
         "transform dead_letter",

@@ -10,6 +10,7 @@ mod point;
 mod points_json;
 pub mod remote_write;
 mod scan;
+mod source;
 #[cfg(test)]
 mod testing;
 mod vector_text;
@@ -20,4 +21,5 @@ pub use histogram::{Buckets, Counts, Histogram, ResetHint, Side, Stretch};
 pub use influx::{InfluxDecoding, InfluxEncoding, Precision};
 pub use point::{Exemplar, Labels, Measured, Metadata, NAN, Point, STALE};
 pub use points_json::{PointsJsonDecoding, PointsJsonEncoding};
+pub use source::PrometheusRemoteWriteSource;
 pub use vector_text::{VectorTextDecoding, VectorTextEncoding};

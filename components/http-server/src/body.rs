@@ -7,8 +7,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
+use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::answer::{Answer, come_back, refused};
 
 /// Permits are counted in these units.
 const UNIT: usize = 1024;
@@ -17,7 +20,7 @@ const STEP: usize = 64 << 10;
 
 /// Why a body is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub enum Missing {
     /// It is above the limit.
     TooLarge,
     /// It did not come in time.
@@ -28,6 +31,28 @@ pub(crate) enum Missing {
     BrokenOff,
     /// It is not what `Content-Encoding` says.
     NotGzip,
+}
+
+impl Missing {
+    /// What its sender is told, where bodies may have so many bytes.
+    pub fn answer(self, limit: usize) -> Answer {
+        let text = |status, text: &str| refused(status, text);
+        match self {
+            Missing::TooLarge => refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is above {limit} bytes; send less at once, or raise max_body_size"),
+            ),
+            Missing::TooSlow => {
+                text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; send again, or raise timeout")
+            }
+            Missing::NoMemory => come_back("too much is being sent at the same time", 1),
+            Missing::BrokenOff => text(StatusCode::BAD_REQUEST, "the body breaks off; send it again"),
+            Missing::NotGzip => text(
+                StatusCode::BAD_REQUEST,
+                "the body is not whole gzip, as Content-Encoding says; send it again, or without the header",
+            ),
+        }
+    }
 }
 
 /// What all bodies together may take.
@@ -44,9 +69,9 @@ impl Memory {
     }
 }
 
-/// What one request takes of it; given back on drop.
+/// What one request takes of the memory for all; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     memory: Memory,
     taken: usize,
     permit: Option<OwnedSemaphorePermit>,
@@ -93,7 +118,7 @@ pub(crate) async fn read(
 }
 
 /// What a gzipped body holds, which is at most `limit` bytes.
-pub(crate) fn gunzip(body: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Missing> {
+pub fn gunzip(body: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Missing> {
     let mut stream = MultiGzDecoder::new(body);
     let mut all = Vec::new();
     loop {
