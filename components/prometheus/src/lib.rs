@@ -3,6 +3,7 @@
 
 mod adapter;
 mod codec;
+mod exporter;
 mod exposition;
 mod histogram;
 mod influx;
@@ -16,6 +17,7 @@ mod testing;
 mod vector_text;
 
 pub use adapter::{PrometheusKafkaAdapterDecoding, PrometheusKafkaAdapterEncoding};
+pub use exporter::PrometheusExporter;
 pub use exposition::{ExpositionDecoding, ExpositionEncoding};
 pub use histogram::{Buckets, Counts, Histogram, ResetHint, Side, Stretch};
 pub use influx::{InfluxDecoding, InfluxEncoding, Precision};
