@@ -113,7 +113,6 @@ fn numbers(points: &[Value]) -> Vec<f64> {
 #[test]
 fn the_message_is_told_by_its_content_type_and_the_body_is_a_block_of_snappy() {
     let receiver = Receiver::start(TO_FILE, &[]);
-    let mut sender = receiver.connect();
     let (first, second) = (snappy(&numbered(1).0), snappy(&numbered_2(1).0));
     let first_named = "content-type: application/x-protobuf;proto=prometheus.WriteRequest";
     for (status, headers, body) in [
@@ -131,7 +130,7 @@ fn the_message_is_told_by_its_content_type_and_the_body_is_a_block_of_snappy() {
         (400, &[V1, SNAPPY], &second),
         (400, &[V2, SNAPPY], &first),
     ] {
-        let answer = sender.post_to("/", headers, body).unwrap();
+        let answer = receiver.connect().post_to("/", headers, body).unwrap();
         assert_eq!(answer.status, status, "{headers:?}: {answer:?}");
     }
     assert_eq!(receiver.points(5).len(), 5);
