@@ -57,7 +57,7 @@ const VALUES: [(u64, &str); 12] = [
     (0x8000_0000_0000_0000, "-0.0"),
     (1, "5e-324"),
     (0x3fb9_9999_9999_999a, "0.1"),
-    (0x7fef_ffff_ffff_ffff, "1.7976931348623157e308"),
+    (0x7fef_ffff_ffff_ffff, "1.7976931348623157e+308"),
     (0x7ff0_0000_0000_0000, "\"+Inf\""),
     (0xfff0_0000_0000_0000, "\"-Inf\""),
     // A series has ended; no number; and other bits that are none, of which nothing is known.

@@ -17,6 +17,10 @@ use crate::answer::{Answer, come_back, refused};
 const UNIT: usize = 1024;
 /// Bytes decompressed at once.
 const STEP: usize = 64 << 10;
+/// Bytes of a refused body that are still read.
+const DRAINED: usize = 64 << 20;
+/// And in what time.
+const DRAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a body is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +98,7 @@ impl Share {
 
 /// Reads a body of at most `limit` bytes within `timeout`.
 pub(crate) async fn read(
-    mut body: Incoming,
+    body: &mut Incoming,
     limit: usize,
     timeout: Duration,
     share: &mut Share,
@@ -115,6 +119,20 @@ pub(crate) async fn read(
         Ok(all.freeze())
     };
     tokio::time::timeout(timeout, all).await.unwrap_or(Err(Missing::TooSlow))
+}
+
+/// Reads what is left of a body, and forgets it, as far as that is not too much: whoever is still sending may not see an answer
+/// that comes meanwhile, and would send the same again for ever.
+pub(crate) async fn drain(body: &mut Incoming) {
+    let all = async {
+        let mut left = DRAINED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_WITHIN, all).await;
 }
 
 /// What a gzipped body holds, which is at most `limit` bytes.

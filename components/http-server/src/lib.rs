@@ -17,6 +17,8 @@
 //! 6. [`Handler::take`];
 //! 7. [`Handler::seal`]: the last word on the answer, whoever gave it.
 //!
+//! What is left of a body that is refused for good is read and forgotten before the answer, up to 64 MiB and two seconds.
+//!
 //! No answer is given where there is no whole head: the connection of a sender who takes longer than `timeout` for a head, or for
 //! the handshake of TLS, is closed.
 #![deny(missing_docs)]

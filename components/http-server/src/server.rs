@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, SERVER, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, EXPECT, HeaderMap, HeaderValue, SERVER, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -205,13 +205,18 @@ impl Connection {
     }
 
     async fn answer(&self, request: hyper::Request<Incoming>) -> Answer {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let is_stopping = *self.stopping.borrow();
         let mut answer = match (self.is_busy, is_stopping) {
             (true, _) => come_back("there are too many connections", 1),
             (_, true) => come_back("weir stops", 5),
-            _ => self.door.answer(head.clone(), body).await.unwrap_or_else(|refused| refused),
+            _ => self.door.answer(head.clone(), &mut body).await.unwrap_or_else(|refused| refused),
         };
+        // Who is told to come back may as well find the connection closed; who sends slowly has had his time.
+        let is_final = answer.status().is_client_error() && answer.status() != StatusCode::REQUEST_TIMEOUT;
+        if is_final && !head.headers.contains_key(EXPECT) {
+            body::drain(&mut body).await;
+        }
         self.door.handler.seal(&head, &mut answer);
         with(answer, SERVER, NAME)
     }
@@ -222,7 +227,7 @@ async fn turned_true(watched: &mut watch::Receiver<bool>) {
 }
 
 impl Door {
-    async fn answer(&self, head: Head, body: Incoming) -> Result<Answer, Answer> {
+    async fn answer(&self, head: Head, body: &mut Incoming) -> Result<Answer, Answer> {
         if let Some(answer) = self.handler.greet(&head) {
             return Ok(answer);
         }
