@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use hyper::header::{HeaderName, HeaderValue};
 use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{Problem, Problems, Severity};

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hyper_rustls::ConfigBuilderExt;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::WantsClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -19,9 +19,8 @@ fn failed(what: impl Into<String>) -> Error {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unreadable = |error| {
-        failed("it holds no certificates; check the path").with("file", path.display()).caused_by(error)
-    };
+    let unreadable =
+        |error| failed("it holds no certificates; check the path").with("file", path.display()).caused_by(error);
     CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(unreadable)
 }
 
@@ -61,9 +60,9 @@ fn with_client_certificate(
 ) -> Result<ClientConfig> {
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| failed("it holds no key; check the path").with("file", key.display()).caused_by(error))?;
-    builder.with_client_auth_cert(certificates(cert)?, private).map_err(|error| {
-        failed("certificate and key are refused").with("file", cert.display()).caused_by(error)
-    })
+    builder
+        .with_client_auth_cert(certificates(cert)?, private)
+        .map_err(|error| failed("certificate and key are refused").with("file", cert.display()).caused_by(error))
 }
 
 /// Takes any certificate, because the graph says so.

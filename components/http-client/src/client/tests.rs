@@ -80,11 +80,9 @@ async fn it_says_who_it_is_and_gives_the_answer() {
     assert_eq!((answer.status.as_u16(), &answer.body[..]), (202, &b"taken"[..]));
     assert_eq!(answer.headers["x-written"], "7");
     let (headers, body) = peer.log().seen[0].clone();
-    for (name, value) in [
-        ("authorization", "Basic YW5uOmh1bnRlcjI="),
-        ("x-scope-orgid", "one"),
-        ("content-type", "application/json"),
-    ] {
+    for (name, value) in
+        [("authorization", "Basic YW5uOmh1bnRlcjI="), ("x-scope-orgid", "one"), ("content-type", "application/json")]
+    {
         assert_eq!(headers[name], value);
     }
     assert_eq!(body, "{}");
@@ -210,7 +208,8 @@ async fn both_sides_show_certificates_and_check_them() {
         }
     };
     let file = |name: &str| Some(folder.path().join(name));
-    let ours = Tls { ca_file: file("cert.pem"), cert_file: file("cert.pem"), key_file: file("key.pem"), ..Tls::default() };
+    let ours =
+        Tls { ca_file: file("cert.pem"), cert_file: file("cert.pem"), key_file: file("key.pem"), ..Tls::default() };
     assert_eq!(send(ours.clone()).await, "");
     let unverified = Tls { ca_file: None, verify_certificate: Some(false), ..ours.clone() };
     assert_eq!(send(unverified).await, "");

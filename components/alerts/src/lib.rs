@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod alert;
+mod alertmanager;
+mod firing;
+mod held;
+mod notifier;
+mod payload;
+mod sample;
+mod watch;
+mod webhook;
+
+pub use alertmanager::Alertmanager;
+pub use firing::{AlertFiring, Emit};
+pub use webhook::{Payload, Webhook};
