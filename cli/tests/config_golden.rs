@@ -177,19 +177,23 @@ fn the_binary_has_exactly_these_components() {
         "source kafka",
         "source stdin",
         "transform aggregate",
+        "transform alert_firing",
         "transform dead_letter",
         "transform dedupe",
         "transform event_filter",
         "transform filter",
+        "transform hysteresis",
         "transform limit",
         "transform remap",
         "transform route",
         "transform sample",
         "transform throttle",
+        "sink alertmanager",
         "sink blackhole",
         "sink console",
         "sink file",
         "sink kafka",
+        "sink webhook",
     ];
     assert_eq!(names, expected);
 }

@@ -6,13 +6,23 @@ use serde::{Deserialize, Serialize};
 use vrl::value::Value;
 use weir::component::Problems;
 use weir::event::{Event, OriginId, Timestamp};
-use weir::script::{Expression, Problem, Template};
+use weir::script::{Expression, Failure, Problem, Template};
 
 /// Texts by name.
 pub(crate) type Texts = BTreeMap<String, String>;
 
-/// Why an event cannot be sent: code and text.
-pub(crate) type Refusal = (&'static str, String);
+/// Why an event cannot be sent.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl From<Failure> for Refusal {
+    fn from(Failure { code, message }: Failure) -> Refusal {
+        Refusal { code, message }
+    }
+}
 
 /// An alert at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,7 +96,7 @@ impl Reader {
 
     /// The alert that an event is.
     pub fn read(&mut self, event: &Event, origin: &OriginId, now: Timestamp) -> Result<Alert, Refusal> {
-        let value = self.whole.value(event, origin).map_err(|failure| (failure.code, failure.message))?;
+        let value = self.whole.value(event, origin)?;
         let fields = value.as_object().ok_or_else(|| no_alert("it is no object"))?;
         let is_resolved = match fields.get("state").and_then(Value::to_str) {
             Some("firing") => false,
@@ -104,17 +114,18 @@ impl Reader {
         if labels.is_empty() {
             return Err(no_alert("it has no `labels`"));
         }
-        let time = |name: &str| match fields.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                let time = time_of(value).ok_or_else(|| no_alert(format!("its `{name}` is no time")))?;
-                Ok(Some(time.0))
+        let time = |name: &str| -> Result<Option<i64>, Refusal> {
+            match fields.get(name) {
+                None | Some(Value::Null) => Ok(None),
+                Some(value) => {
+                    let time = time_of(value).ok_or_else(|| no_alert(format!("its `{name}` is no time")))?;
+                    Ok(Some(time.0))
+                }
             }
         };
         let starts_at = time("starts_at")?.unwrap_or(event.time.0);
         let ends_at = if is_resolved { Some(time("ends_at")?.unwrap_or(now.0)) } else { None };
-        let render =
-            |template: &mut Template| template.render(event, origin).map_err(|failure| (failure.code, failure.message));
+        let render = |template: &mut Template| template.render(event, origin);
         let mut annotations = Texts::new();
         for (name, template) in &mut self.annotations {
             annotations.insert(name.clone(), render(template)?);
@@ -125,7 +136,7 @@ impl Reader {
 }
 
 fn no_alert(why: impl std::fmt::Display) -> Refusal {
-    ("no_alert", format!("the event is no alert: {why}"))
+    Refusal { code: "no_alert", message: format!("the event is no alert: {why}") }
 }
 
 #[cfg(test)]
@@ -175,7 +186,7 @@ mod tests {
             (json!({"state": "firing", "labels": {"a": 1}}), "label `a` is no text"),
             (json!({"state": "firing", "labels": {"a": "b"}, "starts_at": "soon"}), "`starts_at` is no time"),
         ] {
-            let (code, message) = read(body.clone()).unwrap_err();
+            let Refusal { code, message } = read(body.clone()).unwrap_err();
             assert!(code == "no_alert" && message.contains(why), "{body}: {code} {message}");
         }
     }

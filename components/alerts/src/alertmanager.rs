@@ -7,16 +7,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
+use weir::component::{BuildContext, Finding, ProbeContext, Problems, Sink, SinkConfig, async_trait};
 use weir::config::Span;
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Rejected};
 use weir::{Error, ErrorKind, Result};
-use weir_http_client::{Address, Auth, Client, Settings, Tls};
+use weir_http_client::{Address, Auth, Client, Method, Settings, Tls};
 
-use crate::alert::{Reader, Texts};
+use crate::alert::{Reader, Refusal, Texts};
 use crate::held::HeldSet;
 use crate::notifier::{Notifier, Request, WAITING, Write};
+use crate::probe;
 
 /// Keeps Alertmanagers told of alerts, as Prometheus does; an event counts as delivered when one of them has it.
 ///
@@ -116,6 +117,16 @@ impl SinkConfig for Alertmanager {
         "delivered when an Alertmanager has it; what fires is told again until it is resolved".to_owned()
     }
 
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        let mut settings = self.settings();
+        settings.timeout = context.limit;
+        let mut findings = Vec::new();
+        for address in self.endpoints.iter().filter_map(|text| Address::parse(text).ok()) {
+            findings.push(probe::ask(&settings, address.join("/api/v2/status"), Method::GET, true).await);
+        }
+        findings
+    }
+
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let addresses = self.endpoints.iter().map(|text| Address::parse(text).map(|base| base.join("/api/v2/alerts")));
         let addresses = addresses.collect::<Result<Vec<_>, _>>().map_err(|_| Error::unchecked("endpoints"))?;
@@ -180,7 +191,7 @@ impl Sink for Telling {
             for event in events {
                 match reader.read(&event, &origin, now) {
                     Ok(alert) => alerts.push((event, alert)),
-                    Err((code, message)) => rejected.push(Rejected { event, code, message }),
+                    Err(Refusal { code, message }) => rejected.push(Rejected { event, code, message }),
                 }
             }
         }

@@ -5,12 +5,15 @@ mod alert;
 mod alertmanager;
 mod firing;
 mod held;
+mod hysteresis;
 mod notifier;
 mod payload;
+mod probe;
 mod sample;
 mod watch;
 mod webhook;
 
 pub use alertmanager::Alertmanager;
 pub use firing::{AlertFiring, Emit};
+pub use hysteresis::Hysteresis;
 pub use webhook::{Payload, Webhook};

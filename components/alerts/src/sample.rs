@@ -13,6 +13,8 @@ use crate::alert::time_of;
 const ALERTS: &[u8] = b"ALERTS";
 /// The metric that says since when an alert's condition holds.
 const FOR_STATE: &[u8] = b"ALERTS_FOR_STATE";
+/// What is wanted of a point; most are none of these, and cost no more than to look at their name.
+const FIELDS: &str = r#"if .name == "ALERTS" || .name == "ALERTS_FOR_STATE" { [.name, .labels, .timestamp, .value] }"#;
 /// The label that tells pending from firing.
 const STATE: &str = "alertstate";
 
@@ -58,7 +60,7 @@ pub(crate) struct Reader(Expression);
 impl Reader {
     /// None: VRL cannot be had.
     pub fn new() -> Option<Reader> {
-        Expression::compile("[.name, .labels, .timestamp, .value]").ok().map(|(expression, _)| Reader(expression))
+        Expression::compile(FIELDS).ok().map(|(expression, _)| Reader(expression))
     }
 
     /// The row of a sample of an alert: its labels but for the state as key, its time, and what it says. `Filter`: it is

@@ -8,17 +8,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use weir::component::{BuildContext, Problems, Sink, SinkConfig, async_trait};
+use weir::component::{BuildContext, Finding, ProbeContext, Problems, Sink, SinkConfig, async_trait};
 use weir::config::{Secret, Span};
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Event, Rejected};
 use weir::script::{Problem, Template};
 use weir::{Error, Result};
-use weir_http_client::{Address, Auth, Client, HeaderName, HeaderValue, Request as Post, Settings, Tls};
+use weir_http_client::{Address, Auth, Client, HeaderName, HeaderValue, Method, Request as Post, Settings, Tls};
 
 use crate::alert::{Reader, Refusal, Texts};
 use crate::alertmanager::default_timeout;
 use crate::payload::Form;
+use crate::probe;
 
 /// Posts alerts as Alertmanager does to webhooks, or any event as a text of your own; delivered when the peer says so.
 ///
@@ -151,6 +152,15 @@ impl SinkConfig for Webhook {
         "delivered when the peer answers 2xx; a replay may repeat requests".to_owned()
     }
 
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        let mut settings = self.settings();
+        settings.timeout = context.limit;
+        match Address::parse(&self.url.0) {
+            Ok(address) => vec![probe::ask(&settings, address, Method::HEAD, false).await],
+            Err(_) => Vec::new(),
+        }
+    }
+
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let address = Address::parse(&self.url.0).map_err(|_| Error::unchecked("url"))?;
         let mut client = Client::new(&self.settings(), vec![address], context.clock.clone())?;
@@ -221,7 +231,7 @@ impl Writer {
             Writer::Text(template) => {
                 for (number, (batch, event)) in events.iter().enumerate() {
                     let text = template.render(event, &batches[*batch].origin);
-                    let body = text.map(String::into_bytes).map_err(|failure| (failure.code, failure.message));
+                    let body = text.map(String::into_bytes).map_err(Refusal::from);
                     parcels.push((vec![number], body));
                 }
             }
@@ -296,7 +306,7 @@ impl Poster {
                 Ok(body) => self.deliver(body).await.err(),
                 Err(refusal) => Some(refusal),
             };
-            if let Some((code, message)) = refusal {
+            if let Some(Refusal { code, message }) = refusal {
                 for number in members {
                     let (batch, event) = events[number];
                     rejected[batch].push(Rejected { event: event.clone(), code, message: message.clone() });
@@ -314,7 +324,7 @@ impl Poster {
             post.headers.clear();
         }
         let answer = self.client.deliver(&post, &self.context.trouble).await;
-        answer.map(drop).map_err(|(_, why)| ("webhook_refused", why))
+        answer.map(drop).map_err(|(_, why)| Refusal { code: "webhook_refused", message: why })
     }
 
     async fn settle(&self, batch: Batch, rejected: Vec<Rejected>) {

@@ -11,7 +11,7 @@ use axum::http::{StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::Receiver;
-use weir::component::{BuildContext, Sink, SinkConfig};
+use weir::component::{BuildContext, ProbeContext, Sink, SinkConfig, Verdict};
 use weir::delivery::{Outcome, Receipt, RejectedBatch, Settlements};
 use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use weir_alerts as _;
@@ -241,4 +241,17 @@ async fn without_resending_it_is_told_when_it_comes() {
     }
     assert_eq!(peer.known()["A"].len(), 2);
     assert_eq!(context.storage.load("alerts").unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_doctor_is_told_whether_each_of_them_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route("/prefix/api/v2/status", axum::routing::get(async || "{}"));
+    tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+    let endpoints = [format!("{good}/prefix"), good, "http://127.0.0.1:1".to_owned()];
+    let findings = config(json!({"endpoints": endpoints})).probe(&ProbeContext::new(PATIENCE)).await;
+    let verdicts: Vec<Verdict> = findings.iter().map(|finding| finding.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Ok, Verdict::Failed, Verdict::Failed], "{findings:?}");
+    assert!(findings[1].message.contains("404") && findings[2].message.contains("refused"), "{findings:?}");
 }

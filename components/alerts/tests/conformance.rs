@@ -44,6 +44,18 @@ fn alert_firing_goes_on_after_a_restart_at_any_event() {
     }
 }
 
+#[test]
+fn a_signal_goes_on_after_a_restart_at_any_event() {
+    let loads = [10, 45, 35, 41, 38, 29, 20, 39, 40, 39, 60, 31, 30, 12];
+    let body = |at: usize| raw(json!({"cpu": loads[at % loads.len()], "host": at % 3, "seq": at}));
+    let bodies: Vec<Body> = (0..60).map(body).collect();
+    for key in [json!(".host"), Value::Null] {
+        let options = json!({"type": "hysteresis", "on": ".cpu >= 40", "off": ".cpu < 30", "key": key});
+        let config: Box<dyn TransformConfig> = serde_json::from_value(options).unwrap();
+        conformance::transform(&*config, &bodies, Some(raw(json!({"cpu": "much", "host": 1}))));
+    }
+}
+
 /// A peer that takes what it is sent.
 async fn listen() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
