@@ -11,6 +11,7 @@ mod point;
 mod points_json;
 pub mod remote_write;
 mod scan;
+mod sender;
 mod source;
 #[cfg(test)]
 mod testing;
@@ -23,5 +24,6 @@ pub use histogram::{Buckets, Counts, Histogram, ResetHint, Side, Stretch};
 pub use influx::{InfluxDecoding, InfluxEncoding, Precision};
 pub use point::{Exemplar, Labels, Measured, Metadata, NAN, Point, STALE};
 pub use points_json::{PointsJsonDecoding, PointsJsonEncoding};
+pub use sender::{Batching, RemoteWriteSink};
 pub use source::PrometheusRemoteWriteSource;
 pub use vector_text::{VectorTextDecoding, VectorTextEncoding};

@@ -364,7 +364,7 @@ fn write_v2(
 }
 
 /// A symbol table that is written: every text anew, in the order in which they are referred to.
-pub(crate) struct Table(u64);
+struct Table(u64);
 
 impl Table {
     /// One with the empty text, which has to be the first.
