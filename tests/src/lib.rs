@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test kit fails by panicking")]
 #![allow(clippy::missing_panics_doc, reason = "all of it may")]
 
+pub mod alertmanager;
 pub mod broker;
 pub mod campaign;
 pub mod command;
@@ -14,8 +15,10 @@ pub mod letters;
 pub mod output;
 pub mod pages;
 pub mod process;
+pub mod prometheus;
 pub mod push;
 pub mod records;
 pub mod registry;
+pub mod remote_write;
 pub mod topic;
 pub mod wait;

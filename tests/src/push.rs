@@ -40,8 +40,13 @@ impl Sender {
 
     /// Sends a body to `/events` and waits for the answer. Each of `headers` is a whole line.
     pub fn post(&mut self, headers: &[&str], body: &[u8]) -> io::Result<Answer> {
+        self.post_to("/events", headers, body)
+    }
+
+    /// The same to another path.
+    pub fn post_to(&mut self, path: &str, headers: &[&str], body: &[u8]) -> io::Result<Answer> {
         let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-        let head = format!("POST /events HTTP/1.1\r\nHost: weir\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+        let head = format!("POST {path} HTTP/1.1\r\nHost: weir\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
         self.send(head.as_bytes())?;
         // A request that is refused early need not be read to its end.
         let _ = self.send(body);

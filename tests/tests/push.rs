@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,7 +222,21 @@ fn two_sources_on_one_port_are_refused_with_a_reason() {
     let mut second = home.start("second", &[&format!("sources.in.listen={address}")]);
     assert_eq!(second.wait(PATIENCE).code(), Some(78));
     assert!(second.log().contains("choose another `listen`"), "{}", second.log());
+    let doctor = || {
+        let set = format!("sources.in.listen={address}");
+        weir_says(&home.path(""), &["doctor", "graph.yaml", "--set", &set])
+    };
+    let running = doctor();
+    assert!(running.out.contains(&format!("a weir listens on {address} already")), "{running:?}");
     first.stop(PATIENCE);
+    let other = TcpListener::bind(address).unwrap();
+    let taken = std::thread::scope(|scope| {
+        let asked = scope.spawn(doctor);
+        // Who is asked hangs up.
+        drop(other.accept().unwrap());
+        asked.join().unwrap()
+    });
+    assert!(taken.out.contains(&format!("{address} cannot be listened on")), "{taken:?}");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
-mod body;
 mod framing;
+mod handler;
 mod options;
-mod server;
 mod source;
-mod tls;
 
-pub use options::{Auth, Framing, Tls};
+pub use options::Framing;
 pub use source::HttpSource;

@@ -1,30 +1,21 @@
 //! The `http` source: its options, and how it starts and ends.
 
 use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use weir::Result;
 use weir::component::{
-    BuildContext, DecodingOption, Finding, Lanes, ProbeContext, Problem, Problems, PushLog, PushOrigin, Severity,
-    Source, SourceConfig, Stream, async_trait,
+    BuildContext, DecodingOption, Finding, ProbeContext, Problems, Source, SourceConfig, Stream, async_trait,
 };
-use weir::config::{ByteSize, Secret, Span};
+use weir::config::{ByteSize, Span};
 use weir::event::Codec;
-use weir::{Error, ErrorKind, Result};
+use weir_http_server::{Auth, Listen, Receiver, Tls};
 
-use crate::body::Memory;
 use crate::framing::Divider;
-use crate::options::{Auth, Framing, Tls};
-use crate::server::{Door, Server};
-use crate::tls;
-
-/// Memory for the bodies of all requests together, unless one needs more.
-const BODIES: u64 = 64 << 20;
+use crate::handler::Events;
+use crate::options::Framing;
 
 /// Is sent events over HTTP, and answers once they are durable.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -97,26 +88,11 @@ impl SourceConfig for HttpSource {
             let message = "divides JSON alone";
             problems.error("framing", "bad_value", message, "use `newline_delimited` or `bytes`, or `decoding: json`");
         }
-        if self.timeout.0.is_zero() {
-            problems.error("timeout", "out_of_range", "leaves no time for a request", "give a time such as `30s`");
-        }
-        if self.max_body_size.0 == 0 {
-            problems.error("max_body_size", "out_of_range", "lets nothing in", "give a size such as `10MiB`");
-        }
         if self.max_size.0 < 4 * self.max_body_size.0 {
             let message = "has no room for the largest bodies";
             problems.error("max_size", "out_of_range", message, "give it four times `max_body_size` at least");
         }
-        if self.auth.is_some() && self.tls.is_none() && !self.listen.ip().is_loopback() {
-            problems.push(Problem {
-                path: vec!["auth".to_owned()],
-                severity: Severity::Warning,
-                code: "password_in_clear".to_owned(),
-                message: "passwords and tokens come in unencrypted".to_owned(),
-                help: Some("set `tls`, or listen on a loopback address behind a proxy that does it".to_owned()),
-                span: None,
-            });
-        }
+        self.listen().check(problems);
     }
 
     fn has_one_lane(&self) -> bool {
@@ -134,85 +110,35 @@ impl SourceConfig for HttpSource {
         )
     }
 
-    async fn probe(&self, _: &ProbeContext) -> Vec<Finding> {
-        let mut findings = vec![match TcpListener::bind(self.listen).await {
-            Ok(_) => Finding::ok(format!("{} is free to listen on", self.listen)),
-            Err(error) => Finding::failed(
-                format!("{} cannot be listened on: {error}", self.listen),
-                "if this graph runs, it is the one that listens; otherwise choose another `listen`",
-            ),
-        }];
-        if let Some(tls) = &self.tls {
-            findings.push(match tls::acceptor(tls) {
-                Ok(_) => Finding::ok("certificate and key belong together"),
-                Err(error) => Finding::failed(error.to_string(), "correct `tls.cert_file` and `tls.key_file`"),
-            });
-        }
-        findings
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        self.listen().probe(context).await
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {
         let codec = self.codec()?;
-        let (log, origin) = PushLog::open(context, self.max_size.0, codec.clone())?;
-        if context.once {
-            return Ok(Box::new(Http { origin, server: None }));
-        }
-        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
-            let what = "the address cannot be listened on; choose another `listen`, or stop whoever uses it";
-            Error::new(ErrorKind::Config, "listen", what).with("address", self.listen).caused_by(error)
-        })?;
-        let body_limit = usize::try_from(self.max_body_size.0).unwrap_or(usize::MAX);
-        let memory = usize::try_from(BODIES.max(4 * self.max_body_size.0)).unwrap_or(usize::MAX);
-        let door = Door {
+        let handler = |ledger| Events {
             path: self.path.clone(),
-            authorization: self.auth.as_ref().map(authorization),
-            divider: Divider { framing: self.framing, codec },
-            body_limit,
-            memory: Memory::new(memory),
-            timeout: self.timeout.0,
-            log,
-            node: context.node.clone(),
-            clock: context.clock.clone(),
-            trouble: context.trouble.clone(),
+            divider: Divider { framing: self.framing, codec: codec.clone() },
+            limit: usize::try_from(self.max_body_size.0).unwrap_or(usize::MAX),
+            ledger,
         };
-        let tls = self.tls.as_ref().map(tls::acceptor).transpose()?;
-        let server = Server { listener, tls, door: Arc::new(door), max_connections: self.max_connections };
-        Ok(Box::new(Http { origin, server: Some(server) }))
+        // A body as it came, decompressed, on its way into the log, and a bit of all.
+        let largest = 4 * self.max_body_size.0;
+        let receiver =
+            Receiver::open(context, &self.listen(), self.max_size.0, codec.clone(), largest, handler).await?;
+        Ok(Box::new(receiver))
     }
 }
 
-/// The scheme that is asked for, and what has to stand behind it.
-fn authorization(auth: &Auth) -> (&'static str, Secret) {
-    match auth {
-        Auth::Basic { username, password } => {
-            ("Basic", Secret(BASE64_STANDARD.encode(format!("{username}:{}", password.0))))
-        }
-        Auth::Bearer { token } => ("Bearer", token.clone()),
-    }
-}
-
-struct Http {
-    origin: PushOrigin,
-    /// None under `--once`.
-    server: Option<Server>,
-}
-
-#[async_trait]
-impl Source for Http {
-    async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
-        let mut lane = lanes.open_one(Box::new(self.origin)).await?;
-        let Some(server) = self.server else { return lane.ended().await.map(drop) };
-        let mut serving = pin!(server.serve(lanes.clone()));
-        tokio::select! {
-            () = &mut serving => lane.ended().await.map(drop),
-            end = lane.ended() => {
-                // The lane may be done before every request has its answer. Where it ended by itself nobody reads any
-                // more, and what comes in would wait for the next start.
-                if lanes.is_stopping() {
-                    serving.await;
-                }
-                end.map(drop)
-            }
+impl HttpSource {
+    fn listen(&self) -> Listen<'_> {
+        Listen {
+            address: self.listen,
+            auth: self.auth.as_ref(),
+            tls: self.tls.as_ref(),
+            max_body_size: self.max_body_size,
+            max_connections: self.max_connections,
+            timeout: self.timeout,
         }
     }
 }

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::ServerName;
+use rcgen::{BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use weir::component::{BuildContext, DetachedLane, DetachedLanes, Lanes, Read, ReadLimit, SourceConfig};
+use weir::component::{BuildContext, DetachedLane, DetachedLanes, Lanes, Problems, Read, ReadLimit, SourceConfig};
 use weir::state::DirStorage;
 use weir_http as _;
 
 /// Nothing here takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The file with authorities of senders.
+const SENDERS: &str = "senders.pem";
 /// What the source is given for a handshake.
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -61,24 +63,42 @@ impl Authority {
         std::fs::write(dir.join("key.pem"), pem("PRIVATE KEY", &key.serialize_der())).unwrap();
     }
 
-    /// A client that trusts it.
+    /// A client that trusts it, and shows no certificate.
     fn client(&self, version: &'static SupportedProtocolVersion) -> TlsConnector {
+        self.client_of(version, None)
+    }
+
+    /// A client that trusts it, and shows a certificate of this authority.
+    fn client_of(&self, version: &'static SupportedProtocolVersion, its: Option<&Authority>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(&[version])
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let config = match its {
+            None => config.with_no_client_auth(),
+            Some(authority) => {
+                let key = KeyPair::generate().unwrap();
+                let mut params = CertificateParams::new(Vec::new()).unwrap();
+                params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+                let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+                let chain = vec![certificate.der().clone(), authority.certificate.der().clone()];
+                config.with_client_auth_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap()
+            }
+        };
         TlsConnector::from(Arc::new(config))
     }
 }
 
+/// Asks senders for certificates where there is a file with authorities.
 fn config(dir: &Path, address: SocketAddr) -> Box<dyn SourceConfig> {
-    let options = json!({
-        "type": "http", "listen": address.to_string(), "timeout": format!("{}ms", TIMEOUT.as_millis()),
-        "tls": {"cert_file": dir.join("cert.pem"), "key_file": dir.join("key.pem")}
-    });
+    let mut tls = json!({"cert_file": dir.join("cert.pem"), "key_file": dir.join("key.pem")});
+    if dir.join(SENDERS).exists() {
+        tls["ca_file"] = json!(dir.join(SENDERS));
+    }
+    let timeout = format!("{}ms", TIMEOUT.as_millis());
+    let options = json!({"type": "http", "listen": address.to_string(), "timeout": timeout, "tls": tls});
     serde_json::from_value(options).unwrap()
 }
 
@@ -175,6 +195,46 @@ async fn whoever_does_not_speak_to_it_as_he_should_gets_nothing_and_the_source_g
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_senders_have_to_show_a_certificate_nobody_else_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, senders) = (Authority::of("root", None), Authority::of("senders", None));
+    std::fs::write(dir.path().join(SENDERS), pem("CERTIFICATE", senders.certificate.der())).unwrap();
+    let (address, mut lanes) = start(dir.path(), &root).await;
+    let between = Authority::of("between", Some(&senders));
+    for (version, body) in [(&version::TLS13, "[1,2]"), (&version::TLS12, "3")] {
+        // Of the authority of the server, of another of the same name, and none at all.
+        for other in [Some(&root), Some(&Authority::of("senders", None)), None] {
+            let answer = post_by(&root.client_of(version, other), address, "localhost", "-1").await;
+            assert!(!answer.as_ref().is_ok_and(|answer| answer.contains("HTTP")), "{answer:?}");
+        }
+        let answer = post_by(&root.client_of(version, Some(&senders)), address, "localhost", body).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let answer = post_by(&root.client_of(&version::TLS13, Some(&between)), address, "localhost", "4").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(read(&mut lanes, 4).await, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_check_of_senders_that_checks_nothing_is_refused() {
+    let problems = |tls: serde_json::Value| {
+        let mut tls = tls;
+        tls["cert_file"] = json!("cert.pem");
+        tls["key_file"] = json!("key.pem");
+        let options = json!({"type": "http", "listen": "127.0.0.1:0", "tls": tls});
+        let config: Box<dyn SourceConfig> = serde_json::from_value(options).unwrap();
+        let mut problems = Problems::default();
+        config.check(&mut problems);
+        problems.into_vec().into_iter().map(|problem| problem.path.join(".")).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(json!({"ca_file": "ca.pem"})), [""; 0]);
+    assert_eq!(problems(json!({"ca_file": "ca.pem", "verify_certificate": true})), [""; 0]);
+    assert_eq!(problems(json!({"verify_certificate": false})), [""; 0]);
+    assert_eq!(problems(json!({"verify_certificate": true})), ["tls.verify_certificate"]);
+    assert_eq!(problems(json!({"ca_file": "ca.pem", "verify_certificate": false})), ["tls.ca_file"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let (mut context, _rejected) = BuildContext::detached("in");
@@ -191,4 +251,8 @@ async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
         .unwrap();
     let other = built().await;
     assert!(other.contains("certificate and key do not belong together"), "{other}");
+    Authority::of("root", None).sign(dir.path());
+    std::fs::write(dir.path().join(SENDERS), "nothing").unwrap();
+    let none = built().await;
+    assert!(none.contains("it holds no certificates") && none.contains(SENDERS), "{none}");
 }

@@ -21,6 +21,7 @@ pub struct PrometheusKafkaAdapterDecoding {}
 /// The JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
 ///
 /// A point without a timestamp is rejected. A stale marker is written as `NaN`, as the adapter does.
+/// Native histograms are rejected; exemplars, metadata and times of creation are left out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusKafkaAdapterEncoding {}
@@ -52,10 +53,11 @@ impl Format for Adapter {
         let timestamp = point.timestamp.ok_or_else(|| {
             CodecError::new("no_timestamp", "the point has no `timestamp`, and this format cannot do without")
         })?;
-        let mut sample = Value::from(point.clone());
+        let value = point.value(Self::NAME)?;
+        let mut sample = Value::from(Point::new(point.name.clone(), point.labels.clone(), None, value));
         if let Some(fields) = sample.as_object_mut() {
             fields.insert("timestamp".into(), format!("{timestamp:?}").into());
-            fields.insert("value".into(), number_text(point.value).into());
+            fields.insert("value".into(), number_text(value).into());
             if let Some(labels) = fields.get_mut("labels").and_then(Value::as_object_mut) {
                 labels.insert(METRIC.into(), point.name.clone().into());
             }

@@ -22,6 +22,11 @@ pub(crate) trait Format: std::fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether a record that nobody changed is fit to be written as it came.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// The records of one event each that this record holds; none: it is one.
     fn split(&self, _record: &Bytes) -> Option<Vec<Bytes>> {
         None
@@ -60,7 +65,7 @@ impl<F: Format> Encoder for PointCodec<F> {
     }
 
     fn keeps(&self, decoder: &dyn Decoder) -> bool {
-        decoder.name() == F::NAME
+        decoder.name() == F::NAME && self.0.keeps()
     }
 }
 

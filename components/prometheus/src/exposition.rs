@@ -10,12 +10,13 @@ use vrl::value::{ObjectMap, Value};
 use weir::event::CodecError;
 
 use crate::codec::{Format, absolute, lines, number_text, register};
-use crate::point::{Labels, Point, number, text};
+use crate::point::{Labels, Measured, Metadata, Point, number, text};
 use crate::scan::{Scan, prometheus_escape};
 
 /// The text format of Prometheus: `up{job="api"} 1 1700000000000`, the timestamp in milliseconds.
 ///
-/// Nodes see a point a sample, `{name, type}` and `{name, help}` for `# TYPE` and `# HELP`, and other comments as `.message`.
+/// Nodes see a point a sample, `{name, type}`, `{name, help}` and `{name, unit}` for `# TYPE`, `# HELP` and `# UNIT`, and other
+/// comments as `.message`.
 /// A record of several lines is as many events. What OpenMetrics adds, such as exemplars, is rejected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +24,8 @@ pub struct ExpositionDecoding {}
 
 /// The text format of Prometheus: `up{job="api"} 1 1700000000000`, the timestamp in milliseconds.
 ///
-/// Events `{name, type}` and `{name, help}` become `# TYPE` and `# HELP`. A stale marker is written as `NaN`.
+/// Events with `type`, `help` or `unit` and no value become `# TYPE`, `# HELP` and `# UNIT`. A stale marker is written as `NaN`.
+/// Native histograms are rejected; exemplars, times of creation, and metadata beside a value are left out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpositionEncoding {}
@@ -34,7 +36,7 @@ register!(Exposition, "exposition", ExpositionDecoding, ExpositionEncoding);
 struct Exposition;
 
 /// What a comment says of a metric, and the field that nodes see.
-const SAID: [(&str, &str); 2] = [("# TYPE ", "type"), ("# HELP ", "help")];
+const SAID: [(&str, &str); 3] = [("# HELP ", "help"), ("# TYPE ", "type"), ("# UNIT ", "unit")];
 
 impl Format for Exposition {
     const NAME: &'static str = "exposition";
@@ -62,35 +64,18 @@ impl Format for Exposition {
         if !scan.rest().is_empty() {
             return Err(scan.error("expected the end of the line"));
         }
-        Ok(Point { name, labels, timestamp, value, is_incremental: false }.into())
+        Ok(Point::new(name, labels, timestamp, value).into())
     }
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
         absolute(point, Self::NAME)?;
-        let is_plain = is_metric(&point.name);
-        if is_plain {
-            out.extend_from_slice(point.name.as_bytes());
+        if point.measured == Measured::Nothing && !point.metadata.is_empty() && point.exemplars.is_empty() {
+            put_metadata(&point.name, &point.metadata, out);
+            return Ok(());
         }
-        if !is_plain || !point.labels.is_empty() {
-            out.push(b'{');
-            if !is_plain {
-                put_quoted(&point.name, out);
-            }
-            for (at, (name, value)) in point.labels.iter().enumerate() {
-                if at > 0 || !is_plain {
-                    out.push(b',');
-                }
-                if is_label(name) {
-                    out.extend_from_slice(name.as_bytes())
-                } else {
-                    put_quoted(name, out)
-                }
-                out.push(b'=');
-                put_quoted(value, out);
-            }
-            out.push(b'}');
-        }
-        let _ = write!(out, " {}", number_text(point.value));
+        let value = point.value(Self::NAME)?;
+        put_series(&point.name, &point.labels, out);
+        let _ = write!(out, " {}", number_text(value));
         if let Some(timestamp) = point.timestamp {
             let _ = write!(out, " {}", timestamp.timestamp_millis());
         }
@@ -101,14 +86,7 @@ impl Format for Exposition {
         let text = |name: &str| text(value.as_object()?.get(name)?);
         for (comment, field) in SAID {
             if let (Some(name), Some(said)) = (text("name"), text(field)) {
-                let said = said.replace('\\', "\\\\").replace('\n', "\\n");
-                out.extend_from_slice(comment.as_bytes());
-                if is_metric(&name) {
-                    out.extend_from_slice(name.as_bytes())
-                } else {
-                    put_quoted(&name, out)
-                }
-                let _ = write!(out, " {said}");
+                put_comment(comment, &name, &said, out);
                 return true;
             }
         }
@@ -119,6 +97,57 @@ impl Format for Exposition {
     fn split(&self, record: &Bytes) -> Option<Vec<Bytes>> {
         lines(record)
     }
+}
+
+/// A metric's name and its labels.
+pub(crate) fn put_series(name: &str, labels: &Labels, out: &mut Vec<u8>) {
+    let is_plain = is_metric(name);
+    if is_plain {
+        out.extend_from_slice(name.as_bytes());
+    }
+    if !is_plain || !labels.is_empty() {
+        out.push(b'{');
+        if !is_plain {
+            put_quoted(name, out);
+        }
+        for (at, (name, value)) in labels.iter().enumerate() {
+            if at > 0 || !is_plain {
+                out.push(b',');
+            }
+            if is_label(name) {
+                out.extend_from_slice(name.as_bytes())
+            } else {
+                put_quoted(name, out)
+            }
+            out.push(b'=');
+            put_quoted(value, out);
+        }
+        out.push(b'}');
+    }
+}
+
+/// A line for each thing that is known of a metric.
+pub(crate) fn put_metadata(name: &str, metadata: &Metadata, out: &mut Vec<u8>) {
+    let begin = out.len();
+    for ((comment, _), said) in SAID.iter().zip([&metadata.help, &metadata.kind, &metadata.unit]) {
+        if !said.is_empty() {
+            if out.len() > begin {
+                out.push(b'\n');
+            }
+            put_comment(comment, name, said, out);
+        }
+    }
+}
+
+fn put_comment(comment: &str, name: &str, said: &str, out: &mut Vec<u8>) {
+    let said = said.replace('\\', "\\\\").replace('\n', "\\n");
+    out.extend_from_slice(comment.as_bytes());
+    if is_metric(name) {
+        out.extend_from_slice(name.as_bytes())
+    } else {
+        put_quoted(name, out)
+    }
+    let _ = write!(out, " {said}");
 }
 
 fn is_metric(name: &str) -> bool {
@@ -214,6 +243,7 @@ mod tests {
             r#"rpc_duration_seconds{quantile="0.5"} NaN"#,
             r#"{"my.metric","a.b"="c"} 0.00000000000000000001"#,
             "# TYPE up gauge",
+            "# UNIT up seconds",
             r"# HELP up The \\ of\nit.",
             "# anything else",
         ] {

@@ -31,7 +31,8 @@ pub struct InfluxDecoding {
 
 /// InfluxDB's line protocol, with the field `value`: `up,job=api value=1 1700000000000000000`.
 ///
-/// Rejected is what the protocol has no way to say: `NaN`, infinities, newlines. A label without a text is left out.
+/// Rejected is what the protocol has no way to say: `NaN`, infinities, newlines. A label without a text is left out,
+/// and so is what is known of a point beside its value.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InfluxEncoding {
@@ -124,14 +125,15 @@ impl Format for Influx {
             "" => None,
             time => Some(self.time(time).ok_or_else(|| scan.error(format_args!("`{time}` is no timestamp")))?),
         };
-        Ok(Point { name, labels: line.labels, timestamp, value, is_incremental: false }.into())
+        Ok(Point::new(name, line.labels, timestamp, value).into())
     }
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
         absolute(point, Self::NAME)?;
         let unsupported = |what: String| CodecError::new("unsupported_value", what);
-        if !point.value.is_finite() {
-            return Err(unsupported(format!("influx has no way to write the value {}", point.value)));
+        let value = point.value(Self::NAME)?;
+        if !value.is_finite() {
+            return Err(unsupported(format!("influx has no way to write the value {value}")));
         }
         put_word(&point.name, &[',', ' '], out)?;
         for (name, value) in point.labels.iter().filter(|(_, value)| !value.is_empty()) {
@@ -140,7 +142,7 @@ impl Format for Influx {
             out.push(b'=');
             put_word(value, &[',', '=', ' '], out)?;
         }
-        let _ = write!(out, " {VALUE}={}", point.value);
+        let _ = write!(out, " {VALUE}={value}");
         if let Some(timestamp) = point.timestamp {
             let nanos =
                 i128::from(timestamp.timestamp()) * 1_000_000_000 + i128::from(timestamp.timestamp_subsec_nanos());
@@ -340,7 +342,7 @@ mod tests {
         fn what_is_written_is_read_again(mut point in points()) {
             let mut out = Vec::new();
             if NANOS.write(&point, &mut out).is_ok() {
-                prop_assert!(!out.contains(&b'\n') && !point.is_incremental && point.value.is_finite());
+                prop_assert!(!out.contains(&b'\n') && !point.is_incremental && point.value("influx").is_ok_and(f64::is_finite));
                 let split = NANOS.split(&out.clone().into());
                 prop_assert_eq!(split, None);
                 point.labels.retain(|_, value| !value.is_empty());

@@ -1,10 +1,12 @@
-//! A point: one value of a metric at one time, and the event that nodes see of it.
+//! A point: what is known of a metric at one time, and the event that nodes see of it.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::event::CodecError;
+
+use crate::histogram::Histogram;
 
 /// The bits by which Prometheus says that a series has ended ("stale"; `model/value` of Prometheus).
 pub const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -14,8 +16,8 @@ pub const NAN: u64 = 0x7ff8_0000_0000_0001;
 /// Labels by name, without that of the metric.
 pub type Labels = BTreeMap<String, String>;
 
-/// One value of a metric at one time.
-#[derive(Debug, Clone)]
+/// What is known of a metric at one time: as a rule its value.
+#[derive(Debug, Clone, Default)]
 pub struct Point {
     /// The metric's name.
     pub name: String,
@@ -23,37 +25,150 @@ pub struct Point {
     pub labels: Labels,
     /// When it was measured; none: now, as far as anybody can say.
     pub timestamp: Option<DateTime<Utc>>,
-    /// The value. What is no number keeps its bits.
-    pub value: f64,
+    /// What was measured.
+    pub measured: Measured,
     /// Whether it is added to what was before, instead of taking its place.
     pub is_incremental: bool,
+    /// Single observations that went into it.
+    pub exemplars: Vec<Exemplar>,
+    /// What is known of the metric whenever.
+    pub metadata: Metadata,
+    /// When its counting began.
+    pub created: Option<DateTime<Utc>>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Default)]
+pub enum Measured {
+    /// Nothing: exemplars or metadata come alone.
+    #[default]
+    Nothing,
+    /// A value. What is no number keeps its bits.
+    Value(f64),
+    /// A native histogram.
+    Histogram(Box<Histogram>),
+}
+
+/// One observation among many: as a rule it leads to a trace.
+#[derive(Debug, Clone, Default)]
+pub struct Exemplar {
+    /// What tells it from others.
+    pub labels: Labels,
+    /// What was observed.
+    pub value: f64,
+    /// When.
+    pub timestamp: Option<DateTime<Utc>>,
+}
+
+/// What is known of a metric whenever; empty: not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// `counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info` or `stateset`.
+    pub kind: String,
+    /// What it is, in words.
+    pub help: String,
+    /// In what it is measured.
+    pub unit: String,
+}
+
+impl Metadata {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.kind.is_empty() && self.help.is_empty() && self.unit.is_empty()
+    }
+}
+
+impl PartialEq for Measured {
+    fn eq(&self, other: &Measured) -> bool {
+        match (self, other) {
+            (Measured::Nothing, Measured::Nothing) => true,
+            (Measured::Value(one), Measured::Value(other)) => one.to_bits() == other.to_bits(),
+            (Measured::Histogram(one), Measured::Histogram(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for Exemplar {
+    fn eq(&self, other: &Exemplar) -> bool {
+        (&self.labels, self.timestamp, self.value.to_bits()) == (&other.labels, other.timestamp, other.value.to_bits())
+    }
 }
 
 impl PartialEq for Point {
     fn eq(&self, other: &Point) -> bool {
-        (&self.name, &self.labels, self.timestamp, self.is_incremental)
-            == (&other.name, &other.labels, other.timestamp, other.is_incremental)
-            && self.value.to_bits() == other.value.to_bits()
+        (&self.name, &self.labels, self.timestamp, self.is_incremental, self.created)
+            == (&other.name, &other.labels, other.timestamp, other.is_incremental, other.created)
+            && self.measured == other.measured
+            && self.exemplars == other.exemplars
+            && self.metadata == other.metadata
+    }
+}
+
+impl Point {
+    /// A value, and nothing else.
+    pub fn new(name: String, labels: Labels, timestamp: Option<DateTime<Utc>>, value: f64) -> Point {
+        Point { name, labels, timestamp, measured: Measured::Value(value), ..Point::default() }
+    }
+
+    /// Its value, for a format that can write nothing else.
+    pub(crate) fn value(&self, format: &str) -> Result<f64, CodecError> {
+        let what = match &self.measured {
+            Measured::Value(value) => return Ok(*value),
+            Measured::Histogram(_) => "native histograms",
+            Measured::Nothing => "exemplars or metadata without a value",
+        };
+        Err(CodecError::new("unsupported_value", format!("{format} has no way to write {what}")))
     }
 }
 
 impl From<Point> for Value {
-    /// What nodes see: `name`, `labels`, `timestamp` where there is one, `value`, and `kind: incremental` where it is.
+    /// What nodes see: `name`; `labels`, except of metadata alone; `timestamp` where there is one; `value` or `histogram`;
+    /// `kind: incremental` where it is; what else is known.
     fn from(point: Point) -> Value {
-        let labels = point.labels.into_iter().map(|(name, value)| (KeyString::from(name), Value::from(value)));
-        let mut fields = ObjectMap::from([
-            ("name".into(), point.name.into()),
-            ("labels".into(), Value::Object(labels.collect())),
-            ("value".into(), value_of(point.value)),
-        ]);
-        if let Some(timestamp) = point.timestamp {
-            fields.insert("timestamp".into(), Value::Timestamp(timestamp));
+        let mut fields = ObjectMap::from([("name".into(), point.name.into())]);
+        match point.measured {
+            Measured::Value(value) => drop(fields.insert("value".into(), value_of(value))),
+            Measured::Histogram(histogram) => drop(fields.insert("histogram".into(), (*histogram).into())),
+            Measured::Nothing => {}
+        }
+        if fields.len() > 1 || !point.labels.is_empty() || !point.exemplars.is_empty() {
+            fields.insert("labels".into(), labels_of(point.labels));
+        }
+        let times = [("timestamp", point.timestamp), ("created_timestamp", point.created)];
+        for (name, at) in times.into_iter().filter_map(|(name, at)| Some((name, at?))) {
+            fields.insert(name.into(), Value::Timestamp(at));
         }
         if point.is_incremental {
             fields.insert("kind".into(), "incremental".into());
         }
+        let metadata = [("type", point.metadata.kind), ("help", point.metadata.help), ("unit", point.metadata.unit)];
+        for (name, text) in metadata.into_iter().filter(|(_, text)| !text.is_empty()) {
+            fields.insert(name.into(), text.into());
+        }
+        if !point.exemplars.is_empty() {
+            let exemplars = point.exemplars.into_iter().map(Value::from).collect();
+            fields.insert("exemplars".into(), Value::Array(exemplars));
+        }
         Value::Object(fields)
     }
+}
+
+impl From<Exemplar> for Value {
+    fn from(exemplar: Exemplar) -> Value {
+        let mut fields = ObjectMap::from([
+            ("labels".into(), labels_of(exemplar.labels)),
+            ("value".into(), value_of(exemplar.value)),
+        ]);
+        if let Some(timestamp) = exemplar.timestamp {
+            fields.insert("timestamp".into(), Value::Timestamp(timestamp));
+        }
+        Value::Object(fields)
+    }
+}
+
+fn labels_of(labels: Labels) -> Value {
+    Value::Object(labels.into_iter().map(|(name, value)| (KeyString::from(name), Value::from(value))).collect())
 }
 
 impl TryFrom<&Value> for Point {
@@ -64,27 +179,88 @@ impl TryFrom<&Value> for Point {
         let fields = value.as_object().ok_or_else(|| no_point("it is no object"))?;
         let name = fields.get("name").and_then(text).filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| no_point("it has no text `name`"))?;
-        let mut labels = Labels::new();
-        match fields.get("labels") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(all)) => {
-                for (name, value) in all {
-                    let value = label(value).ok_or_else(|| no_point(format!("its label `{name}` is no text")))?;
-                    labels.insert(name.to_string(), value);
-                }
-            }
-            Some(_) => return Err(no_point("its `labels` are no object")),
-        }
-        let value = fields.get("value").and_then(number_of).ok_or_else(|| no_point("it has no number `value`"))?;
-        let timestamp = fields.get("timestamp").filter(|value| !value.is_null());
-        let timestamp = timestamp.map(|value| time_of(value).ok_or_else(|| no_point("its `timestamp` is no time")));
         let is_incremental = match fields.get("kind").and_then(text).as_deref() {
             None | Some("absolute") => false,
             Some("incremental") => true,
             Some(_) => return Err(no_point("its `kind` is neither `absolute` nor `incremental`")),
         };
-        Ok(Point { name, labels, timestamp: timestamp.transpose()?, value, is_incremental })
+        let said = |name: &str| match there(fields, name) {
+            None => Ok(String::new()),
+            Some(value) => text(value).ok_or_else(|| no_point(format!("its `{name}` is no text"))),
+        };
+        let point = Point {
+            name,
+            labels: labels_from(fields, "its")?,
+            timestamp: time_from(fields, "timestamp", "its")?,
+            measured: measured_from(fields)?,
+            is_incremental,
+            exemplars: exemplars_from(fields)?,
+            metadata: Metadata { kind: said("type")?, help: said("help")?, unit: said("unit")? },
+            created: time_from(fields, "created_timestamp", "its")?,
+        };
+        let says_nothing = point.exemplars.is_empty() && point.metadata.is_empty();
+        if point.measured == Measured::Nothing && says_nothing {
+            return Err(no_point("it has no number `value`"));
+        }
+        Ok(point)
     }
+}
+
+/// A field that is there and not null.
+pub(crate) fn there<'a>(fields: &'a ObjectMap, name: &str) -> Option<&'a Value> {
+    fields.get(name).filter(|value| !value.is_null())
+}
+
+fn measured_from(fields: &ObjectMap) -> Result<Measured, CodecError> {
+    match (there(fields, "value"), there(fields, "histogram")) {
+        (None, None) => Ok(Measured::Nothing),
+        (Some(value), None) => {
+            number_of(value).map(Measured::Value).ok_or_else(|| no_point("it has no number `value`"))
+        }
+        (None, Some(histogram)) => {
+            let histogram = Histogram::try_from(histogram);
+            histogram.map(|histogram| Measured::Histogram(Box::new(histogram))).map_err(no_point)
+        }
+        (Some(_), Some(_)) => Err(no_point("it has both a `value` and a `histogram`")),
+    }
+}
+
+fn exemplars_from(fields: &ObjectMap) -> Result<Vec<Exemplar>, CodecError> {
+    let all = match there(fields, "exemplars") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(all)) => all,
+        Some(_) => return Err(no_point("its `exemplars` are no array")),
+    };
+    let exemplar = |value: &Value| {
+        let fields = value.as_object().ok_or_else(|| no_point("an exemplar is no object"))?;
+        let value = there(fields, "value").and_then(number_of);
+        Ok(Exemplar {
+            labels: labels_from(fields, "an exemplar's")?,
+            value: value.ok_or_else(|| no_point("an exemplar has no number `value`"))?,
+            timestamp: time_from(fields, "timestamp", "an exemplar's")?,
+        })
+    };
+    all.iter().map(exemplar).collect()
+}
+
+fn labels_from(fields: &ObjectMap, whose: &str) -> Result<Labels, CodecError> {
+    let mut labels = Labels::new();
+    match there(fields, "labels") {
+        None => {}
+        Some(Value::Object(all)) => {
+            for (name, value) in all {
+                let value = label(value).ok_or_else(|| no_point(format!("{whose} label `{name}` is no text")))?;
+                labels.insert(name.to_string(), value);
+            }
+        }
+        Some(_) => return Err(no_point(format!("{whose} `labels` are no object"))),
+    }
+    Ok(labels)
+}
+
+fn time_from(fields: &ObjectMap, name: &str, whose: &str) -> Result<Option<DateTime<Utc>>, CodecError> {
+    let time = there(fields, name);
+    time.map(|value| time_of(value).ok_or_else(|| no_point(format!("{whose} `{name}` is no time")))).transpose()
 }
 
 fn no_point(why: impl std::fmt::Display) -> CodecError {
@@ -154,43 +330,4 @@ pub(crate) fn number(text: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn nodes_see_a_point_and_may_change_it() {
-        let mut value = Value::from(
-            json!({"name": "up", "labels": {"job": "a", "n": 1}, "value": 1, "timestamp": 1_700_000_000_123_i64}),
-        );
-        let point = Point::try_from(&value).unwrap();
-        assert_eq!(point.labels, Labels::from([("job".into(), "a".into()), ("n".into(), "1".into())]));
-        assert_eq!(point.timestamp.unwrap().timestamp_millis(), 1_700_000_000_123);
-        value = point.clone().into();
-        assert_eq!(Point::try_from(&value).unwrap(), point);
-        for (wrong, why) in [
-            (json!("up"), "it is no object"),
-            (json!({"value": 1}), "it has no text `name`"),
-            (json!({"name": "", "value": 1}), "it has no text `name`"),
-            (json!({"name": "up"}), "it has no number `value`"),
-            (json!({"name": "up", "value": "NaN:3ff0000000000000"}), "it has no number `value`"),
-            (json!({"name": "up", "value": 1, "labels": []}), "its `labels` are no object"),
-            (json!({"name": "up", "value": 1, "labels": {"a": [1]}}), "its label `a` is no text"),
-            (json!({"name": "up", "value": 1, "timestamp": "soon"}), "its `timestamp` is no time"),
-            (json!({"name": "up", "value": 1, "kind": "other"}), "its `kind` is neither"),
-        ] {
-            let error = Point::try_from(&Value::from(wrong)).unwrap_err();
-            assert!(error.code == "no_point" && error.message.contains(why), "{error:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_bit_of_a_value_stays(bits in prop_oneof![any::<u64>(), Just(STALE), Just(NAN), (0..1_u64 << 51).prop_map(|low| low | 0x7ff0 << 48)]) {
-            let value = f64::from_bits(bits);
-            prop_assert_eq!(number_of(&value_of(value)).unwrap().to_bits(), bits);
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use vrl::value::Value;
+use vrl::value::{ObjectMap, Value};
 use weir::event::{CodecError, json};
 
 use crate::codec::{Format, register};
@@ -19,7 +19,8 @@ pub struct PointsJsonDecoding {}
 
 /// A point as JSON, without loss: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
 ///
-/// The timestamp is in milliseconds; one that needs more digits is an RFC 3339 text.
+/// The timestamp is in milliseconds; one that needs more digits is an RFC 3339 text. Native histograms, exemplars, metadata and
+/// times of creation are written as nodes see them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PointsJsonEncoding {}
@@ -38,12 +39,29 @@ impl Format for PointsJson {
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let mut value = Value::from(point.clone());
-        let at = point.timestamp.filter(|at| at.timestamp_subsec_nanos() % 1_000_000 == 0);
-        if let (Some(at), Some(fields)) = (at, value.as_object_mut()) {
-            fields.insert("timestamp".into(), Value::Integer(at.timestamp_millis()));
+        if let Some(fields) = value.as_object_mut() {
+            in_millis(fields);
+            let exemplars = fields.get_mut("exemplars").and_then(Value::as_array_mut);
+            for exemplar in exemplars.into_iter().flatten() {
+                if let Some(fields) = exemplar.as_object_mut() {
+                    in_millis(fields);
+                }
+            }
         }
         json::write(&value, out);
         Ok(())
+    }
+}
+
+/// Times as milliseconds, where those say them.
+fn in_millis(fields: &mut ObjectMap) {
+    for name in ["timestamp", "created_timestamp"] {
+        if let Some(Value::Timestamp(at)) = fields.get(name)
+            && at.timestamp_subsec_nanos() % 1_000_000 == 0
+        {
+            let millis = at.timestamp_millis();
+            fields.insert(name.into(), Value::Integer(millis));
+        }
     }
 }
 
@@ -53,7 +71,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{decoded, encoded, points, refused};
+    use crate::testing::{decoded, encoded, refused, rich_points};
 
     #[test]
     fn points_are_read_and_written() {
@@ -71,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost(point in points()) {
+        fn nothing_is_lost(point in rich_points()) {
             let mut out = Vec::new();
             PointsJson.write(&point, &mut out).unwrap();
             prop_assert_eq!(Point::try_from(&PointsJson.read(&out.into()).unwrap()).unwrap(), point);

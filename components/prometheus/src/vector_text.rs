@@ -20,7 +20,8 @@ pub struct VectorTextDecoding {}
 
 /// The line that Vector writes for a counter or gauge: `2022-08-02T14:12:43Z up{job="api"} = 1`.
 ///
-/// The line has one way to say `NaN`: a stale marker is no different from any other.
+/// The line has one way to say `NaN`: a stale marker is no different from any other. Native histograms are rejected; exemplars,
+/// metadata and times of creation are left out.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorTextEncoding {}
@@ -45,12 +46,13 @@ impl Format for VectorText {
         }
         scan.needs(b' ')?;
         let value = number(scan.rest()).ok_or_else(|| scan.error("expected one number: a counter or gauge"))?;
-        Ok(Point { name, labels, timestamp, value, is_incremental }.into())
+        Ok(Point { is_incremental, ..Point::new(name, labels, timestamp, value) }.into())
     }
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
         use std::io::Write;
 
+        let value = point.value(Self::NAME)?;
         if let Some(timestamp) = point.timestamp {
             // As many digits of the second as there are: none, three, six or nine.
             let _ = write!(out, "{timestamp:?} ");
@@ -64,7 +66,7 @@ impl Format for VectorText {
             put_word(name, out);
             let _ = write!(out, "={value:?}");
         }
-        let _ = write!(out, "}} {} {}", if point.is_incremental { '+' } else { '=' }, point.value);
+        let _ = write!(out, "}} {} {}", if point.is_incremental { '+' } else { '=' }, value);
         Ok(())
     }
 }

@@ -18,6 +18,13 @@ use crate::state::DirStorage;
 /// Sends requests to the source that is tested, as its senders do.
 #[async_trait]
 pub trait PushClient: Send + Sync {
+    /// The events of one request, as they are to be read; those of another number are others. Default: four JSON documents
+    /// of some 400 bytes.
+    fn events(&self, number: u64) -> Vec<Bytes> {
+        let numbers = number * EVENTS..(number + 1) * EVENTS;
+        numbers.map(|number| format!("{{\"number\":{number},\"pad\":\"{:->400}\"}}", "").into()).collect()
+    }
+
     /// Begins a request with these events: sends so much of it that the source works on it, and not all. `None`: nobody
     /// listens.
     async fn begin(&self, events: &[Bytes]) -> Option<Box<dyn PushRequest>>;
@@ -41,7 +48,7 @@ pub enum PushAnswer {
     Nothing,
 }
 
-/// Events of a request.
+/// Events of a request, unless its client makes them.
 const EVENTS: u64 = 4;
 /// Requests that come one after the other.
 const REQUESTS: u64 = 15;
@@ -50,8 +57,8 @@ const MOST: u64 = 50_000;
 /// Time in which something would have come that must not.
 const MOMENT: Duration = Duration::from_millis(150);
 
-/// Checks a push source that reads JSON, whose log is small (some MiB at most), and which keeps it in a folder: `dir`, which
-/// is empty. `too_much` is a request that it must refuse.
+/// Checks a push source whose log is small (some MiB at most), and which keeps it in a folder: `dir`, which is empty. It
+/// reads JSON, unless `client` makes other events. `too_much` is a request that it must refuse.
 ///
 /// - what it answered for is read, in the order of the answers, once; reads keep to their limits, and one that is dropped
 ///   while it waits loses nothing; after a seek the very same events come again;
@@ -85,9 +92,8 @@ struct Sent<'a> {
 impl Sent<'_> {
     /// Events that nobody has sent yet.
     fn events(&mut self) -> Vec<Bytes> {
-        let first = self.next;
-        self.next += EVENTS;
-        (first..self.next).map(|number| format!("{{\"number\":{number},\"pad\":\"{:->400}\"}}", "").into()).collect()
+        self.next += 1;
+        self.client.events(self.next - 1)
     }
 
     async fn begin(&self, events: &[Bytes]) -> Option<Box<dyn PushRequest>> {
@@ -167,7 +173,7 @@ async fn check_reads(config: &dyn SourceConfig, context: &BuildContext, sent: &m
         assert!(polled, "a read waits while there is nothing");
     }
     sent.taken(&mut expected).await;
-    let last = read(&mut *origin, EVENTS as usize, LARGE).await;
+    let last = read(&mut *origin, expected.len() - all.len(), LARGE).await;
     assert_eq!(texts(&last), expected[all.len()..], "a read that was dropped while it waited loses nothing");
     let middle = all.len() / 2;
     if let Err(error) = origin.seek(all[middle].position).await {

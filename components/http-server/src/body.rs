@@ -7,17 +7,24 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
+use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::answer::{Answer, come_back, refused};
 
 /// Permits are counted in these units.
 const UNIT: usize = 1024;
 /// Bytes decompressed at once.
 const STEP: usize = 64 << 10;
+/// Bytes of a refused body that are still read.
+const DRAINED: usize = 64 << 20;
+/// And in what time.
+const DRAINED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a body is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub enum Missing {
     /// It is above the limit.
     TooLarge,
     /// It did not come in time.
@@ -28,6 +35,28 @@ pub(crate) enum Missing {
     BrokenOff,
     /// It is not what `Content-Encoding` says.
     NotGzip,
+}
+
+impl Missing {
+    /// What its sender is told, where bodies may have so many bytes.
+    pub fn answer(self, limit: usize) -> Answer {
+        let text = |status, text: &str| refused(status, text);
+        match self {
+            Missing::TooLarge => refused(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is above {limit} bytes; send less at once, or raise max_body_size"),
+            ),
+            Missing::TooSlow => {
+                text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time; send again, or raise timeout")
+            }
+            Missing::NoMemory => come_back("too much is being sent at the same time", 1),
+            Missing::BrokenOff => text(StatusCode::BAD_REQUEST, "the body breaks off; send it again"),
+            Missing::NotGzip => text(
+                StatusCode::BAD_REQUEST,
+                "the body is not whole gzip, as Content-Encoding says; send it again, or without the header",
+            ),
+        }
+    }
 }
 
 /// What all bodies together may take.
@@ -44,9 +73,9 @@ impl Memory {
     }
 }
 
-/// What one request takes of it; given back on drop.
+/// What one request takes of the memory for all; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     memory: Memory,
     taken: usize,
     permit: Option<OwnedSemaphorePermit>,
@@ -69,7 +98,7 @@ impl Share {
 
 /// Reads a body of at most `limit` bytes within `timeout`.
 pub(crate) async fn read(
-    mut body: Incoming,
+    body: &mut Incoming,
     limit: usize,
     timeout: Duration,
     share: &mut Share,
@@ -92,8 +121,22 @@ pub(crate) async fn read(
     tokio::time::timeout(timeout, all).await.unwrap_or(Err(Missing::TooSlow))
 }
 
+/// Reads what is left of a body, and forgets it, as far as that is not too much: whoever is still sending may not see an answer
+/// that comes meanwhile, and would send the same again for ever.
+pub(crate) async fn drain(body: &mut Incoming) {
+    let all = async {
+        let mut left = DRAINED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_WITHIN, all).await;
+}
+
 /// What a gzipped body holds, which is at most `limit` bytes.
-pub(crate) fn gunzip(body: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Missing> {
+pub fn gunzip(body: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Missing> {
     let mut stream = MultiGzDecoder::new(body);
     let mut all = Vec::new();
     loop {

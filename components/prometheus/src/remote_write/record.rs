@@ -1,0 +1,403 @@
+//! A request as the record of a codec: taken apart into points, and one point as the event that nodes see.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use vrl::value::{KeyString, ObjectMap, Value};
+use weir::event::CodecError;
+
+use super::series::{Exemplar, FamilyMetadata, NAME, Reason, Series, Symbols, exemplar};
+use super::wire::{Field, Fields, Malformed, Span, Wire};
+use super::{Limits, MAX_EVENTS, MAX_EXPANDED, Refusal, Version, decompress, histogram, put};
+use crate::point::value_of;
+
+/// As large as a record is when it is decompressed.
+const MAX_RECORD: usize = 64 << 20;
+
+/// A record was taken by somebody before: only what would fill the memory is not.
+const LIMITS: Limits =
+    Limits { series: usize::MAX, labels: usize::MAX, points: MAX_EVENTS, label_bytes: usize::MAX, symbols: usize::MAX };
+
+/// The names of a metric's types, by number; both versions have the same.
+pub(crate) const KINDS: [&str; 8] =
+    ["", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
+
+pub(crate) fn invalid(why: impl std::fmt::Display) -> CodecError {
+    CodecError::new("invalid_remote_write", why.to_string())
+}
+
+impl From<Malformed> for CodecError {
+    fn from(error: Malformed) -> CodecError {
+        invalid(error)
+    }
+}
+
+impl From<Refusal> for CodecError {
+    fn from(refusal: Refusal) -> CodecError {
+        invalid(refusal)
+    }
+}
+
+/// A request that is not compressed.
+///
+/// One that is compressed cannot be mistaken for one that is not. A request begins with the key of a field that it has, 0x0a,
+/// 0x1a, 0x22 or 0x2a. A block whose first byte is that is one of 10, 26, 34 or 42 bytes, and so are its bytes but for two. Within the first
+/// 12 bytes of a request no four come again that a copy could refer to: they are a literal, and its tag is at least 4 x 11. As
+/// the length of a field it leads beyond the block.
+pub(crate) fn plain(record: &Bytes) -> Result<Bytes, CodecError> {
+    let is_plain = record.first().is_none_or(|byte| matches!(byte, 0x0a | 0x1a | 0x22 | 0x2a));
+    let found = if is_plain { ends_well(record) } else { Err(invalid("it is neither a request nor a snappy block")) };
+    match found {
+        Ok(()) => Ok(record.clone()),
+        Err(error) => decompress(record, MAX_RECORD).map_err(|_| error),
+    }
+}
+
+/// Whether fields go up to the end.
+fn ends_well(body: &[u8]) -> Result<(), CodecError> {
+    let mut fields = Fields::all(body);
+    while fields.next()?.is_some() {}
+    Ok(())
+}
+
+/// What lies in a request side by side.
+pub(crate) struct Outline<'a> {
+    pub version: Version,
+    symbols: Symbols<'a>,
+    /// The first series, or entry of metadata.
+    first: Option<Field>,
+    /// How many there are.
+    count: usize,
+}
+
+impl<'a> Outline<'a> {
+    /// By the numbers of its fields: 1.0 has 1 and 3, 2.0 has 4 and 5.
+    pub fn of(body: &'a [u8]) -> Result<Outline<'a>, CodecError> {
+        let mut fields = Fields::all(body);
+        let (mut has_one, mut has_two, mut first, mut count) = (false, false, None, 0);
+        let mut symbols = Symbols::default();
+        while let Some(field) = fields.next()? {
+            match (field.number, field.wire) {
+                (1 | 3, Wire::Bytes(_)) => has_one = true,
+                (4 | 5, Wire::Bytes(_)) => has_two = true,
+                (1 | 3..=5, _) => return Err(invalid("it is no request of remote write: a field has the wrong type")),
+                _ => continue,
+            }
+            if field.number == 4 {
+                if symbols.len() == 0 {
+                    symbols = Symbols::for_one();
+                }
+                symbols.push(field.bytes()?.of(body));
+            } else {
+                first.get_or_insert(field);
+                count += 1;
+            }
+        }
+        let version = match (has_one, has_two) {
+            (true, true) => return Err(invalid("it mixes the fields of remote write 1.0 and 2.0")),
+            (false, true) => Version::V2,
+            _ => Version::V1,
+        };
+        Ok(Outline { version, symbols, first, count })
+    }
+}
+
+/// The event of a record that is one.
+pub(crate) fn read(record: &Bytes) -> Result<Value, CodecError> {
+    let body = plain(record)?;
+    let Outline { version, symbols, first, count } = Outline::of(&body)?;
+    let Some(field) = first else { return Err(invalid("it has no series")) };
+    if count > 1 {
+        return Err(several());
+    }
+    if field.number == 3 {
+        let metadata = FamilyMetadata::read(&body, field.bytes()?)?;
+        metadata.check(&LIMITS).map_err(invalid)?;
+        let mut fields = ObjectMap::from([("name".into(), text(&body, metadata.name))]);
+        put_metadata(&mut fields, &body, metadata.kind, metadata.help, metadata.unit);
+        if fields.len() == 1 {
+            fields.insert("type".into(), "unknown".into());
+        }
+        return Ok(Value::Object(fields));
+    }
+    let mut series = Series::for_one();
+    series.read(version, &body, field.bytes()?, &symbols, &LIMITS, MAX_EVENTS)?;
+    series.check(&LIMITS).map_err(invalid)?;
+    if series.samples.len() + series.histograms.len() > 1 {
+        return Err(several());
+    }
+    event(version, &body, &series, &symbols)
+}
+
+fn several() -> CodecError {
+    invalid(format!(
+        "it has several points that cannot be taken apart: more than {MAX_EVENTS}, or more than {MAX_EXPANDED} bytes of labels"
+    ))
+}
+
+/// A text that is part of the record and keeps to its bytes.
+fn text(body: &Bytes, text: &[u8]) -> Value {
+    Value::Bytes(body.slice_ref(text))
+}
+
+fn labels(body: &Bytes, labels: &[(&[u8], &[u8])]) -> Value {
+    let label = |(name, value): &(&[u8], &[u8])| {
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        (KeyString::from(name), text(body, value))
+    };
+    Value::Object(labels.iter().filter(|(name, _)| *name != NAME.as_bytes()).map(label).collect())
+}
+
+fn put_metadata(fields: &mut ObjectMap, body: &Bytes, kind: u64, help: &[u8], unit: &[u8]) {
+    if kind != 0 {
+        let known = usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind));
+        fields.insert("type".into(), known.map_or_else(|| kind.to_string().into(), |kind| (*kind).into()));
+    }
+    for (name, said) in [("help", help), ("unit", unit)] {
+        if !said.is_empty() {
+            fields.insert(name.into(), text(body, said));
+        }
+    }
+}
+
+fn time(millis: i64) -> Result<DateTime<Utc>, CodecError> {
+    DateTime::from_timestamp_millis(millis).ok_or_else(|| invalid(Reason::Time))
+}
+
+/// What nodes see of a series with one point, or with none.
+fn event(version: Version, body: &Bytes, series: &Series<'_>, symbols: &Symbols<'_>) -> Result<Value, CodecError> {
+    let mut fields = ObjectMap::from([
+        ("name".into(), text(body, series.name().unwrap_or_default())),
+        ("labels".into(), labels(body, &series.labels)),
+    ]);
+    let mut created = series.created;
+    if let Some(sample) = series.samples.first() {
+        fields.insert("value".into(), value_of(sample.value));
+        fields.insert("timestamp".into(), Value::Timestamp(time(sample.timestamp)?));
+        created = if sample.start == 0 { created } else { sample.start };
+    }
+    if let Some(span) = series.histograms.first() {
+        let read = histogram::read(body, *span, version == Version::V2)?.map_err(invalid)?;
+        fields.insert("timestamp".into(), Value::Timestamp(time(read.timestamp)?));
+        fields.insert("histogram".into(), read.histogram.into());
+        created = if read.start == 0 { created } else { read.start };
+    }
+    if created != 0 {
+        fields.insert("created_timestamp".into(), Value::Timestamp(time(created)?));
+    }
+    put_metadata(&mut fields, body, series.kind, series.help, series.unit);
+    let mut exemplars = Vec::new();
+    for span in &series.exemplars {
+        if let Some(exemplar) = exemplar(version, body, *span, symbols, &LIMITS)? {
+            exemplars.push(exemplar_of(body, &exemplar)?);
+        }
+    }
+    let is_metadata = series.kind != 0 || !series.help.is_empty() || !series.unit.is_empty();
+    if series.samples.is_empty() && series.histograms.is_empty() && exemplars.is_empty() && !is_metadata {
+        return Err(invalid(Reason::Empty));
+    }
+    if !exemplars.is_empty() {
+        fields.insert("exemplars".into(), Value::Array(exemplars));
+    }
+    Ok(Value::Object(fields))
+}
+
+fn exemplar_of(body: &Bytes, exemplar: &Exemplar<'_>) -> Result<Value, CodecError> {
+    let pairs = exemplar.labels.iter().map(|(name, value)| {
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        (KeyString::from(name), text(body, value))
+    });
+    let mut fields = ObjectMap::from([
+        ("labels".into(), Value::Object(pairs.collect())),
+        ("value".into(), value_of(exemplar.value)),
+    ]);
+    if exemplar.timestamp != 0 {
+        fields.insert("timestamp".into(), Value::Timestamp(time(exemplar.timestamp)?));
+    }
+    Ok(Value::Object(fields))
+}
+
+/// The records of one event each; none: it is one, or cannot be taken apart.
+pub(crate) fn split(record: &Bytes) -> Option<Vec<Bytes>> {
+    let body = plain(record).ok()?;
+    let outline = Outline::of(&body).ok()?;
+    let parts = parts(&outline, &body)?;
+    // An event that is alone stays as it came, also where it is compressed.
+    let is_one = matches!(&*parts, [part] if outline.version == Version::V2 || part.len() == body.len());
+    (!is_one).then_some(parts)
+}
+
+/// A part: of the request itself, or of what is written anew.
+enum Part {
+    Same(Span),
+    New(Span),
+}
+
+fn parts(outline: &Outline<'_>, body: &Bytes) -> Option<Vec<Bytes>> {
+    let Outline { version, symbols, count, .. } = outline;
+    let version = *version;
+    if *count > MAX_EVENTS {
+        return None;
+    }
+    let mut parts = Vec::with_capacity(*count);
+    let mut out = Vec::new();
+    let mut series = Series::for_one();
+    let mut fields = Fields::all(body);
+    while let Some(field) = fields.next().ok()? {
+        let Wire::Bytes(message) = field.wire else { continue };
+        let whole = Part::Same(Span { start: field.at, end: message.end });
+        match (version, field.number) {
+            (Version::V1, 3) => parts.push(whole),
+            (Version::V1, 1) if one_point(body, message) => parts.push(whole),
+            (Version::V1, 1) | (Version::V2, 5) => {
+                let read = series.read(version, body, message, symbols, &LIMITS, MAX_EVENTS);
+                let is_bad = read.is_err() || (version == Version::V2 && series.is_unresolved());
+                if is_bad {
+                    // It is refused when a node looks: without symbols nothing can be referred to.
+                    parts.push(whole);
+                } else {
+                    write_parts(version, body, field, &series, symbols, &mut out, &mut parts)?;
+                }
+            }
+            _ => {}
+        }
+        if parts.len() > MAX_EVENTS {
+            return None;
+        }
+    }
+    let out = Bytes::from(out);
+    let part = |part| match part {
+        Part::Same(span) => body.slice(span.start..span.end),
+        Part::New(span) => out.slice(span.start..span.end),
+    };
+    Some(parts.into_iter().map(part).collect())
+}
+
+/// Whether a series of 1.0 is one event as it lies there; one that cannot be read is, too.
+fn one_point(body: &[u8], series: Span) -> bool {
+    let mut fields = Fields::new(body, series);
+    let mut points = 0;
+    while let Ok(Some(field)) = fields.next() {
+        points += usize::from(matches!(field.number, 2 | 4));
+    }
+    points <= 1
+}
+
+/// A request for each point of a series. Exemplars are with the last.
+fn write_parts(
+    version: Version,
+    body: &[u8],
+    field: Field,
+    series: &Series<'_>,
+    symbols: &Symbols<'_>,
+    out: &mut Vec<u8>,
+    parts: &mut Vec<Part>,
+) -> Option<()> {
+    let samples = series.samples.iter().map(|sample| Some((2, sample.span)));
+    let histograms = series.histograms.iter().map(|span| Some((if version == Version::V1 { 4 } else { 3 }, *span)));
+    let alone = (series.events() > series.samples.len() + series.histograms.len()).then_some(None);
+    let points = samples.chain(histograms).chain(alone);
+    let last = series.events() - 1;
+    for (at, point) in points.enumerate() {
+        let begin = out.len();
+        let exemplars = if at == last { &*series.exemplars } else { &[] };
+        match version {
+            Version::V1 => put::message(out, field.number, |out| {
+                for (name, value) in &series.labels {
+                    put::message(out, 1, |out| {
+                        put::text(out, 1, name);
+                        put::text(out, 2, value);
+                    });
+                }
+                if let Some((number, span)) = point {
+                    put::bytes(out, number, span.of(body));
+                }
+                exemplars.iter().for_each(|span| put::bytes(out, 3, span.of(body)));
+            }),
+            Version::V2 => write_v2(body, series, point, exemplars, symbols, out),
+        }
+        parts.push(Part::New(Span { start: begin, end: out.len() }));
+        if parts.len() > MAX_EVENTS || out.len() > MAX_EXPANDED {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// A request of 2.0 with a symbol table of its own.
+fn write_v2(
+    body: &[u8],
+    series: &Series<'_>,
+    point: Option<(u32, Span)>,
+    exemplars: &[Span],
+    symbols: &Symbols<'_>,
+    out: &mut Vec<u8>,
+) {
+    let exemplars = exemplars.iter().filter_map(|span| exemplar(Version::V2, body, *span, symbols, &LIMITS).ok()?);
+    let exemplars: Vec<Exemplar<'_>> = exemplars.collect();
+    let mut table = Table::new(out);
+    table.texts(&series.labels, out);
+    let help = table.text(series.help, out);
+    let unit = table.text(series.unit, out);
+    exemplars.iter().for_each(|exemplar| table.texts(&exemplar.labels, out));
+    put::message(out, 5, |out| {
+        let mut next = Table::refs(1, series.labels.len(), out);
+        if let Some((number, span)) = point {
+            put::bytes(out, number, span.of(body));
+        }
+        next += u64::from(help != 0) + u64::from(unit != 0);
+        for exemplar in &exemplars {
+            put::message(out, 4, |out| {
+                next = Table::refs(next, exemplar.labels.len(), out);
+                put::double(out, 2, exemplar.value);
+                put::int(out, 3, exemplar.timestamp);
+            });
+        }
+        if series.kind != 0 || help != 0 || unit != 0 {
+            put::message(out, 5, |out| {
+                put::number(out, 1, series.kind);
+                put::number(out, 3, help);
+                put::number(out, 4, unit);
+            });
+        }
+        put::int(out, 6, series.created);
+    });
+}
+
+/// A symbol table that is written: every text anew, in the order in which they are referred to.
+struct Table(u64);
+
+impl Table {
+    /// One with the empty text, which has to be the first.
+    pub fn new(out: &mut Vec<u8>) -> Table {
+        put::bytes(out, 4, b"");
+        Table(1)
+    }
+
+    /// Names and values.
+    pub fn texts<T: AsRef<[u8]>>(&mut self, labels: &[(T, T)], out: &mut Vec<u8>) {
+        for (name, value) in labels {
+            put::bytes(out, 4, name.as_ref());
+            put::bytes(out, 4, value.as_ref());
+            self.0 += 2;
+        }
+    }
+
+    /// One text, and what refers to it; an empty one is there.
+    pub fn text(&mut self, text: &[u8], out: &mut Vec<u8>) -> u64 {
+        if text.is_empty() {
+            return 0;
+        }
+        put::bytes(out, 4, text);
+        self.0 += 1;
+        self.0 - 1
+    }
+
+    /// The references to so many labels behind one another, from this symbol on; the next symbol.
+    pub fn refs(from: u64, labels: usize, out: &mut Vec<u8>) -> u64 {
+        let end = from + 2 * labels as u64;
+        if labels > 0 {
+            put::message(out, 1, |out| (from..end).for_each(|reference| put::varint(out, reference)));
+        }
+        end
+    }
+}

@@ -1,0 +1,145 @@
+//! The shared kit: the source as one that is sent requests of remote write.
+#![allow(clippy::unwrap_used)]
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use weir::component::conformance::{self, PushAnswer, PushClient, PushRequest};
+use weir::component::{BuildContext, SinkConfig, SourceConfig, async_trait};
+use weir::delivery::Receipt;
+use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
+use weir_prometheus as _;
+
+/// A request for each connection.
+struct Client(SocketAddr);
+
+struct Begun {
+    stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+/// A field that holds bytes, of fewer than 16384.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap();
+    let length = [length.to_le_bytes()[0] | 0x80, u8::try_from(length >> 7).unwrap()];
+    [&[number << 3 | 2][..], &length, bytes].concat()
+}
+
+/// A request of 1.0 with one series, and one point of it.
+fn request(value: f64, pad: &str) -> Bytes {
+    let label = |name: &str, value: &str| field(1, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat());
+    let sample = [&[0x09][..], &value.to_le_bytes(), &[0x10, 1]].concat();
+    let series = [label("__name__", "number"), label("pad", pad), field(2, &sample)].concat();
+    field(1, &series).into()
+}
+
+#[async_trait]
+impl PushClient for Client {
+    /// A request is one record, and becomes its points behind the source.
+    fn events(&self, number: u64) -> Vec<Bytes> {
+        vec![request(number as f64, &"-".repeat(1600))]
+    }
+
+    async fn begin(&self, events: &[Bytes]) -> Option<Box<dyn PushRequest>> {
+        let mut stream = TcpStream::connect(self.0).await.ok()?;
+        let body = snap::raw::Encoder::new().compress_vec(&events.concat()).unwrap();
+        let head = format!(
+            "POST /api/v1/write HTTP/1.1\r\nHost: weir\r\nContent-Type: application/x-protobuf\r\n\
+             Content-Encoding: snappy\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let (half, rest) = body.split_at(body.len() / 2);
+        stream.write_all(head.as_bytes()).await.ok()?;
+        stream.write_all(half).await.ok()?;
+        Some(Box::new(Begun { stream, rest: rest.to_vec() }))
+    }
+}
+
+#[async_trait]
+impl PushRequest for Begun {
+    async fn end(mut self: Box<Self>) -> PushAnswer {
+        // A request that is refused early need not be sent to its end.
+        let _ = self.stream.write_all(&self.rest).await;
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            match self.stream.read_u8().await {
+                Ok(byte) => line.push(byte),
+                Err(_) => return PushAnswer::Nothing,
+            }
+        }
+        match line.strip_prefix(b"HTTP/1.1 ").and_then(|line| line.get(..3)) {
+            Some(b"204") => PushAnswer::Taken,
+            Some(_) => PushAnswer::Refused,
+            None => PushAnswer::Nothing,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_answers_for_is_read_and_what_it_refuses_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = json!({
+        "type": "prometheus_remote_write", "listen": address.to_string(), "max_decompressed_size": "8KiB", "max_size": "1MiB"
+    });
+    let config: Box<dyn SourceConfig> = serde_json::from_value(options).unwrap();
+    let too_much: Vec<Bytes> = (0..3).map(|_| request(-1.0, &"-".repeat(4000))).collect();
+    conformance::push_source(&*config, dir.path(), &Client(address), &too_much).await;
+}
+
+/// What a scraper is answered that accepts this.
+async fn scraped(address: SocketAddr, path: &str, accept: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: weir\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _read = stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Waits until nobody listens there any more.
+async fn is_free(address: SocketAddr) {
+    let free = async {
+        while TcpListener::bind(address).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), free).await.expect("the address is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_exporter() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let options = json!({"type": "prometheus_exporter", "listen": address.to_string(), "max_series": 2});
+    let config: Box<dyn SinkConfig> = serde_json::from_value(options).unwrap();
+    let body = |event: serde_json::Value| Body::Raw(event.to_string().into(), Codec::Json);
+    let good =
+        [body(json!({"name": "up", "value": 1})), body(json!({"name": "a.b", "labels": {"c": "d"}, "value": "NaN"}))];
+    conformance::sink(&*config, &good, Some(body(json!({"name": "third", "value": 1})))).await;
+
+    let (context, _rejected) = BuildContext::detached("page");
+    is_free(address).await;
+    let sink = config.build(&context).await.unwrap();
+    let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
+    let batch = Batch {
+        origin: origin.into(),
+        receipt: Receipt::new(0, Default::default(), None),
+        watermark: Timestamp::MIN,
+        events: good.into_iter().map(|body| Event::new(body, Position(0), Timestamp(0))).collect(),
+    };
+    sink.write(batch).await;
+    let page = scraped(address, "/metrics", "text/plain;version=0.0.4").await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("text/plain; version=0.0.4"), "{page}");
+    assert!(page.ends_with("\r\n\r\na_b{c=\"d\"} NaN\nup 1\n"), "{page}");
+    let page = scraped(address, "/metrics", "text/plain;version=1.0.0;escaping=allow-utf-8").await;
+    assert!(page.ends_with("\r\n\r\n{\"a.b\",c=\"d\"} NaN\nup 1\n"), "{page}");
+    assert!(scraped(address, "/", "*/*").await.starts_with("HTTP/1.1 404"));
+    drop(sink);
+    is_free(address).await;
+}
