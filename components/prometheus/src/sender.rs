@@ -281,7 +281,7 @@ impl Sender {
     }
 
     async fn post(&self, builder: Builder) -> std::result::Result<(), Refusal> {
-        let points = builder.points();
+        let (points, measured) = (builder.points(), builder.measured());
         let body = builder.finish().map_err(|error| Refusal { code: error.code, message: error.message })?;
         let mut post = Post::post(self.version.content_type(), body);
         let version = if self.version == Version::V1 { "0.1.0" } else { "2.0.0" };
@@ -290,7 +290,7 @@ impl Sender {
         }
         let refused = |message| Refusal { code: "remote_write_refused", message };
         match self.client.deliver(&post, &self.context.trouble).await {
-            Ok(answer) if self.version == Version::V2 && written(&answer) == Some(0) => {
+            Ok(answer) if self.version == Version::V2 && measured > 0 && written(&answer) == Some(0) => {
                 let answer = answer.text();
                 let help = "it may know remote write 1.0 alone: set version: 1";
                 Err(refused(format!("{answer}, and the peer says that it wrote none of {points} points; {help}")))

@@ -18,6 +18,7 @@ pub(crate) struct Builder {
     table: Table,
     series: Vec<u8>,
     points: usize,
+    measured: usize,
 }
 
 /// A symbol table in which no text stands twice.
@@ -47,7 +48,7 @@ impl Builder {
             // The empty text has to be the first.
             table.refer("");
         }
-        Builder { version, table, series: Vec::new(), points: 0 }
+        Builder { version, table, series: Vec::new(), points: 0, measured: 0 }
     }
 
     /// One more point, behind those before. A point that the message cannot say changes nothing.
@@ -66,12 +67,18 @@ impl Builder {
             }
         }
         self.points += 1;
+        self.measured += usize::from(point.measured != Measured::Nothing);
         Ok(())
     }
 
     /// How many points there are.
     pub fn points(&self) -> usize {
         self.points
+    }
+
+    /// Those of them that were measured: samples and histograms.
+    pub fn measured(&self) -> usize {
+        self.measured
     }
 
     /// Its bytes, not compressed.
