@@ -15,6 +15,7 @@ use crate::print::{errln, outln};
 
 /// A demo; the graph behind it is an example like any other.
 struct Scene {
+    name: &'static str,
     graph: &'static str,
     topics: [&'static str; 2],
     /// The source that makes events up.
@@ -29,6 +30,7 @@ struct Scene {
 }
 
 const EVENTS: Scene = Scene {
+    name: "events",
     graph: include_str!("../../../config-examples/key-events/graph.yaml"),
     topics: ["logs", "key-events"],
     maker: "cluster",
@@ -42,6 +44,7 @@ const EVENTS: Scene = Scene {
 };
 
 const ALERTS: Scene = Scene {
+    name: "alerts",
     graph: include_str!("../../../config-examples/alerts-demo/graph.yaml"),
     topics: ["metrics", "alerts"],
     maker: "clusters",
@@ -162,8 +165,9 @@ fn closing(scene: &Scene, report: &Report, events: u64, took: Duration) {
     }
     let weir = if is_on_path() { "" } else { ", with the folder of this program on your PATH" };
     outln!("\nWhat to try next{weir}:");
-    outln!("  weir demo --eject my-first-graph       the graph behind this, to change");
-    outln!("  weir explain my-first-graph            what it will do, before it does it");
+    let Scene { name, .. } = scene;
+    outln!("  weir demo {name} --eject my-first-graph    the graph behind this, to change");
+    outln!("  weir explain my-first-graph               what it will do, before it does it");
     outln!("  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 weir run my-first-graph    the same on your own Kafka");
 }
 
