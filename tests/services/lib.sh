@@ -115,3 +115,33 @@ maven_jars() {
   fi
   exec {lock}>&-
 }
+
+# debian NAME...: unpacks packages of the distribution into the cache, where they start no service of the system's; sets
+# DEBIAN to that folder.
+debian() {
+  local part as_root=()
+  DEBIAN=$WEIR_SERVICES_CACHE/debian-$1
+  [[ -d $DEBIAN ]] && return
+  require apt-get dpkg-deb
+  mkdir -p "$WEIR_SERVICES_CACHE"
+  exec {lock}>"$DEBIAN.lock"
+  flock "$lock"
+  if [[ ! -d $DEBIAN ]]; then
+    say "downloading $* of the distribution, once"
+    part=$DEBIAN.part
+    rm -rf "$part"
+    mkdir "$part"
+    if ! (cd "$part" && apt-get download -qq "$@") &>"$DEBIAN.log"; then
+      # a fresh image has no lists of packages
+      if ((EUID != 0)); then as_root=(sudo -n); fi
+      if ! ("${as_root[@]}" apt-get update -qq && cd "$part" && apt-get download -qq "$@") &>>"$DEBIAN.log"; then
+        cat "$DEBIAN.log" >&2
+        fail "apt-get could not download $*; install them, or run apt-get update as root"
+      fi
+    fi
+    local deb
+    for deb in "$part"/*.deb; do dpkg-deb -x "$deb" "$part"; done
+    mv "$part" "$DEBIAN"
+  fi
+  exec {lock}>&-
+}
