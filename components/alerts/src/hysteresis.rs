@@ -14,8 +14,8 @@ use weir::{Error, Result};
 /// Turns a signal on by one condition and off by another; what changes it passes with a field `signal`. Survives a restart.
 ///
 /// A signal that is off goes on with the first event of its key for which `on` holds, and off again with the first for which
-/// `off` holds. Between the two nothing happens, so a value that swings about one bound does not make it flap. All events but
-/// those that change a signal count as filtered.
+/// `off` holds. Between the two nothing happens, so a value that swings about one bound does not make it flap. With `emit: changes`
+/// all events but those that change a signal count as filtered.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hysteresis {
@@ -25,6 +25,9 @@ pub struct Hysteresis {
     off: String,
     /// VRL expression for the key: each has a signal of its own. Default: all events have one signal.
     key: Option<String>,
+    /// What passes: `changes`, or `all` events, each with the signal as it is then. Default: `changes`.
+    #[serde(default)]
+    emit: Emit,
     /// How long a key that nothing comes of is remembered, in event time; its signal is off then. Default: `1d`.
     #[serde(default = "default_forget_after")]
     forget_after: Span,
@@ -32,6 +35,17 @@ pub struct Hysteresis {
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
+}
+
+/// What passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Emit {
+    /// Events that change a signal.
+    #[default]
+    Changes,
+    /// All.
+    All,
 }
 
 fn default_forget_after() -> Span {
@@ -68,7 +82,9 @@ impl TransformConfig for Hysteresis {
     }
 
     fn explain(&self) -> String {
-        format!("passes what turns a signal on or off; remembers up to {} keys", self.max_keys)
+        let what =
+            if self.emit == Emit::All { "marks all with the signal" } else { "passes what turns a signal on or off" };
+        format!("{what}; remembers up to {} keys", self.max_keys)
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
@@ -80,6 +96,7 @@ impl TransformConfig for Hysteresis {
             off: condition("off", &self.off)?.0,
             key: key.transpose()?.map(|(key, _)| key),
             marks: [mark(r#".signal = "off""#)?, mark(r#".signal = "on""#)?],
+            emit: self.emit,
             forget_after: i64::try_from(self.forget_after.0.as_millis()).unwrap_or(i64::MAX / 4),
             is_on: KeyedState::new(StateLimits::in_memory(self.max_keys)),
         }))
@@ -93,23 +110,21 @@ struct Signals {
     key: Option<Expression>,
     /// What an event gets that turns a signal off, and on.
     marks: [Script; 2],
+    emit: Emit,
     forget_after: i64,
     is_on: KeyedState<Vec<u8>, ()>,
 }
 
 impl Signals {
-    /// The event has turned its signal.
-    fn turn(&mut self, key: Vec<u8>, is_on: bool, event: &mut Event, time: Timestamp) -> Verdict {
+    /// The event with its signal.
+    fn mark(&mut self, is_on: bool, event: &mut Event) -> Verdict {
         // It knows nothing of where events come from.
         let nowhere = OriginId { node: String::new(), log: String::new(), partition: 0, kind: Default::default() };
         match self.marks[usize::from(is_on)].run(event, &nowhere) {
-            Ok(Flow::Keep) => {}
-            Ok(Flow::Drop) => return Verdict::Filter,
-            Err(failure) => return failure.into(),
+            Ok(Flow::Keep) => Verdict::Pass,
+            Ok(Flow::Drop) => Verdict::Filter,
+            Err(failure) => failure.into(),
         }
-        let until = if is_on { self.until(time) } else { Timestamp::MIN };
-        self.is_on.insert(key, (), until);
-        Verdict::Pass
     }
 
     fn until(&self, time: Timestamp) -> Timestamp {
@@ -131,16 +146,16 @@ impl Stateful for Signals {
         let Row { key, time, values } = row;
         let [on, off] = [0, 1].map(|at| values.get(at).and_then(|value| value.as_boolean()).unwrap_or_default());
         self.is_on.at(time);
-        match self.is_on.get(&key).is_some() {
-            false if on => self.turn(key, true, event, time),
-            true if off && !on => self.turn(key, false, event, time),
-            true => {
-                let until = self.until(time);
-                self.is_on.insert(key, (), until);
-                Verdict::Filter
-            }
-            false => Verdict::Filter,
+        let was_on = self.is_on.get(&key).is_some();
+        let is_on = on || (was_on && !off);
+        let is_told = is_on != was_on || self.emit == Emit::All;
+        let verdict = if is_told { self.mark(is_on, event) } else { Verdict::Filter };
+        let is_rejected = matches!(verdict, Verdict::Reject { .. });
+        if (is_on || was_on) && !is_rejected {
+            let until = if is_on { self.until(time) } else { Timestamp::MIN };
+            self.is_on.insert(key, (), until);
         }
+        verdict
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {

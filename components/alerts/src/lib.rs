@@ -15,5 +15,5 @@ mod webhook;
 
 pub use alertmanager::Alertmanager;
 pub use firing::{AlertFiring, Emit};
-pub use hysteresis::Hysteresis;
+pub use hysteresis::{Emit as EmitSignal, Hysteresis};
 pub use webhook::{Payload, Webhook};

@@ -49,9 +49,9 @@ fn a_signal_goes_on_after_a_restart_at_any_event() {
     let loads = [10, 45, 35, 41, 38, 29, 20, 39, 40, 39, 60, 31, 30, 12];
     let body = |at: usize| raw(json!({"cpu": loads[at % loads.len()], "host": at % 3, "seq": at}));
     let bodies: Vec<Body> = (0..60).map(body).collect();
-    for key in [json!(".host"), Value::Null] {
-        let options =
-            json!({"type": "hysteresis", "on": "(.cpu >= 40) ?? false", "off": "(.cpu < 30) ?? false", "key": key});
+    for (key, emit) in [(json!(".host"), "changes"), (Value::Null, "changes"), (json!(".host"), "all")] {
+        let (on, off) = ("(.cpu >= 40) ?? false", "(.cpu < 30) ?? false");
+        let options = json!({"type": "hysteresis", "on": on, "off": off, "key": key, "emit": emit});
         let config: Box<dyn TransformConfig> = serde_json::from_value(options).unwrap();
         conformance::transform(&*config, &bodies, Some(Body::Raw("{".into(), Codec::Json)));
     }
