@@ -1,6 +1,8 @@
 //! The components of this binary: naming a crate links it, and linking registers what it has.
 
 use weir_aggregate as _;
+use weir_alerts as _;
+use weir_alerts as _;
 use weir_codecs as _;
 use weir_console as _;
 use weir_file as _;

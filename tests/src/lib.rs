@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test kit fails by panicking")]
 #![allow(clippy::missing_panics_doc, reason = "all of it may")]
 
+pub mod alertmanager;
 pub mod broker;
 pub mod campaign;
 pub mod command;

@@ -30,6 +30,7 @@ mod listen;
 mod options;
 mod receiver;
 mod server;
+mod site;
 mod tls;
 
 pub use answer::{Answer, come_back, refused, with};
@@ -39,3 +40,4 @@ pub use listen::Listen;
 pub use options::{Auth, Tls};
 pub use receiver::{Ledger, Receiver};
 pub use server::{Handler, Head, Request};
+pub use site::Site;

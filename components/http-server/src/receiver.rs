@@ -85,7 +85,7 @@ impl Source for Receiver {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let mut lane = lanes.open_one(Box::new(self.origin)).await?;
         let Some(server) = self.server else { return lane.ended().await.map(drop) };
-        let mut serving = pin!(server.serve(lanes.clone()));
+        let mut serving = pin!(server.serve(lanes.stopping()));
         tokio::select! {
             () = &mut serving => lane.ended().await.map(drop),
             end = lane.ended() => {

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
-use weir::component::{Lanes, async_trait};
+use weir::component::async_trait;
 use weir::config::Secret;
 use weir::state::Clock;
 
@@ -90,8 +90,9 @@ pub(crate) struct Door {
 }
 
 impl Server {
-    /// Serves until the graph stops; then answers what is under way.
-    pub async fn serve(self, lanes: Lanes) {
+    /// Serves until it is to stop; then answers what is under way.
+    pub async fn serve(self, stopping: impl Future<Output = ()>) {
+        let mut asked_to_stop = pin!(stopping);
         let Server { listener, tls, door, max_connections } = self;
         if let Ok(address) = listener.local_addr() {
             tracing::info!(node = &*door.node, %address, "listening");
@@ -106,7 +107,7 @@ impl Server {
             let Ok(spare) = turned_away.clone().acquire_owned().await else { break };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                () = lanes.stopping() => break,
+                () = &mut asked_to_stop => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,

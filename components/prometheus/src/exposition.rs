@@ -74,29 +74,7 @@ impl Format for Exposition {
             return Ok(());
         }
         let value = point.value(Self::NAME)?;
-        let is_plain = is_metric(&point.name);
-        if is_plain {
-            out.extend_from_slice(point.name.as_bytes());
-        }
-        if !is_plain || !point.labels.is_empty() {
-            out.push(b'{');
-            if !is_plain {
-                put_quoted(&point.name, out);
-            }
-            for (at, (name, value)) in point.labels.iter().enumerate() {
-                if at > 0 || !is_plain {
-                    out.push(b',');
-                }
-                if is_label(name) {
-                    out.extend_from_slice(name.as_bytes())
-                } else {
-                    put_quoted(name, out)
-                }
-                out.push(b'=');
-                put_quoted(value, out);
-            }
-            out.push(b'}');
-        }
+        put_series(&point.name, &point.labels, out);
         let _ = write!(out, " {}", number_text(value));
         if let Some(timestamp) = point.timestamp {
             let _ = write!(out, " {}", timestamp.timestamp_millis());
@@ -118,6 +96,33 @@ impl Format for Exposition {
 
     fn split(&self, record: &Bytes) -> Option<Vec<Bytes>> {
         lines(record)
+    }
+}
+
+/// A metric's name and its labels.
+pub(crate) fn put_series(name: &str, labels: &Labels, out: &mut Vec<u8>) {
+    let is_plain = is_metric(name);
+    if is_plain {
+        out.extend_from_slice(name.as_bytes());
+    }
+    if !is_plain || !labels.is_empty() {
+        out.push(b'{');
+        if !is_plain {
+            put_quoted(name, out);
+        }
+        for (at, (name, value)) in labels.iter().enumerate() {
+            if at > 0 || !is_plain {
+                out.push(b',');
+            }
+            if is_label(name) {
+                out.extend_from_slice(name.as_bytes())
+            } else {
+                put_quoted(name, out)
+            }
+            out.push(b'=');
+            put_quoted(value, out);
+        }
+        out.push(b'}');
     }
 }
 

@@ -15,6 +15,7 @@ mod codec_tests;
 mod histogram;
 mod put;
 mod record;
+pub(crate) mod request;
 mod series;
 #[cfg(test)]
 mod tests;

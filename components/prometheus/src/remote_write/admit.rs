@@ -50,7 +50,7 @@ impl From<Malformed> for Refusal {
 }
 
 /// What a symbol table holds, and how many symbols are looked at.
-pub(crate) fn symbols<'a>(body: &'a [u8], limit: usize) -> Result<Symbols<'a>, Refusal> {
+fn symbols<'a>(body: &'a [u8], limit: usize) -> Result<Symbols<'a>, Refusal> {
     let mut symbols = Symbols::default();
     let mut fields = Fields::all(body);
     while let Some(field) = fields.next()? {

@@ -11,7 +11,7 @@ use weir::Result;
 use weir::component::{DecodingConfig, EncodingConfig, Problems, Stream};
 use weir::event::{CodecError, Decoder, Encoder};
 
-use super::record::{KINDS, Table, invalid, read, split};
+use super::record::{KINDS, invalid, read, split};
 use super::series::NAME;
 use super::{Version, histogram, put};
 use crate::codec::{Format, PointCodec, absolute};
@@ -151,7 +151,7 @@ impl Format for RemoteWrite {
     }
 }
 
-fn unsupported(what: impl Into<String>) -> CodecError {
+pub(super) fn unsupported(what: impl Into<String>) -> CodecError {
     CodecError::new("unsupported_value", what)
 }
 
@@ -180,41 +180,84 @@ pub(crate) fn write(version: Version, point: &Point, out: &mut Vec<u8>) -> Resul
             }
         }),
         Version::V2 => {
-            let mut table = Table::new(out);
-            table.texts(&said.labels, out);
-            let help = table.text(point.metadata.help.as_bytes(), out);
-            let unit = table.text(point.metadata.unit.as_bytes(), out);
-            said.exemplars.iter().for_each(|exemplar| table.texts(&exemplar.labels, out));
-            put::message(out, 5, |out| {
-                let mut next = Table::refs(1, said.labels.len(), out);
-                put_measured(version, point, &said, out);
-                next += u64::from(help != 0) + u64::from(unit != 0);
-                for exemplar in &said.exemplars {
-                    put::message(out, 4, |out| {
-                        next = Table::refs(next, exemplar.labels.len(), out);
-                        put::double(out, 2, exemplar.value);
-                        put::int(out, 3, exemplar.timestamp);
-                    });
-                }
-                if !point.metadata.is_empty() {
-                    put::message(out, 5, |out| {
-                        put::number(out, 1, said.kind);
-                        put::number(out, 3, help);
-                        put::number(out, 4, unit);
-                    });
-                }
-                // Where there is no point that could say it.
-                if point.measured == Measured::Nothing {
-                    put::int(out, 6, said.created);
-                }
-            });
+            put::bytes(out, 4, b"");
+            let referred = Referred::of(&said, point, &mut InOrder { next: 1, out });
+            put_series(point, &said, &referred, out);
         }
     }
     Ok(())
 }
 
+/// What gives a text its number in a symbol table.
+pub(super) trait Texts {
+    fn refer(&mut self, text: &str) -> u64;
+}
+
+/// A symbol table that is written: every text anew, but for the empty one.
+struct InOrder<'o> {
+    next: u64,
+    out: &'o mut Vec<u8>,
+}
+
+impl Texts for InOrder<'_> {
+    fn refer(&mut self, text: &str) -> u64 {
+        if text.is_empty() {
+            return 0;
+        }
+        put::bytes(self.out, 4, text.as_bytes());
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// The numbers of a series' texts.
+pub(super) struct Referred {
+    labels: Vec<u64>,
+    help: u64,
+    unit: u64,
+    exemplars: Vec<Vec<u64>>,
+}
+
+impl Referred {
+    pub fn of(said: &Said<'_>, point: &Point, texts: &mut impl Texts) -> Referred {
+        let mut pairs = |labels: &[(&str, &str)]| -> Vec<u64> {
+            labels.iter().flat_map(|(name, value)| [*name, *value]).map(|text| texts.refer(text)).collect()
+        };
+        let labels = pairs(&said.labels);
+        let exemplars = said.exemplars.iter().map(|exemplar| pairs(&exemplar.labels)).collect();
+        let (help, unit) = (texts.refer(&point.metadata.help), texts.refer(&point.metadata.unit));
+        Referred { labels, help, unit, exemplars }
+    }
+}
+
+/// Appends a series of 2.0.
+pub(super) fn put_series(point: &Point, said: &Said<'_>, referred: &Referred, out: &mut Vec<u8>) {
+    put::message(out, 5, |out| {
+        put::packed(out, 1, &referred.labels, put::varint);
+        put_measured(Version::V2, point, said, out);
+        for (exemplar, labels) in said.exemplars.iter().zip(&referred.exemplars) {
+            put::message(out, 4, |out| {
+                put::packed(out, 1, labels, put::varint);
+                put::double(out, 2, exemplar.value);
+                put::int(out, 3, exemplar.timestamp);
+            });
+        }
+        if !point.metadata.is_empty() {
+            put::message(out, 5, |out| {
+                put::number(out, 1, said.kind);
+                put::number(out, 3, referred.help);
+                put::number(out, 4, referred.unit);
+            });
+        }
+        // Where there is no point that could say it.
+        if point.measured == Measured::Nothing {
+            put::int(out, 6, said.created);
+        }
+    });
+}
+
 /// A point in the words of a request.
-struct Said<'a> {
+pub(super) struct Said<'a> {
     /// In order, the name among them.
     labels: Vec<(&'a str, &'a str)>,
     timestamp: i64,
@@ -230,7 +273,7 @@ struct SaidExemplar<'a> {
 }
 
 impl<'a> Said<'a> {
-    fn of(point: &'a Point) -> Result<Said<'a>, CodecError> {
+    pub fn of(point: &'a Point) -> Result<Said<'a>, CodecError> {
         let mut labels = pairs(&point.labels)?;
         match labels.binary_search_by_key(&NAME, |(name, _)| name) {
             Ok(_) => return Err(unsupported(format!("the point has a label `{NAME}` beside its `name`"))),

@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::event::CodecError;
 
-use super::admit::symbols;
 use super::series::{Exemplar, FamilyMetadata, NAME, Reason, Series, Symbols, exemplar};
 use super::wire::{Field, Fields, Malformed, Span, Wire};
 use super::{Limits, MAX_EVENTS, MAX_EXPANDED, Refusal, Version, decompress, histogram, put};
@@ -38,56 +37,78 @@ impl From<Refusal> for CodecError {
     }
 }
 
-/// A request that is not compressed, and its version by the numbers of its fields.
+/// A request that is not compressed.
 ///
 /// One that is compressed cannot be mistaken for one that is not. A request begins with the key of a field that it has, 0x0a,
 /// 0x1a, 0x22 or 0x2a. A block whose first byte is that is one of 10, 26, 34 or 42 bytes, and so are its bytes but for two. Within the first
 /// 12 bytes of a request no four come again that a copy could refer to: they are a literal, and its tag is at least 4 x 11. As
 /// the length of a field it leads beyond the block.
-pub(crate) fn plain(record: &Bytes) -> Result<(Version, Bytes), CodecError> {
+pub(crate) fn plain(record: &Bytes) -> Result<Bytes, CodecError> {
     let is_plain = record.first().is_none_or(|byte| matches!(byte, 0x0a | 0x1a | 0x22 | 0x2a));
-    let found = if is_plain { version(record) } else { Err(invalid("it is neither a request nor a snappy block")) };
+    let found = if is_plain { ends_well(record) } else { Err(invalid("it is neither a request nor a snappy block")) };
     match found {
-        Ok(version) => Ok((version, record.clone())),
-        Err(error) => {
-            let Ok(plain) = decompress(record, MAX_RECORD) else { return Err(error) };
-            Ok((version(&plain)?, plain))
-        }
+        Ok(()) => Ok(record.clone()),
+        Err(error) => decompress(record, MAX_RECORD).map_err(|_| error),
     }
 }
 
-/// The version of a request: 1.0 has the fields 1 and 3, 2.0 has 4 and 5.
-fn version(body: &[u8]) -> Result<Version, CodecError> {
+/// Whether fields go up to the end.
+fn ends_well(body: &[u8]) -> Result<(), CodecError> {
     let mut fields = Fields::all(body);
-    let (mut has_one, mut has_two) = (false, false);
-    while let Some(field) = fields.next()? {
-        match (field.number, field.wire) {
-            (1 | 3, Wire::Bytes(_)) => has_one = true,
-            (4 | 5, Wire::Bytes(_)) => has_two = true,
-            (1 | 3..=5, _) => return Err(invalid("it is no request of remote write: a field has the wrong type")),
-            _ => {}
+    while fields.next()?.is_some() {}
+    Ok(())
+}
+
+/// What lies in a request side by side.
+pub(crate) struct Outline<'a> {
+    pub version: Version,
+    symbols: Symbols<'a>,
+    /// The first series, or entry of metadata.
+    first: Option<Field>,
+    /// How many there are.
+    count: usize,
+}
+
+impl<'a> Outline<'a> {
+    /// By the numbers of its fields: 1.0 has 1 and 3, 2.0 has 4 and 5.
+    pub fn of(body: &'a [u8]) -> Result<Outline<'a>, CodecError> {
+        let mut fields = Fields::all(body);
+        let (mut has_one, mut has_two, mut first, mut count) = (false, false, None, 0);
+        let mut symbols = Symbols::default();
+        while let Some(field) = fields.next()? {
+            match (field.number, field.wire) {
+                (1 | 3, Wire::Bytes(_)) => has_one = true,
+                (4 | 5, Wire::Bytes(_)) => has_two = true,
+                (1 | 3..=5, _) => return Err(invalid("it is no request of remote write: a field has the wrong type")),
+                _ => continue,
+            }
+            if field.number == 4 {
+                if symbols.len() == 0 {
+                    symbols = Symbols::for_one();
+                }
+                symbols.push(field.bytes()?.of(body));
+            } else {
+                first.get_or_insert(field);
+                count += 1;
+            }
         }
-    }
-    match (has_one, has_two) {
-        (true, false) => Ok(Version::V1),
-        (false, true) => Ok(Version::V2),
-        (true, true) => Err(invalid("it mixes the fields of remote write 1.0 and 2.0")),
-        (false, false) => Err(invalid("it has no series")),
+        let version = match (has_one, has_two) {
+            (true, true) => return Err(invalid("it mixes the fields of remote write 1.0 and 2.0")),
+            (false, true) => Version::V2,
+            _ => Version::V1,
+        };
+        Ok(Outline { version, symbols, first, count })
     }
 }
 
 /// The event of a record that is one.
 pub(crate) fn read(record: &Bytes) -> Result<Value, CodecError> {
-    let (version, body) = plain(record)?;
-    let mut only = None;
-    let mut fields = Fields::all(&body);
-    while let Some(field) = fields.next()? {
-        let is_event = matches!((version, field.number), (Version::V1, 1 | 3) | (Version::V2, 5));
-        if is_event && only.replace(field).is_some() {
-            return Err(several());
-        }
+    let body = plain(record)?;
+    let Outline { version, symbols, first, count } = Outline::of(&body)?;
+    let Some(field) = first else { return Err(invalid("it has no series")) };
+    if count > 1 {
+        return Err(several());
     }
-    let Some(field) = only else { return Err(invalid("it has no series")) };
     if field.number == 3 {
         let metadata = FamilyMetadata::read(&body, field.bytes()?)?;
         metadata.check(&LIMITS).map_err(invalid)?;
@@ -98,7 +119,6 @@ pub(crate) fn read(record: &Bytes) -> Result<Value, CodecError> {
         }
         return Ok(Value::Object(fields));
     }
-    let symbols = if version == Version::V2 { symbols(&body, LIMITS.symbols)? } else { Symbols::default() };
     let mut series = Series::for_one();
     series.read(version, &body, field.bytes()?, &symbols, &LIMITS, MAX_EVENTS)?;
     series.check(&LIMITS).map_err(invalid)?;
@@ -198,10 +218,11 @@ fn exemplar_of(body: &Bytes, exemplar: &Exemplar<'_>) -> Result<Value, CodecErro
 
 /// The records of one event each; none: it is one, or cannot be taken apart.
 pub(crate) fn split(record: &Bytes) -> Option<Vec<Bytes>> {
-    let (version, body) = plain(record).ok()?;
-    let parts = parts(version, &body)?;
+    let body = plain(record).ok()?;
+    let outline = Outline::of(&body).ok()?;
+    let parts = parts(&outline, &body)?;
     // An event that is alone stays as it came, also where it is compressed.
-    let is_one = matches!(&*parts, [part] if version == Version::V2 || part.len() == body.len());
+    let is_one = matches!(&*parts, [part] if outline.version == Version::V2 || part.len() == body.len());
     (!is_one).then_some(parts)
 }
 
@@ -211,10 +232,14 @@ enum Part {
     New(Span),
 }
 
-fn parts(version: Version, body: &Bytes) -> Option<Vec<Bytes>> {
-    let mut parts = Vec::new();
+fn parts(outline: &Outline<'_>, body: &Bytes) -> Option<Vec<Bytes>> {
+    let Outline { version, symbols, count, .. } = outline;
+    let version = *version;
+    if *count > MAX_EVENTS {
+        return None;
+    }
+    let mut parts = Vec::with_capacity(*count);
     let mut out = Vec::new();
-    let symbols = if version == Version::V2 { symbols(body, LIMITS.symbols).ok()? } else { Symbols::default() };
     let mut series = Series::for_one();
     let mut fields = Fields::all(body);
     while let Some(field) = fields.next().ok()? {
@@ -224,13 +249,13 @@ fn parts(version: Version, body: &Bytes) -> Option<Vec<Bytes>> {
             (Version::V1, 3) => parts.push(whole),
             (Version::V1, 1) if one_point(body, message) => parts.push(whole),
             (Version::V1, 1) | (Version::V2, 5) => {
-                let read = series.read(version, body, message, &symbols, &LIMITS, MAX_EVENTS);
+                let read = series.read(version, body, message, symbols, &LIMITS, MAX_EVENTS);
                 let is_bad = read.is_err() || (version == Version::V2 && series.is_unresolved());
                 if is_bad {
                     // It is refused when a node looks: without symbols nothing can be referred to.
                     parts.push(whole);
                 } else {
-                    write_parts(version, body, field, &series, &symbols, &mut out, &mut parts)?;
+                    write_parts(version, body, field, &series, symbols, &mut out, &mut parts)?;
                 }
             }
             _ => {}
@@ -339,7 +364,7 @@ fn write_v2(
 }
 
 /// A symbol table that is written: every text anew, in the order in which they are referred to.
-pub(crate) struct Table(u64);
+struct Table(u64);
 
 impl Table {
     /// One with the empty text, which has to be the first.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 
 use super::admit::short;
 use super::wire::{Field, Fields, Malformed, Span};
@@ -41,7 +41,8 @@ pub(crate) struct Series<'a> {
     is_ascii: bool,
     /// Labels beyond the limit are counted only.
     label_count: usize,
-    refs: Vec<u64>,
+    /// A label's name whose value is still to come.
+    half: Option<&'a [u8]>,
     help_ref: u64,
     unit_ref: u64,
     refused: Option<Reason>,
@@ -86,7 +87,7 @@ impl fmt::Display for Reason {
 
 /// Whether a time in milliseconds can be told at all.
 pub(crate) fn is_time(millis: i64) -> bool {
-    DateTime::from_timestamp_millis(millis).is_some()
+    (DateTime::<Utc>::MIN_UTC.timestamp_millis()..=DateTime::<Utc>::MAX_UTC.timestamp_millis()).contains(&millis)
 }
 
 impl<'a> Series<'a> {
@@ -149,12 +150,7 @@ impl<'a> Series<'a> {
                         self.labels.push(pair);
                     }
                 }
-                (Version::V2, 1) => field.varints(body, |reference| {
-                    self.label_count += 1;
-                    if self.label_count <= limits.labels.saturating_mul(2) {
-                        self.refs.push(reference);
-                    }
-                })?,
+                (Version::V2, 1) => field.varints(body, |reference| self.refer(reference, symbols, limits))?,
                 (_, 2) => {
                     let sample = sample(version, body, field.bytes()?)?;
                     if has_room {
@@ -195,8 +191,7 @@ impl<'a> Series<'a> {
         self.exemplars.clear();
         (self.kind, self.help, self.unit, self.created) = (0, b"", b"", 0);
         (self.is_ascii, self.label_count, self.refused) = (false, 0, None);
-        self.refs.clear();
-        (self.help_ref, self.unit_ref) = (0, 0);
+        (self.half, self.help_ref, self.unit_ref) = (None, 0, 0);
     }
 
     fn metadata(&mut self, body: &'a [u8], field: Field) -> Result<(), Malformed> {
@@ -212,34 +207,40 @@ impl<'a> Series<'a> {
         Ok(())
     }
 
-    /// Puts texts in the place of references.
-    fn resolve(&mut self, symbols: &Symbols<'a>) {
-        let mut refused = None;
-        let mut text = |reference| {
-            let found = symbols.get(reference);
-            match found {
-                Ok(text) => text,
-                Err(reason) => {
-                    refused = refused.take().or(Some(reason));
-                    b"".as_slice()
-                }
-            }
+    /// The text that is referred to; one that is not there is remembered as the reason to refuse.
+    fn text(&mut self, reference: u64, symbols: &Symbols<'a>) -> &'a [u8] {
+        symbols.get(reference).unwrap_or_else(|reason| {
+            self.refused.get_or_insert(reason);
+            b""
+        })
+    }
+
+    /// Takes the name or the value of a label of 2.0.
+    fn refer(&mut self, reference: u64, symbols: &Symbols<'a>, limits: &Limits) {
+        let text = self.text(reference, symbols);
+        let Some(name) = self.half.take() else {
+            self.half = Some(text);
+            return;
         };
-        for pair in self.refs.chunks_exact(2) {
-            self.labels.push((text(pair[0]), text(pair[1])));
+        self.label_count += 1;
+        if self.label_count <= limits.labels {
+            self.labels.push((name, text));
+        }
+    }
+
+    /// Puts texts in the place of what else is referred to.
+    fn resolve(&mut self, symbols: &Symbols<'a>) {
+        if self.half.is_some() {
+            self.refused.get_or_insert(Reason::OddReferences);
         }
         // 0 says that there is none, whatever stands there.
         if self.help_ref != 0 {
-            self.help = text(self.help_ref);
+            self.help = self.text(self.help_ref, symbols);
         }
         if self.unit_ref != 0 {
-            self.unit = text(self.unit_ref);
+            self.unit = self.text(self.unit_ref, symbols);
         }
-        if self.label_count % 2 == 1 {
-            refused = refused.or(Some(Reason::OddReferences));
-        }
-        self.label_count /= 2;
-        self.refused = refused;
+        // Symbols are looked at once for all.
         self.is_ascii = true;
     }
 
@@ -301,6 +302,9 @@ impl Span {
 
 /// A `Label` of 1.0.
 fn pair(body: &[u8], label: Span) -> Result<(&[u8], &[u8]), Malformed> {
+    if let Some(pair) = plain_pair(label.of(body)) {
+        return Ok(pair);
+    }
     let mut fields = Fields::new(body, label);
     let (mut name, mut value) = (Span::default(), Span::default());
     while let Some(field) = fields.next()? {
@@ -311,6 +315,14 @@ fn pair(body: &[u8], label: Span) -> Result<(&[u8], &[u8]), Malformed> {
         }
     }
     Ok((name.of(body), value.of(body)))
+}
+
+/// A label as nearly all are: its name and its value, none of them long.
+fn plain_pair(label: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ 0..0x80, rest @ ..] = label else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    let [0x12, length @ 0..0x80, value @ ..] = rest else { return None };
+    (value.len() == usize::from(*length)).then_some((name, value))
 }
 
 fn sample(version: Version, body: &[u8], span: Span) -> Result<Sample, Malformed> {
@@ -391,6 +403,11 @@ pub(crate) struct Symbols<'a> {
 }
 
 impl<'a> Symbols<'a> {
+    /// None, with room for as many as one series has.
+    pub fn for_one() -> Symbols<'a> {
+        Symbols { all: Vec::with_capacity(32) }
+    }
+
     /// One more.
     pub fn push(&mut self, text: &'a [u8]) {
         self.all.push(is_utf8(text).then_some(text));

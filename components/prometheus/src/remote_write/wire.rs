@@ -167,7 +167,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The next one.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<Option<Field>, Malformed> {
         if self.at >= self.end {
             return Ok(None);

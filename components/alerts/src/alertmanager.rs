@@ -1,0 +1,217 @@
+//! The `alertmanager` sink: its options, and the way to its notifier.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use weir::component::{BuildContext, Finding, ProbeContext, Problems, Sink, SinkConfig, async_trait};
+use weir::config::Span;
+use weir::delivery::{Outcome, RejectedBatch};
+use weir::event::{Batch, Rejected};
+use weir::{Error, ErrorKind, Result};
+use weir_http_client::{Address, Auth, Client, Method, Settings, Tls};
+
+use crate::alert::{Reader, Refusal, Texts};
+use crate::held::HeldSet;
+use crate::notifier::{Notifier, Request, WAITING, Write};
+use crate::probe;
+
+/// Keeps Alertmanagers told of alerts, as Prometheus does; an event counts as delivered when one of them has it.
+///
+/// Reads events as `alert_firing` makes them. An alert that fires is told again every `resend_delay`, also after a restart of
+/// weir, until an event says that it is resolved; that is told again for 15 minutes.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alertmanager {
+    /// Addresses of Alertmanagers, such as `http://alertmanager:9093`. Each of them is told everything.
+    endpoints: Vec<String>,
+    /// Annotations of alerts by name; values may contain `{{ VRL }}`. Default: none.
+    #[serde(default)]
+    annotations: Texts,
+    /// Link to where an alert comes from; may contain `{{ VRL }}`. Default: none.
+    generator_url: Option<String>,
+    /// Whether alerts are remembered and told again. Without, an alert is over for Alertmanager after `resolve_timeout`, unless
+    /// its event comes again. Default: true.
+    #[serde(default = "default_resend")]
+    resend: bool,
+    /// Time until an alert is told again. Default: `1m`.
+    #[serde(default = "default_resend_delay")]
+    resend_delay: Span,
+    /// Time after which Alertmanager takes an alert for resolved that it is not told of any more. Default: four times
+    /// `resend_delay`.
+    resolve_timeout: Option<Span>,
+    /// Alerts in a request, at most. Default: 256.
+    #[serde(default = "default_batch_size")]
+    #[schemars(range(min = 1, max = 10_000))]
+    batch_size: usize,
+    /// Alerts remembered at most; a further one is rejected as `too_many_alerts`. Default: 100000.
+    #[serde(default = "default_max_alerts")]
+    #[schemars(range(min = 1))]
+    max_alerts: usize,
+    /// How we say who we are. Default: not at all.
+    auth: Option<Auth>,
+    /// How `https` addresses are checked. Default: by the authorities of the operating system.
+    tls: Option<Tls>,
+    /// Time for a request with its answer. Default: `10s`.
+    #[serde(default = "default_timeout")]
+    timeout: Span,
+}
+
+fn default_resend() -> bool {
+    true
+}
+
+fn default_resend_delay() -> Span {
+    Span(Duration::from_secs(60))
+}
+
+fn default_batch_size() -> usize {
+    256
+}
+
+fn default_max_alerts() -> usize {
+    100_000
+}
+
+pub(crate) fn default_timeout() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+weir::register_sink!(
+    "alertmanager",
+    Alertmanager,
+    r#"{type: alertmanager, inputs: [in], endpoints: ["http://localhost:9093"]}"#
+);
+
+impl Alertmanager {
+    fn settings(&self) -> Settings<'_> {
+        let mut settings = Settings::new(self.auth.as_ref(), self.tls.as_ref());
+        settings.timeout = self.timeout.0;
+        settings
+    }
+
+    fn resolve_timeout(&self) -> Duration {
+        self.resolve_timeout.map_or(self.resend_delay.0.saturating_mul(4), |timeout| timeout.0)
+    }
+}
+
+#[typetag::deserialize(name = "alertmanager")]
+#[async_trait]
+impl SinkConfig for Alertmanager {
+    fn check(&self, problems: &mut Problems) {
+        self.settings().check("endpoints", self.endpoints.iter().map(String::as_str), problems);
+        Reader::compile(&self.annotations, self.generator_url.as_deref(), problems);
+        if self.resend_delay.0.is_zero() {
+            problems.error("resend_delay", "out_of_range", "is no time at all", "write a span such as 1m");
+        }
+        if self.resend && self.resolve_timeout() <= self.resend_delay.0 {
+            let what = "is over before an alert is told again, so that Alertmanager would resolve what fires";
+            problems.error("resolve_timeout", "out_of_range", what, "make it longer than resend_delay");
+        }
+    }
+
+    fn explain(&self) -> String {
+        "delivered when an Alertmanager has it; what fires is told again until it is resolved".to_owned()
+    }
+
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        let mut settings = self.settings();
+        settings.timeout = context.limit;
+        let mut findings = Vec::new();
+        for address in self.endpoints.iter().filter_map(|text| Address::parse(text).ok()) {
+            findings.push(probe::ask(&settings, address.join("/api/v2/status"), Method::GET, true).await);
+        }
+        findings
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
+        let addresses = self.endpoints.iter().map(|text| Address::parse(text).map(|base| base.join("/api/v2/alerts")));
+        let addresses = addresses.collect::<Result<Vec<_>, _>>().map_err(|_| Error::unchecked("endpoints"))?;
+        let client = Client::new(&self.settings(), addresses, context.clock.clone())?;
+        let reader = Reader::compile(&self.annotations, self.generator_url.as_deref(), &mut Problems::default())
+            .ok_or_else(|| Error::unchecked("annotations"))?;
+        let notifier = Notifier {
+            client: Arc::new(client),
+            context: context.clone(),
+            held: self.held(context)?,
+            resend_every: self.resend.then_some(self.resend_delay.0),
+            resolve_timeout: self.resolve_timeout(),
+            batch_size: self.batch_size.max(1),
+        };
+        let (send, requests) = mpsc::channel(WAITING);
+        let task = tokio::spawn(notifier.run(requests));
+        Ok(Arc::new(Telling { send, task, reader: Mutex::new(reader), context: context.clone() }))
+    }
+}
+
+/// Under this name lies what is told again and again.
+pub(crate) const STORED: &str = "alerts";
+
+impl Alertmanager {
+    /// What another process before this one held.
+    fn held(&self, context: &BuildContext) -> Result<HeldSet> {
+        if !self.resend {
+            return Ok(HeldSet::new(self.max_alerts));
+        }
+        let failed = |what: &str| Error::new(ErrorKind::Io, "take up the alerts that fire", what.to_owned());
+        let stored = context.storage.load(STORED).map_err(|error| failed("they cannot be read").caused_by(error))?;
+        match stored {
+            None => Ok(HeldSet::new(self.max_alerts)),
+            Some(bytes) => HeldSet::from_bytes(&bytes, self.max_alerts).map_err(|error| {
+                failed("what is stored of them is damaged; remove the file, and those that fire are told when they come again")
+                    .with("file", format!("{STORED}.fact"))
+                    .caused_by(error)
+            }),
+        }
+    }
+}
+
+/// The sink at work.
+struct Telling {
+    send: mpsc::Sender<Request>,
+    task: JoinHandle<()>,
+    reader: Mutex<Reader>,
+    context: BuildContext,
+}
+
+#[async_trait]
+impl Sink for Telling {
+    async fn write(&self, batch: Batch) {
+        let now = self.context.clock.now();
+        let Batch { origin, receipt, events, .. } = batch;
+        if events.is_empty() {
+            return receipt.resolve(Outcome::Filtered);
+        }
+        let (mut alerts, mut rejected) = (Vec::with_capacity(events.len()), Vec::new());
+        {
+            let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in events {
+                match reader.read(&event, &origin, now) {
+                    Ok(alert) => alerts.push((event, alert)),
+                    Err(Refusal { code, message }) => rejected.push(Rejected { event, code, message }),
+                }
+            }
+        }
+        if !rejected.is_empty() {
+            let rejected = RejectedBatch { origin: origin.clone(), receipt: receipt.clone(), rejected };
+            self.context.rejects.reject(rejected).await;
+        }
+        // A notifier that is gone drops the receipt: failed.
+        let _gone = self.send.send(Request::Write(Write { origin, receipt, alerts })).await;
+    }
+
+    async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        let _gone = self.send.send(Request::Flush(done)).await;
+        let _gone = flushed.await;
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

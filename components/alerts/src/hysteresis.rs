@@ -1,0 +1,149 @@
+//! The `hysteresis` transform.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful, Times, Transform, TransformConfig};
+use weir::config::Span;
+use weir::event::{Event, OriginId, Timestamp, Verdict};
+use weir::script::{Condition, Expression, Flow, Problem, Script};
+use weir::state::{KeyedState, StateLimits, StatePart};
+use weir::{Error, Result};
+
+/// Turns a signal on by one condition and off by another; what changes it passes with a field `signal`. Survives a restart.
+///
+/// A signal that is off goes on with the first event of its key for which `on` holds, and off again with the first for which
+/// `off` holds. Between the two nothing happens, so a value that swings about one bound does not make it flap. All events but
+/// those that change a signal count as filtered.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hysteresis {
+    /// VRL condition that turns the signal on, such as `.cpu >= 40.0`.
+    on: String,
+    /// VRL condition that turns it off, such as `.cpu < 30.0`.
+    off: String,
+    /// VRL expression for the key: each has a signal of its own. Default: all events have one signal.
+    key: Option<String>,
+    /// How long a key that nothing comes of is remembered, in event time; its signal is off then. Default: `1d`.
+    #[serde(default = "default_forget_after")]
+    forget_after: Span,
+    /// Keys remembered at most in a lane or state partition; the one that would be forgotten first makes room. Default: 100000.
+    #[serde(default = "default_max_keys")]
+    #[schemars(range(min = 1))]
+    max_keys: usize,
+}
+
+fn default_forget_after() -> Span {
+    Span(Duration::from_secs(86_400))
+}
+
+fn default_max_keys() -> usize {
+    100_000
+}
+
+weir::register_transform!(
+    "hysteresis",
+    Hysteresis,
+    r#"{type: hysteresis, inputs: [in], key: .host, on: ".cpu >= 40", off: ".cpu < 30"}"#
+);
+
+#[typetag::deserialize(name = "hysteresis")]
+impl TransformConfig for Hysteresis {
+    fn check(&self, problems: &mut Problems) {
+        for (name, text) in [("on", &self.on), ("off", &self.off)] {
+            Problem::report(Condition::compile(text), name, "invalid_condition", problems);
+        }
+        if let Some(key) = &self.key {
+            Problem::report(Expression::compile(key), "key", "invalid_key", problems);
+        }
+    }
+
+    fn keeps_state(&self) -> KeepsState {
+        KeepsState::ByKey(self.key.iter().map(|key| key.trim().to_owned()).collect())
+    }
+
+    fn state_identity(&self) -> String {
+        format!("key {}, on {}, off {}", self.key.as_deref().unwrap_or("none"), self.on, self.off)
+    }
+
+    fn explain(&self) -> String {
+        format!("passes what turns a signal on or off; remembers up to {} keys", self.max_keys)
+    }
+
+    fn build(&self, _: &BuildContext) -> Result<Transform> {
+        let condition = |name, text: &str| Condition::compile(text).map_err(|_| Error::unchecked(name));
+        let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| Error::unchecked("key")));
+        let mark = |text| Script::compile(text).map(|(script, _)| script).map_err(|_| Error::unchecked("signal"));
+        Ok(Transform::stateful(Signals {
+            on: condition("on", &self.on)?.0,
+            off: condition("off", &self.off)?.0,
+            key: key.transpose()?.map(|(key, _)| key),
+            marks: [mark(r#".signal = "off""#)?, mark(r#".signal = "on""#)?],
+            forget_after: i64::try_from(self.forget_after.0.as_millis()).unwrap_or(i64::MAX / 4),
+            is_on: KeyedState::new(StateLimits::in_memory(self.max_keys)),
+        }))
+    }
+}
+
+/// The signals that are on.
+struct Signals {
+    on: Condition,
+    off: Condition,
+    key: Option<Expression>,
+    /// What an event gets that turns a signal off, and on.
+    marks: [Script; 2],
+    forget_after: i64,
+    is_on: KeyedState<Vec<u8>, ()>,
+}
+
+impl Signals {
+    /// The event has turned its signal.
+    fn turn(&mut self, key: Vec<u8>, is_on: bool, event: &mut Event, time: Timestamp) -> Verdict {
+        // It knows nothing of where events come from.
+        let nowhere = OriginId { node: String::new(), log: String::new(), partition: 0, kind: Default::default() };
+        match self.marks[usize::from(is_on)].run(event, &nowhere) {
+            Ok(Flow::Keep) => {}
+            Ok(Flow::Drop) => return Verdict::Filter,
+            Err(failure) => return failure.into(),
+        }
+        let until = if is_on { self.until(time) } else { Timestamp::MIN };
+        self.is_on.insert(key, (), until);
+        Verdict::Pass
+    }
+
+    fn until(&self, time: Timestamp) -> Timestamp {
+        Timestamp(time.0.saturating_add(self.forget_after))
+    }
+}
+
+impl Stateful for Signals {
+    fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+        let mut key = Vec::new();
+        if let Some(expression) = &mut self.key {
+            weir::event::json::write(&expression.value(event, origin)?, &mut key);
+        }
+        let (on, off) = (self.on.holds(event, origin)?, self.off.holds(event, origin)?);
+        Ok(Row { key, time: event.time, values: vec![on.into(), off.into()] })
+    }
+
+    fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
+        let Row { key, time, values } = row;
+        let [on, off] = [0, 1].map(|at| values.get(at).and_then(|value| value.as_boolean()).unwrap_or_default());
+        self.is_on.at(time);
+        match self.is_on.get(&key).is_some() {
+            false if on => self.turn(key, true, event, time),
+            true if off && !on => self.turn(key, false, event, time),
+            true => {
+                let until = self.until(time);
+                self.is_on.insert(key, (), until);
+                Verdict::Filter
+            }
+            false => Verdict::Filter,
+        }
+    }
+
+    fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+        vec![("on", &mut self.is_on)]
+    }
+}

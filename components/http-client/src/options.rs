@@ -1,0 +1,233 @@
+//! Options that sinks over HTTP share, and their checks.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::component::{Problem, Problems, Severity};
+use weir::config::Secret;
+
+/// How we say who we are.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "strategy", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Auth {
+    /// By a user's name and password, as in RFC 7617.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: Secret,
+    },
+    /// By a token, as in RFC 6750.
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
+}
+
+impl Auth {
+    /// The header's value; none where it cannot stand in one.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let text = match self {
+            Auth::Basic { username, password } => {
+                format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{}", password.0)))
+            }
+            Auth::Bearer { token } => format!("Bearer {}", token.0),
+        };
+        let mut header = HeaderValue::try_from(text).ok()?;
+        header.set_sensitive(true);
+        Some(header)
+    }
+}
+
+/// How an `https` address is checked, and who we are to it.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// File with the certificates (PEM) of the authorities that the peer's certificate is checked against. Default: those
+    /// of the operating system.
+    pub ca_file: Option<PathBuf>,
+    /// File with our own certificate (PEM), for peers that ask for one. Default: none.
+    pub cert_file: Option<PathBuf>,
+    /// File with the private key (PEM) of `cert_file`. Default: none.
+    pub key_file: Option<PathBuf>,
+    /// Whether the peer's certificate is checked. Without, anybody may stand in for the peer. Default: true.
+    pub verify_certificate: Option<bool>,
+}
+
+/// An address with scheme, host, port and path. Its text has no path, which may hold a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    pub(crate) uri: Uri,
+}
+
+impl Address {
+    /// From an option's text; or what is wrong with it, and what to do.
+    pub fn parse(text: &str) -> Result<Address, (&'static str, &'static str)> {
+        const HELP: &str = "write http:// or https://, a host, and what else it takes: http://host:9093";
+        let uri: Uri = text.trim().parse().map_err(|_| ("that is no address", HELP))?;
+        let authority = uri.authority().ok_or(("the address has no host", HELP))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(("the address has neither http:// nor https://", HELP));
+        }
+        if authority.as_str().contains('@') {
+            return Err(("the address holds a user", "use auth"));
+        }
+        Ok(Address { uri })
+    }
+
+    /// The same with this path behind its own.
+    pub fn join(&self, path: &str) -> Address {
+        let text = self.uri.to_string();
+        let uri = format!("{}{path}", text.trim_end_matches('/')).parse();
+        Address { uri: uri.unwrap_or_else(|_| self.uri.clone()) }
+    }
+
+    /// Whether what is sent is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        write!(f, "{}://{authority}", self.uri.scheme_str().unwrap_or("http"))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a client is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// Who we are.
+    pub auth: Option<&'a Auth>,
+    /// How encrypted addresses are checked.
+    pub tls: Option<&'a Tls>,
+    /// Time to connect, encryption left out.
+    pub connect_timeout: Duration,
+    /// Time for a whole request, with its answer.
+    pub timeout: Duration,
+    /// Bytes of an answer that are read.
+    pub answer_limit: usize,
+}
+
+impl<'a> Settings<'a> {
+    /// With the usual limits: 5 s to connect, 30 s for all of it, and 64 KiB of an answer.
+    pub fn new(auth: Option<&'a Auth>, tls: Option<&'a Tls>) -> Settings<'a> {
+        let (connect_timeout, timeout) = (Duration::from_secs(5), Duration::from_secs(30));
+        Settings { auth, tls, connect_timeout, timeout, answer_limit: 64 << 10 }
+    }
+
+    /// Reports every problem; `option` is the one that holds the addresses.
+    pub fn check<'t>(&self, option: &str, addresses: impl IntoIterator<Item = &'t str>, problems: &mut Problems) {
+        let (mut is_none, mut is_clear) = (true, false);
+        for text in addresses {
+            is_none = false;
+            match Address::parse(text) {
+                Ok(address) => is_clear |= !address.is_encrypted(),
+                Err((what, help)) => problems.error(option, "bad_value", what, help),
+            }
+        }
+        if is_none {
+            problems.error(option, "missing_value", "no address is named", "write http://host:port");
+        }
+        if self.timeout.is_zero() || self.connect_timeout.is_zero() {
+            problems.error("timeout", "out_of_range", "is no time at all", "write a span such as 30s");
+        }
+        if let Some(auth) = self.auth {
+            self.check_auth(auth, is_clear, option, problems);
+        }
+        if self.tls.is_some_and(|tls| tls.cert_file.is_some() != tls.key_file.is_some()) {
+            let what = "cert_file and key_file are of no use without each other";
+            problems.error("tls", "bad_value", what, "set both or neither");
+        }
+        if self.tls.is_some_and(|tls| tls.verify_certificate == Some(false)) {
+            problems.push(Problem {
+                path: ["tls", "verify_certificate"].map(str::to_owned).to_vec(),
+                severity: Severity::Warning,
+                code: "unverified_peer".to_owned(),
+                message: "anybody can stand in for the peer".to_owned(),
+                help: Some("name the authority's certificate in ca_file instead".to_owned()),
+                span: None,
+            });
+        }
+    }
+
+    fn check_auth(&self, auth: &Auth, is_clear: bool, option: &str, problems: &mut Problems) {
+        if auth.header().is_none() {
+            let what = "holds a character that cannot be sent, such as a newline";
+            problems.error("auth", "bad_value", what, "check where the text comes from");
+        }
+        if is_clear {
+            problems.push(Problem {
+                path: vec![option.to_owned()],
+                severity: Severity::Warning,
+                code: "password_in_clear".to_owned(),
+                message: "the password or token is sent unencrypted".to_owned(),
+                help: Some("use an https:// address".to_owned()),
+                span: None,
+            });
+        }
+    }
+}
+
+/// A header from options; or what is wrong with it.
+pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name = HeaderName::try_from(name).map_err(|_| "that is no name of a header")?;
+    let mut value = HeaderValue::try_from(value).map_err(|_| "it holds a character that cannot be sent")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_checked_and_shown_without_their_path() {
+        let address = Address::parse("https://hooks.example:8443/services/SECRET?token=1").unwrap();
+        assert_eq!(format!("{address} {address:?}"), "https://hooks.example:8443 https://hooks.example:8443");
+        let base = Address::parse("http://am:9093/prefix/").unwrap();
+        assert_eq!(base.join("/api/v2/alerts").uri.to_string(), "http://am:9093/prefix/api/v2/alerts");
+        for (wrong, why) in [
+            ("am:9093", "neither"),
+            ("/api", "no host"),
+            ("ftp://am", "neither"),
+            ("http://user:pass@am", "user"),
+            ("http://a b", "no address"),
+        ] {
+            let (what, help) = Address::parse(wrong).unwrap_err();
+            assert!(what.contains(why) && !help.is_empty(), "{wrong}: {what}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_and_what_is_unsafe_is_told() {
+        let auth: Auth = serde_json::from_value(json!({"strategy": "bearer", "token": "hunter2"})).unwrap();
+        let tls = Tls { verify_certificate: Some(false), cert_file: Some("c".into()), ..Tls::default() };
+        let settings = Settings::new(Some(&auth), Some(&tls));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let mut problems = Problems::default();
+        settings.check("url", ["http://a", "b"], &mut problems);
+        let codes: Vec<String> = problems.into_vec().into_iter().map(|problem| problem.code).collect();
+        assert_eq!(codes, ["bad_value", "password_in_clear", "bad_value", "unverified_peer"]);
+        let mut problems = Problems::default();
+        Settings::new(None, None).check("url", [], &mut problems);
+        assert_eq!(problems.into_vec()[0].code, "missing_value");
+        let auth = Auth::Bearer { token: Secret("a\nb".to_owned()) };
+        assert!(auth.header().is_none());
+    }
+}
