@@ -22,13 +22,19 @@ pub fn bits(value: f64) -> u64 {
 pub struct Prometheus {
     dir: TempDir,
     version: &'static str,
+    options: String,
 }
 
 impl Prometheus {
     /// Starts one of this version, 2 or 3, that sends to `url`; returns when it is ready.
     pub fn start(version: &'static str, url: &str) -> Prometheus {
+        Prometheus::start_with(version, url, "")
+    }
+
+    /// The same with more options for where it sends to, as lines of YAML.
+    pub fn start_with(version: &'static str, url: &str, options: &str) -> Prometheus {
         let dir = tempfile::Builder::new().prefix("weir-prometheus-").tempdir().unwrap();
-        let prometheus = Prometheus { dir, version };
+        let prometheus = Prometheus { dir, version, options: options.to_owned() };
         let port = prometheus.call(&["free-port"]);
         let path = prometheus.dir.path().to_str().unwrap();
         std::fs::create_dir(prometheus.dir.path().join("textfile")).unwrap();
@@ -71,7 +77,11 @@ impl Prometheus {
 
     fn call(&self, args: &[&str]) -> String {
         let mut command = Command::new(Path::new(SCRIPT));
-        command.args(args).env("PROMETHEUS_VERSION", self.version).stderr(std::process::Stdio::inherit());
+        command
+            .args(args)
+            .env("PROMETHEUS_VERSION", self.version)
+            .env("REMOTE_WRITE", &self.options)
+            .stderr(std::process::Stdio::inherit());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{SCRIPT} {args:?}: {}", output.status);
         String::from_utf8(output.stdout).unwrap()

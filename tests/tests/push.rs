@@ -258,6 +258,8 @@ fn a_long_backlog_is_gone_on_with_at_once_and_in_little_memory() {
         }
     });
     drop((log, origin));
+    // It may have to be built.
+    let _ = weir_tests::process::binary();
     let begun = Instant::now();
     let set = ["sources.in.max_size=11GiB", "sources.in.decoding=raw", "sinks.out.encoding=raw", "memory=8MiB"];
     let mut weir = start(&home, free_address(), &set);

@@ -4,9 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rand::RngExt;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 use weir_tests::campaign::Campaign;
 use weir_tests::process::{Home, Weir};
@@ -139,4 +142,60 @@ fn what_prometheus_2_sends_is_what_it_has_whatever_happens_to_weir() {
 #[ignore = "builds a Prometheus 3 by Go, once, which takes minutes"]
 fn what_prometheus_3_sends_by_2_0_is_what_it_has_whatever_happens_to_weir() {
     campaign("3");
+}
+
+fn write_pem(path: &Path, label: &str, der: &[u8]) {
+    let text = BASE64_STANDARD.encode(der);
+    std::fs::write(path, format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")).unwrap();
+}
+
+/// Writes an authority, and by it a certificate of the server and one of a sender, each with its key.
+fn write_certificates(dir: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    write_pem(&dir.join("ca.pem"), "CERTIFICATE", params.self_signed(&key).unwrap().der());
+    let authority = Issuer::new(params, key);
+    for (name, usage) in
+        [("server", ExtendedKeyUsagePurpose::ServerAuth), ("sender", ExtendedKeyUsagePurpose::ClientAuth)]
+    {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.extended_key_usages = vec![usage];
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        write_pem(&dir.join(format!("{name}.pem")), "CERTIFICATE", certificate.der());
+        write_pem(&dir.join(format!("{name}.key")), "PRIVATE KEY", &key.serialize_der());
+    }
+}
+
+#[test]
+fn a_prometheus_is_let_in_with_its_certificate_and_its_password_and_not_without_either() {
+    let home = Home::new(GRAPH);
+    let dir = home.path("");
+    write_certificates(&dir);
+    let address = free_address();
+    let set = [
+        &*format!("sources.in.listen={address}"),
+        "sources.in.tls={cert_file: server.pem, key_file: server.key, ca_file: ca.pem}",
+        "sources.in.auth={strategy: basic, username: prometheus, password: opensesame}",
+    ];
+    let weir = home.start("weir", &set);
+    found("the source to listen", LIMIT, || Sender::connect(address).ok());
+    let url = format!("https://localhost:{}/api/v1/write", address.port());
+    let file = |name: &str| dir.join(name).display().to_string();
+    let trusting = format!("ca_file: {}", file("ca.pem"));
+    let shown = format!("{trusting}, cert_file: {}, key_file: {}", file("sender.pem"), file("sender.key"));
+    let of = |tls: &str, password: &str| {
+        let options = format!("tls_config: {{{tls}}}\nbasic_auth: {{username: prometheus, password: {password}}}");
+        Prometheus::start_with("2", &url, &options)
+    };
+    // As its log says it, who is not let in.
+    for (stranger, why) in [(of(&trusting, "opensesame"), "certificate"), (of(&shown, "wrong"), "401 Unauthorized")] {
+        until("a stranger to be refused", LIMIT, || stranger.log().contains(why));
+    }
+    assert_eq!(Output::of(&home).lines, 0);
+    let _prometheus = of(&shown, "opensesame");
+    until("the first points", LIMIT, || Output::of(&home).reaches() > 0);
+    assert!(!weir.log().contains("opensesame"));
+    weir.stop(LIMIT);
 }

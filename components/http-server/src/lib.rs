@@ -11,7 +11,7 @@
 //!    `timeout` if that is less; where there is none it is answered 503 with `Retry-After`;
 //! 2. [`Handler::greet`]: what is answered to anyone, such as that there is nothing at this path;
 //! 3. `auth`: 401;
-//! 4. [`Handler::accept`]: what the head alone decides, before a body is read;
+//! 4. [`Handler::refuse`]: what the head alone decides, before a body is read;
 //! 5. the body: 408 when it does not come within `timeout`, 413 above `max_body_size`, 503 when all bodies together take too much
 //!    memory;
 //! 6. [`Handler::take`];

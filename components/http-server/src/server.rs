@@ -59,8 +59,8 @@ pub trait Handler: Send + Sync + 'static {
     /// The answer that anyone gets to a request with this head; none: who sends is asked next.
     fn greet(&self, head: &Head) -> Option<Answer>;
 
-    /// Refuses by its head a request of one who may send, before its body is read.
-    fn accept(&self, head: &Head) -> Result<(), Answer>;
+    /// Refuses by its head a request of one who may send, before its body is read; none: the body is read.
+    fn refuse(&self, head: &Head) -> Option<Answer>;
 
     /// Answers a request.
     async fn take(&self, request: Request) -> Answer;
@@ -234,7 +234,9 @@ impl Door {
         if let Some(refused) = self.unauthorized(&head.headers) {
             return Err(refused);
         }
-        self.handler.accept(&head)?;
+        if let Some(refused) = self.handler.refuse(&head) {
+            return Err(refused);
+        }
         let mut share = self.memory.share();
         let body = body::read(body, self.body_limit, self.timeout, &mut share).await;
         let body = body.map_err(|missing| missing.answer(self.body_limit))?;

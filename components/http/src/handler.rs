@@ -24,12 +24,12 @@ impl Handler for Events {
         (head.uri.path() != self.path).then(|| refused(StatusCode::NOT_FOUND, text()))
     }
 
-    fn accept(&self, head: &Head) -> Result<(), Answer> {
+    fn refuse(&self, head: &Head) -> Option<Answer> {
         if head.method != Method::POST && head.method != Method::PUT {
             let refused = refused(StatusCode::METHOD_NOT_ALLOWED, "send events by POST or PUT");
-            return Err(with(refused, ALLOW, "POST, PUT"));
+            return Some(with(refused, ALLOW, "POST, PUT"));
         }
-        is_gzip(head).map(drop)
+        is_gzip(head).is_none().then(other_encoding)
     }
 
     async fn take(&self, request: Request) -> Answer {
@@ -39,7 +39,7 @@ impl Handler for Events {
 
 impl Events {
     async fn answer(&self, Request { head, mut body, mut share }: Request) -> Result<Answer, Answer> {
-        if is_gzip(&head)? {
+        if is_gzip(&head).ok_or_else(other_encoding)? {
             let decompressed = tokio::task::block_in_place(|| gunzip(&body, self.limit, &mut share));
             body = decompressed.map_err(|missing| missing.answer(self.limit))?;
         }
@@ -61,13 +61,17 @@ impl Events {
     }
 }
 
-/// Whether the body is compressed; refuses what is compressed otherwise.
-fn is_gzip(head: &Head) -> Result<bool, Answer> {
+/// Whether the body is compressed; none: otherwise than by gzip.
+fn is_gzip(head: &Head) -> Option<bool> {
     match head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None | Some(b"" | b"identity") => Ok(false),
-        Some(b"gzip" | b"x-gzip") => Ok(true),
-        Some(_) => Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as it is, or compressed by gzip")),
+        None | Some(b"" | b"identity") => Some(false),
+        Some(b"gzip" | b"x-gzip") => Some(true),
+        Some(_) => None,
     }
+}
+
+fn other_encoding() -> Answer {
+    refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as it is, or compressed by gzip")
 }
 
 fn bad(bad: Refused) -> Answer {

@@ -45,18 +45,18 @@ impl Handler for RemoteWrite {
         Some(refused(StatusCode::NOT_FOUND, format!("there is nothing here; send to {expected}")))
     }
 
-    fn accept(&self, head: &Head) -> Result<(), Answer> {
+    fn refuse(&self, head: &Head) -> Option<Answer> {
         if head.method != Method::POST {
-            return Err(with(refused(StatusCode::METHOD_NOT_ALLOWED, "send points by POST"), ALLOW, "POST"));
+            return Some(with(refused(StatusCode::METHOD_NOT_ALLOWED, "send points by POST"), ALLOW, "POST"));
         }
-        version(head).map_err(|why| refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))?;
+        if let Err(why) = version(head) {
+            return Some(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+        }
         let encoding = head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
         // Senders before 1.0 said nothing of it.
-        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"snappy") {
-            let text = "send the body as a block of snappy: Content-Encoding: snappy";
-            return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-        }
-        Ok(())
+        let is_snappy = encoding.is_empty() || encoding.eq_ignore_ascii_case(b"snappy");
+        let text = "send the body as a block of snappy: Content-Encoding: snappy";
+        (!is_snappy).then(|| refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
     }
 
     async fn take(&self, request: Request) -> Answer {
