@@ -357,6 +357,9 @@ pub(crate) enum ListFormat {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Demo {
+    /// What is played
+    #[arg(value_enum, value_name = "NAME", default_value = "events")]
+    pub name: DemoName,
     /// Write the graph behind the demo into this folder instead of running it
     #[arg(long, value_name = "DIR")]
     pub eject: Option<PathBuf>,
@@ -366,6 +369,14 @@ pub(crate) struct Demo {
     /// Events a second
     #[arg(long, default_value_t = 60)]
     pub rate: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoName {
+    /// Kubernetes events out of logs
+    Events,
+    /// Firing alerts out of metrics
+    Alerts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

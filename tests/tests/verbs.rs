@@ -230,10 +230,27 @@ fn the_demo_runs_through_and_accounts_for_every_line() {
     for node in ["cluster", "logs", "events", "topic"] {
         let line = done.out.lines().find_map(|line| line.strip_prefix(&format!("  {node} "))).unwrap();
         let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        let [received, passed, filtered, dead_letters, in_flight] = numbers[..] else { panic!("{line}") };
+        let [received, passed, filtered, in_state, dead_letters, in_flight] = numbers[..] else { panic!("{line}") };
         assert_eq!((received, in_flight), (200, 0), "{line}");
-        assert_eq!(passed + filtered + dead_letters, received, "{line}");
+        assert_eq!(passed + filtered + in_state + dead_letters, received, "{line}");
     }
+    assert_eq!(done.err, "", "nothing to worry about is said");
+}
+
+#[test]
+fn the_demo_of_alerts_tells_every_change_once() {
+    let dir = folder(&[]);
+    let done = weir(dir.path(), &["demo", "alerts", "--events", "600", "--rate", "6000"]).exits(GOOD);
+    assert!(done.out.contains("\n600 lines in "), "{}", done.out);
+    let told: Vec<&str> =
+        done.out.lines().filter(|line| line.contains("  firing  ") || line.contains("  resolved  ")).collect();
+    let distinct: std::collections::BTreeSet<&str> = told.iter().copied().collect();
+    assert_eq!(distinct.len(), told.len(), "{told:#?}");
+    // Three alerts in three clusters, each some three times in fifty minutes, and one in each that always fires.
+    let of = |word: &str| told.iter().filter(|line| line.contains(word)).count();
+    assert_eq!(of("Watchdog"), 3, "{told:#?}");
+    assert!(of("  resolved  ") >= 24 && of("  firing  ") >= 24, "{told:#?}");
+    assert!(told.iter().any(|line| line.ends_with("  DiskFull  east  disk almost full")), "{told:#?}");
     assert_eq!(done.err, "", "nothing to worry about is said");
 }
 

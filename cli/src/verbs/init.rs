@@ -36,6 +36,8 @@ const TEMPLATES: &[Template] = templates! {
     "files" "files.yaml"
     "key-events" "key-events/graph.yaml"
     "streaming-events" "streaming-events/graph.yaml"
+    "firing-alerts" "firing-alerts/graph.yaml"
+    "scaling-signal" "scaling-signal/graph.yaml"
 };
 
 impl Template {

@@ -25,8 +25,8 @@ pub struct AlertFiring {
     /// or `all` of these. Default: `active`.
     #[serde(default)]
     emit: Emit,
-    /// How long an alert that is silent counts as firing, by the time of the alerts and by the clock. Default: `11m`, for alerts
-    /// that come every 5 minutes and of which one may be lost.
+    /// How long an alert that is silent counts as firing, by the time of the alerts and by the clock. The default suits alerts
+    /// that come every 5 minutes, of which one may be lost. Default: `11m`.
     #[serde(default = "default_resolve_after")]
     resolve_after: Span,
     /// Labels that name an alert's cluster; the first that it has is the event's `cluster`. Default: `[cluster, clusterID]`.

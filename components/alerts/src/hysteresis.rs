@@ -19,9 +19,9 @@ use weir::{Error, Result};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hysteresis {
-    /// VRL condition that turns the signal on, such as `.cpu >= 40.0`.
+    /// VRL condition that turns the signal on, such as `(.cpu >= 40) ?? false`.
     on: String,
-    /// VRL condition that turns it off, such as `.cpu < 30.0`.
+    /// VRL condition that turns it off, such as `(.cpu < 30) ?? false`.
     off: String,
     /// VRL expression for the key: each has a signal of its own. Default: all events have one signal.
     key: Option<String>,
@@ -45,7 +45,7 @@ fn default_max_keys() -> usize {
 weir::register_transform!(
     "hysteresis",
     Hysteresis,
-    r#"{type: hysteresis, inputs: [in], key: .host, on: ".cpu >= 40", off: ".cpu < 30"}"#
+    r#"{type: hysteresis, inputs: [in], key: .host, on: "(.cpu >= 40) ?? false", off: "(.cpu < 30) ?? false"}"#
 );
 
 #[typetag::deserialize(name = "hysteresis")]

@@ -241,13 +241,14 @@ impl Notifier {
     /// The request's body (Alertmanager's API, version 2).
     fn body(&self, alerts: &[Alert]) -> Vec<u8> {
         let timeout = i64::try_from(self.resolve_timeout.as_millis()).unwrap_or(i64::MAX / 4);
-        let valid_until = self.context.clock.now().0.saturating_add(timeout);
+        let now = self.context.clock.now().0;
         let one = |alert: &Alert| {
             let mut one = json!({
                 "labels": alert.labels,
                 "annotations": alert.annotations,
                 "startsAt": rfc3339(alert.starts_at),
-                "endsAt": rfc3339(alert.ends_at.unwrap_or(valid_until)),
+                // A cluster's clock may be ahead of ours, and no alert may end before it begins.
+                "endsAt": rfc3339(alert.ends_at.unwrap_or(now.max(alert.starts_at).saturating_add(timeout))),
             });
             if !alert.generator_url.is_empty() {
                 one["generatorURL"] = Json::String(alert.generator_url.clone());

@@ -30,7 +30,7 @@ use crate::probe;
 pub struct Webhook {
     /// Where to post. Only its host is ever shown.
     url: Secret,
-    /// What is posted: `alertmanager`, version 4 of its payload, or `body`. Default: `body` where that is given.
+    /// What is posted: `alertmanager`, version 4 of its payload, or `body`. Default: `alertmanager`, but where `body` is given.
     payload: Option<Payload>,
     /// The text that is posted of an event; may contain `{{ VRL }}`, such as `{{ encode_json(.labels) }}`. Default: none.
     body: Option<String>,

@@ -84,7 +84,9 @@ impl Address {
     /// The same with this path behind its own.
     pub fn join(&self, path: &str) -> Address {
         let text = self.uri.to_string();
-        let uri = format!("{}{path}", text.trim_end_matches('/')).parse();
+        let (base, query) = text.split_once('?').map_or((&*text, None), |(base, query)| (base, Some(query)));
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let uri = format!("{}{path}{query}", base.trim_end_matches('/')).parse();
         Address { uri: uri.unwrap_or_else(|_| self.uri.clone()) }
     }
 
@@ -202,6 +204,8 @@ mod tests {
         assert_eq!(format!("{address} {address:?}"), "https://hooks.example:8443 https://hooks.example:8443");
         let base = Address::parse("http://am:9093/prefix/").unwrap();
         assert_eq!(base.join("/api/v2/alerts").uri.to_string(), "http://am:9093/prefix/api/v2/alerts");
+        let asked = Address::parse("http://am:9093/?tenant=1").unwrap().join("/api/v2/alerts");
+        assert_eq!(asked.uri.to_string(), "http://am:9093/api/v2/alerts?tenant=1");
         for (wrong, why) in [
             ("am:9093", "neither"),
             ("/api", "no host"),

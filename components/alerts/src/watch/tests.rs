@@ -1,3 +1,5 @@
+use proptest::collection::vec;
+use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use serde_json::{Value as Json, json};
 use weir::event::{Codec, OriginKind};
 use weir::state::StateLimits;
@@ -229,4 +231,39 @@ fn there_is_room_for_so_many_and_those_that_fire_stay() {
     assert_eq!(bench.fires("B", 20), ["resolved C 0-11"]);
     assert_eq!(bench.fires("B", 30), [""; 0]);
     assert_eq!(bench.fires("D", 32), ["firing D 32"]);
+}
+
+proptest! {
+    /// Whatever comes, each alert fires and is over in turn; and samples that are sent twice change nothing.
+    #[test]
+    fn changes_of_an_alert_take_turns(samples in vec((0..3_usize, 0..8_i64, 0..4_usize), 0..60)) {
+        let (mut once, mut twice, mut all) = (Bench::new(Emit::Changes), Bench::new(Emit::Changes), Bench::new(Emit::All));
+        let (mut minute, mut changes, mut again, mut every) = (0, Vec::new(), Vec::new(), Vec::new());
+        for (alert, step, what) in samples {
+            minute += step;
+            let (state, value) = [("firing", json!(1)), ("firing", json!(1)), ("firing", json!("stale")), ("pending", json!(1))][what].clone();
+            let name = ["A", "B", "C"][alert];
+            changes.extend(once.sample(name, state, minute, value.clone()));
+            every.extend(all.sample(name, state, minute, value.clone()));
+            for _ in 0..2 {
+                again.extend(twice.sample(name, state, minute, value.clone()));
+            }
+        }
+        prop_assert_eq!(&changes, &again);
+        for name in ["A", "B", "C"] {
+            let of = |told: &[String]| -> Vec<String> { told.iter().filter(|line| line.split(' ').nth(1) == Some(name)).cloned().collect() };
+            let told = of(&changes);
+            for (at, line) in told.iter().enumerate() {
+                prop_assert_eq!(line.starts_with("resolved"), at % 2 == 1, "{:?}", told);
+            }
+            for pair in told.chunks_exact(2) {
+                let (begin, end) = (pair[0].rsplit(' ').next().unwrap(), pair[1].rsplit(' ').next().unwrap());
+                prop_assert!(end.starts_with(&format!("{begin}-")), "the same begin: {:?}", pair);
+            }
+            // All samples of what fires tell the same begins and ends.
+            let mut every = of(&every);
+            every.dedup();
+            prop_assert_eq!(every, told);
+        }
+    }
 }
