@@ -202,14 +202,12 @@ impl Handler for Page {
         None
     }
 
-    fn accept(&self, head: &Head) -> std::result::Result<(), Answer> {
+    fn refuse(&self, head: &Head) -> Option<Answer> {
         if head.uri.path() != self.path {
-            return Err(refused(StatusCode::NOT_FOUND, format!("the metrics are at {}", self.path)));
+            return Some(refused(StatusCode::NOT_FOUND, format!("the metrics are at {}", self.path)));
         }
-        if !matches!(head.method, Method::GET | Method::HEAD) {
-            return Err(refused(StatusCode::METHOD_NOT_ALLOWED, "metrics are read by GET"));
-        }
-        Ok(())
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        (!is_read).then(|| refused(StatusCode::METHOD_NOT_ALLOWED, "metrics are read by GET"))
     }
 
     async fn take(&self, request: Request) -> Answer {
