@@ -108,7 +108,7 @@ async fn is_free(address: SocketAddr) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), free).await.expect("the address is free again");
+    tokio::time::timeout(Duration::from_secs(10), free).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -288,7 +288,7 @@ proptest! {
             prop_assert_eq!(read, sayable);
         }
         let block = Bytes::from(snap::raw::Encoder::new().compress_vec(&body).unwrap());
-        prop_assert_eq!(split(&block).is_some(), body.len() > 0 && split(&body).is_some());
+        prop_assert_eq!(split(&block).is_some(), !body.is_empty() && split(&body).is_some());
     }
 
     #[test]

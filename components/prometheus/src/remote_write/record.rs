@@ -221,6 +221,10 @@ pub(crate) fn split(record: &Bytes) -> Option<Vec<Bytes>> {
     let body = plain(record).ok()?;
     let outline = Outline::of(&body).ok()?;
     let parts = parts(&outline, &body)?;
+    // Of one that holds nothing the node that looks says so.
+    if parts.is_empty() {
+        return None;
+    }
     // An event that is alone stays as it came, also where it is compressed.
     let is_one = matches!(&*parts, [part] if outline.version == Version::V2 || part.len() == body.len());
     (!is_one).then_some(parts)

@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use super::*;
 
+/// Names and values.
+type Labels<'a> = &'a [(&'a [u8], &'a [u8])];
+
 /// A label, in 1.0.
 fn label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     put::message(out, 1, |out| {
@@ -20,7 +23,7 @@ fn sample(out: &mut Vec<u8>, value: f64, timestamp: i64) {
 }
 
 /// A series of 1.0 with one sample.
-fn series_v1(out: &mut Vec<u8>, labels: &[(&[u8], &[u8])]) {
+fn series_v1(out: &mut Vec<u8>, labels: Labels<'_>) {
     put::message(out, 1, |out| {
         labels.iter().for_each(|(name, value)| label(out, name, value));
         sample(out, 1.0, 1_700_000_000_000);
@@ -60,7 +63,7 @@ fn a_good_request_is_taken_as_it_is() {
 
 #[test]
 fn what_is_bad_is_refused_and_the_rest_stays() {
-    let wrong: [(&[(&[u8], &[u8])], &str); 6] = [
+    let wrong: [(Labels<'_>, &str); 6] = [
         (&[(b"job", b"a")], "it has no name (label `__name__`)"),
         (&[(b"__name__", b"")], "it has no name (label `__name__`)"),
         (&[], "it has no name (label `__name__`)"),
