@@ -278,7 +278,7 @@ impl Notifier {
             let why = format!("{NOT_STORED}: {why}");
             tracing::error!(why, "waiting");
             self.context.trouble.set(why);
-            self.context.clock.sleep(backoff.next()).await;
+            self.context.clock.sleep(backoff.pause()).await;
         }
     }
 }

@@ -114,9 +114,8 @@ impl Webhook {
                 );
                 None
             }
-            (_, Some(body)) => {
-                Problem::report(Template::compile(body), "body", "invalid_template", problems).map(Writer::Text)
-            }
+            (_, Some(body)) => Problem::report(Template::compile(body), "body", "invalid_template", problems)
+                .map(|template| Writer::Text(Box::new(template))),
             (_, None) => {
                 let reader = Reader::compile(&self.annotations, self.generator_url.as_deref(), problems)?;
                 let form = Form {
@@ -125,7 +124,7 @@ impl Webhook {
                     group_by: self.group_by.clone(),
                     max_alerts: self.max_alerts,
                 };
-                Some(Writer::Alerts(reader, form))
+                Some(Writer::Alerts(Box::new(reader), form))
             }
         }
     }
@@ -216,8 +215,8 @@ impl Drop for Hook {
 
 /// What makes bodies of events.
 enum Writer {
-    Text(Template),
-    Alerts(Reader, Form),
+    Text(Box<Template>),
+    Alerts(Box<Reader>, Form),
 }
 
 /// The numbers of events that one request is about, and its body; or why they cannot be posted.

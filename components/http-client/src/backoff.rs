@@ -18,7 +18,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// It failed once more: the pause before the next try.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         ceiling.mul_f64(rand::rng().random_range(0.5..1.0))
@@ -39,11 +39,11 @@ mod tests {
         let mut backoff = Backoff::default();
         let mut ceiling = FIRST;
         for _ in 0..40 {
-            let pause = backoff.next();
+            let pause = backoff.pause();
             assert!(ceiling / 2 <= pause && pause <= ceiling, "{pause:?} of {ceiling:?}");
             ceiling = (ceiling * 2).min(LONGEST);
         }
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.pause() <= FIRST);
     }
 }

@@ -152,7 +152,7 @@ impl Client {
         match verdict {
             Verdict::Again { after, why } => {
                 let why = format!("{}: {why}", endpoint.address);
-                let pause = health.backoff.next().max(after.unwrap_or_default());
+                let pause = health.backoff.pause().max(after.unwrap_or_default());
                 health.rests_until = self.clock.uptime().saturating_add(pause);
                 health.why.clone_from(&why);
                 Verdict::Again { after, why }

@@ -22,9 +22,13 @@ use crate::options::{Auth, Tls};
 #[derive(Clone, Default)]
 struct Peer(Arc<Mutex<Log>>);
 
+/// Names and values of headers.
+type Headers = &'static [(&'static str, &'static str)];
+
 #[derive(Default)]
 struct Log {
-    answers: VecDeque<(u16, &'static [(&'static str, &'static str)], Vec<u8>)>,
+    /// Status, headers and body.
+    answers: VecDeque<(u16, Headers, Vec<u8>)>,
     seen: Vec<(HeaderMap, Sent)>,
 }
 
@@ -33,7 +37,7 @@ impl Peer {
         self.0.lock().unwrap()
     }
 
-    fn then(self, status: u16, headers: &'static [(&'static str, &'static str)], body: impl Into<Vec<u8>>) -> Peer {
+    fn then(self, status: u16, headers: Headers, body: impl Into<Vec<u8>>) -> Peer {
         self.log().answers.push_back((status, headers, body.into()));
         self
     }
