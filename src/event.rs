@@ -63,8 +63,8 @@ impl Timestamp {
     pub fn of(value: &Value) -> Option<Timestamp> {
         match value {
             Value::Timestamp(at) => Some(Timestamp(at.timestamp_millis())),
-            Value::Bytes(text) => {
-                let text = std::str::from_utf8(text).ok()?;
+            Value::Bytes(_) | Value::String(_) => {
+                let text = std::str::from_utf8(value.as_bytes()?).ok()?;
                 let at = chrono::DateTime::parse_from_rfc3339(text).ok()?;
                 Some(Timestamp(at.timestamp_millis()))
             }
@@ -115,7 +115,7 @@ impl Body {
 fn value_size(value: &Value) -> usize {
     const NODE: usize = size_of::<Value>();
     NODE + match value {
-        Value::Bytes(bytes) => bytes.len(),
+        Value::Bytes(_) | Value::String(_) => value.as_bytes().map_or(0, |text| text.len()),
         Value::Object(map) => map.iter().map(|(key, value)| NODE + key.len() + value_size(value)).sum(),
         Value::Array(items) => items.iter().map(value_size).sum(),
         _ => 0,

@@ -172,3 +172,33 @@ fn the_check_says_where_time_is_not_known() {
     let explained = weir_says(&home.path(""), &["explain", "graph.yaml"]).exits(0).out;
     assert!(explained.contains("minute (aggregate, transform with state, one a lane"), "{explained}");
 }
+
+#[test]
+fn what_is_computed_may_be_a_program_of_its_own() {
+    let graph = r#"name: programs
+sources:
+  in: {type: stdin}
+transforms:
+  minute:
+    type: aggregate
+    inputs: [in]
+    time: .ts
+    window: {tumbling: 1m}
+    group_by: {where: 'host = .host; if host == null { "nowhere" } else { host } # as it is called'}
+    compute: {cpu: {mean: 'if .name == "cpu" { .value }'}, most: {max: .value}}
+tests:
+  - name: of two metrics one is meant
+    feed:
+      in:
+        - {ts: "2026-03-01T10:00:05Z", name: cpu, value: 10}
+        - {ts: "2026-03-01T10:00:06Z", name: memory, value: 90}
+    expect:
+      out:
+        - {window_start: "2026-03-01T10:00:00Z", window_end: "2026-03-01T10:01:00Z", where: nowhere, cpu: 10.0, most: 90}
+sinks:
+  out: {type: console, inputs: [minute]}
+"#;
+    let home = Home::new(graph);
+    let done = weir_says(&home.path(""), &["test", "graph.yaml"]).exits(0);
+    assert!(done.out.contains("1 passed, 0 failed"), "{}", done.out);
+}

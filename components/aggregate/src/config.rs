@@ -176,7 +176,8 @@ impl Aggregate {
         let mut texts: Vec<String> = self.time.iter().cloned().collect();
         texts.extend(groups.iter().map(|(_, text)| (*text).to_owned()));
         texts.extend(arguments.iter().map(|(text, _)| (*text).to_owned()));
-        let program = format!("[{}]", texts.iter().map(|text| format!("({text})")).collect::<Vec<_>>().join(", "));
+        // A block takes whatever stands by itself, also a comment at its end.
+        let program = format!("[{}]", texts.iter().map(|text| format!("{{ {text}\n}}")).collect::<Vec<_>>().join(", "));
         let (program, _) = Expression::compile(&program).map_err(|_| Error::unchecked("compute"))?;
         let any_value = arguments.into_iter().map(|(_, any_value)| any_value).collect();
         Ok(Extract { program, texts, has_time: self.time.is_some(), groups: groups.len(), any_value })

@@ -57,14 +57,6 @@ pub(crate) fn rfc3339(millis: i64) -> String {
     Timestamp(millis).to_rfc3339()
 }
 
-/// The time that a value tells, as a text or a number.
-pub(crate) fn time_of(value: &Value) -> Option<Timestamp> {
-    match value {
-        Value::String(_) => Timestamp::of(&Value::Bytes(value.as_bytes()?.clone())),
-        value => Timestamp::of(value),
-    }
-}
-
 /// Reads alerts out of events. Clone one for every concurrent user.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
@@ -118,7 +110,7 @@ impl Reader {
             match fields.get(name) {
                 None | Some(Value::Null) => Ok(None),
                 Some(value) => {
-                    let time = time_of(value).ok_or_else(|| no_alert(format!("its `{name}` is no time")))?;
+                    let time = Timestamp::of(value).ok_or_else(|| no_alert(format!("its `{name}` is no time")))?;
                     Ok(Some(time.0))
                 }
             }

@@ -7,8 +7,6 @@ use weir::component::Row;
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::Expression;
 
-use crate::alert::time_of;
-
 /// The metric of alerts that are pending or fire (Prometheus, `rules/alerting.go`).
 const ALERTS: &[u8] = b"ALERTS";
 /// The metric that says since when an alert's condition holds.
@@ -86,7 +84,7 @@ impl Reader {
         };
         let time = match timestamp {
             Value::Null => event.time,
-            timestamp => time_of(timestamp).ok_or_else(|| no_point("its `timestamp` is no time"))?,
+            timestamp => Timestamp::of(timestamp).ok_or_else(|| no_point("its `timestamp` is no time"))?,
         };
         let key = serde_json::to_vec(&labels).map_err(|_| no_point("its `labels` cannot be written"))?;
         Ok(Row { key, time, values: sample.into_values() })
