@@ -115,7 +115,9 @@ fn note(format: LogFormat, withheld: u64, place: &str) -> String {
     match format {
         LogFormat::Text => format!("({withheld} more lines from {place} were withheld)"),
         LogFormat::Json => {
-            let timestamp = DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Micros, true);
+            #[expect(clippy::disallowed_methods, reason = "a line of the log has the time of the world")]
+            let now = DateTime::<Utc>::from(SystemTime::now());
+            let timestamp = now.to_rfc3339_opts(SecondsFormat::Micros, true);
             let message = "lines withheld";
             serde_json::json!({ "timestamp": timestamp, "level": "WARN", "message": message, "lines": withheld, "place": place })
                 .to_string()
