@@ -55,7 +55,9 @@ pub(crate) struct Retry {
     marks: Arc<Mutex<Marks>>,
     /// The events of the letters that are tried, by the hash of their ids.
     tried: HashSet<u64>,
+    /// How many letters that are.
     count: u64,
+    /// Older letters of the same events at the same nodes, which are marked already.
     repeated: u64,
     left: BTreeMap<String, u64>,
     /// The first record that is not there yet.
