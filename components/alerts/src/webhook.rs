@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use weir::component::{BuildContext, Finding, ProbeContext, Problems, Sink, SinkConfig, async_trait};
 use weir::config::{Secret, Span};
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Event, Rejected};
 use weir::script::{Problem, Template};
 use weir::{Error, Result};
-use weir_http_client::{Address, Auth, Client, HeaderName, HeaderValue, Method, Request as Post, Settings, Tls};
+use weir_http_client::{
+    Address, Ask, Auth, Client, HeaderName, HeaderValue, Method, Request as Post, Settings, TaskSink, Tls,
+};
 
 use crate::alert::{Reader, Refusal, Texts};
 use crate::alertmanager::default_timeout;
@@ -173,43 +174,7 @@ impl SinkConfig for Webhook {
         let group_wait = if matches!(writer, Writer::Alerts(..)) { self.group_wait.0 } else { Duration::ZERO };
         let has_content_type = self.content_type.is_some();
         let poster = Poster { client, writer, group_wait, has_content_type, context: context.clone() };
-        let (send, requests) = mpsc::channel(WAITING);
-        Ok(Arc::new(Hook { send, task: tokio::spawn(poster.run(requests)) }))
-    }
-}
-
-/// What the sink asks of its poster.
-enum Request {
-    Write(Batch),
-    Flush(oneshot::Sender<()>),
-}
-
-/// The sink at work.
-struct Hook {
-    send: mpsc::Sender<Request>,
-    task: JoinHandle<()>,
-}
-
-#[async_trait]
-impl Sink for Hook {
-    async fn write(&self, batch: Batch) {
-        if batch.events.is_empty() {
-            return batch.receipt.resolve(Outcome::Filtered);
-        }
-        // A poster that is gone drops the batch, and with it the receipt: failed.
-        let _gone = self.send.send(Request::Write(batch)).await;
-    }
-
-    async fn flush(&self) {
-        let (done, flushed) = oneshot::channel();
-        let _gone = self.send.send(Request::Flush(done)).await;
-        let _gone = flushed.await;
-    }
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        self.task.abort();
+        Ok(Arc::new(TaskSink::start(WAITING, |requests| poster.run(requests))))
     }
 }
 
@@ -267,7 +232,7 @@ struct Poster {
 
 impl Poster {
     /// Serves requests until the sink is gone.
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+    async fn run(mut self, mut requests: mpsc::Receiver<Ask>) {
         while let Some(request) = requests.recv().await {
             let mut flushes = Vec::new();
             let mut batches = Vec::new();
@@ -275,8 +240,8 @@ impl Poster {
             let mut wait = self.context.clock.sleep(self.group_wait);
             while let Some(request) = next.take() {
                 match request {
-                    Request::Write(batch) => batches.push(batch),
-                    Request::Flush(done) => flushes.push(done),
+                    Ask::Write(batch) => batches.push(batch),
+                    Ask::Flush(done) => flushes.push(done),
                 }
                 // A flush does not wait for others.
                 if batches.len() < WAITING && flushes.is_empty() {

@@ -5,6 +5,7 @@ mod answer;
 mod backoff;
 mod client;
 mod options;
+mod task;
 mod tls;
 
 pub use answer::{Answer, Verdict, verdict};
@@ -13,3 +14,4 @@ pub use client::{Client, Request};
 pub use hyper::header::{HeaderName, HeaderValue};
 pub use hyper::{HeaderMap, Method, StatusCode};
 pub use options::{Address, Auth, Settings, Tls};
+pub use task::{Ask, TaskSink};

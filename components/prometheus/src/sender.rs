@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 use weir::component::{BuildContext, Finding, ProbeContext, Problems, Sink, SinkConfig, async_trait};
 use weir::config::{ByteSize, Secret, Span};
 use weir::delivery::{Outcome, RejectedBatch};
@@ -15,7 +14,8 @@ use weir::event::{Batch, Rejected};
 use weir::state::SystemClock;
 use weir::{Error, Result};
 use weir_http_client::{
-    Address, Answer, Auth, Client, HeaderMap, HeaderName, HeaderValue, Method, Request as Post, Settings, Tls, Verdict,
+    Address, Answer, Ask, Auth, Client, HeaderMap, HeaderName, HeaderValue, Method, Request as Post, Settings,
+    TaskSink, Tls, Verdict,
 };
 
 use crate::exporter::point;
@@ -147,43 +147,7 @@ impl SinkConfig for RemoteWriteSink {
             client = client.with_header(name, &value.0)?;
         }
         let sender = Sender { client, version: self.version.0, batching: self.batch.clone(), context: context.clone() };
-        let (send, requests) = mpsc::channel(WAITING);
-        Ok(Arc::new(RemoteWriter { send, task: tokio::spawn(sender.run(requests)) }))
-    }
-}
-
-/// What the sink asks of its sender.
-enum Request {
-    Write(Batch),
-    Flush(oneshot::Sender<()>),
-}
-
-/// The sink at work.
-struct RemoteWriter {
-    send: mpsc::Sender<Request>,
-    task: JoinHandle<()>,
-}
-
-#[async_trait]
-impl Sink for RemoteWriter {
-    async fn write(&self, batch: Batch) {
-        if batch.events.is_empty() {
-            return batch.receipt.resolve(Outcome::Filtered);
-        }
-        // A sender that is gone drops the batch, and with it the receipt: failed.
-        let _gone = self.send.send(Request::Write(batch)).await;
-    }
-
-    async fn flush(&self) {
-        let (done, flushed) = oneshot::channel();
-        let _gone = self.send.send(Request::Flush(done)).await;
-        let _gone = flushed.await;
-    }
-}
-
-impl Drop for RemoteWriter {
-    fn drop(&mut self) {
-        self.task.abort();
+        Ok(Arc::new(TaskSink::start(WAITING, |requests| sender.run(requests))))
     }
 }
 
@@ -203,7 +167,7 @@ struct Sender {
 
 impl Sender {
     /// Serves requests until the sink is gone.
-    async fn run(self, mut requests: mpsc::Receiver<Request>) {
+    async fn run(self, mut requests: mpsc::Receiver<Ask>) {
         while let Some(request) = requests.recv().await {
             let mut flushes = Vec::new();
             let mut batches = Vec::new();
@@ -212,11 +176,11 @@ impl Sender {
             let mut wait = self.context.clock.sleep(Duration::from_secs_f64(self.batching.timeout_secs));
             while let Some(request) = next.take() {
                 match request {
-                    Request::Write(batch) => {
+                    Ask::Write(batch) => {
                         events += batch.events.len();
                         batches.push(batch);
                     }
-                    Request::Flush(done) => flushes.push(done),
+                    Ask::Flush(done) => flushes.push(done),
                 }
                 // A flush does not wait for others.
                 if events < self.batching.max_events && batches.len() < WAITING && flushes.is_empty() {
