@@ -236,7 +236,8 @@ fn hostile_senders_are_counted_and_let_go_of_in_little_memory_and_cost_nobody_el
 
 #[test]
 fn many_connections_that_say_nothing_or_little_make_room_for_others() {
-    let home = Home::new(&HOSTILE.replace("timeout: 1s", "timeout: 2s").replace("idle_timeout: 2s", "idle_timeout: 1h"));
+    let home =
+        Home::new(&HOSTILE.replace("timeout: 1s", "timeout: 2s").replace("idle_timeout: 2s", "idle_timeout: 1h"));
     let address = free_address();
     let weir = start(&home, address, &[]);
     let before = weir.rss();

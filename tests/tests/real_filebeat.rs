@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 use weir_tests::filebeat::Filebeat;
 use weir_tests::process::Home;
@@ -35,6 +36,10 @@ sinks:
 
 fn lumberjack(address: SocketAddr, options: &str) -> Home {
     Home::new(&graph(&format!("{{type: filebeat, listen: \"{address}\", {options}}}")))
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64_STANDARD.encode(der))
 }
 
 fn line(number: usize) -> String {
@@ -102,10 +107,10 @@ fn every_line_arrives_once_over_tls_by_a_filebeat_that_shows_its_certificate() {
     let tls = "tls: {cert_file: cert.pem, key_file: key.pem, ca_file: sender.pem}";
     let home = lumberjack(address, tls);
     let files = [
-        ("cert.pem", server.cert.pem()),
-        ("key.pem", server.signing_key.serialize_pem()),
-        ("sender.pem", sender.cert.pem()),
-        ("sender.key", sender.signing_key.serialize_pem()),
+        ("cert.pem", pem("CERTIFICATE", server.cert.der())),
+        ("key.pem", pem("PRIVATE KEY", &server.signing_key.serialize_der())),
+        ("sender.pem", pem("CERTIFICATE", sender.cert.der())),
+        ("sender.key", pem("PRIVATE KEY", &sender.signing_key.serialize_der())),
     ];
     for (name, text) in files {
         std::fs::write(home.path(name), text).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use vrl::value::Value;
 use weir::Result;
 use weir::component::DecodingConfig;
 use weir::event::json;
@@ -40,7 +41,7 @@ impl Decoder for FilebeatDecoder {
         "filebeat"
     }
 
-    fn decode(&self, bytes: &Bytes) -> Result<weir::event::Value, CodecError> {
+    fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError> {
         json::parse(bytes).map_err(CodecError::from)
     }
 

@@ -61,9 +61,16 @@ type Kept = Result<(), (JournalError, Pushed)>;
 /// Events on their way into the log.
 enum Keeping {
     Nothing,
-    Appending { append: Pin<Box<dyn Future<Output = Kept> + Send>>, owed: Owed, size: u64 },
+    Appending {
+        append: Pin<Box<dyn Future<Output = Kept> + Send>>,
+        owed: Owed,
+        size: u64,
+    },
     /// The log refused them.
-    Refused { batch: Batch, until: Duration },
+    Refused {
+        batch: Batch,
+        until: Duration,
+    },
 }
 
 /// What was waited for.

@@ -147,11 +147,6 @@ impl Session {
         self.open.is_some()
     }
 
-    /// Whether whole windows are gathered.
-    pub fn has_whole(&self) -> bool {
-        !self.ends.is_empty()
-    }
-
     /// Bytes that are gathered.
     pub fn size(&self) -> u64 {
         self.whole.size() + self.open.as_ref().map_or(0, |window| window.events.size())

@@ -7,9 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::Result;
-use weir::component::{
-    BuildContext, Finding, ProbeContext, Problems, PushLog, Source, SourceConfig, async_trait,
-};
+use weir::component::{BuildContext, Finding, ProbeContext, Problems, PushLog, Source, SourceConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::event::Codec;
 use weir_http_server::{Memory, Place, Receiver, Tls};
@@ -109,10 +107,18 @@ impl SourceConfig for FilebeatSource {
             problems.error(option, "out_of_range", message, help);
         };
         if self.max_frame_size.0 == 0 || self.max_frame_size.0 > LARGEST_EVENT {
-            out_of_range("max_frame_size", "lets nothing in, or too much", "give a size of at most 128MiB, such as `16MiB`");
+            out_of_range(
+                "max_frame_size",
+                "lets nothing in, or too much",
+                "give a size of at most 128MiB, such as `16MiB`",
+            );
         }
         if self.max_decompressed_size.0 < self.max_frame_size.0 {
-            out_of_range("max_decompressed_size", "has no room for the largest event", "make it `max_frame_size` at least");
+            out_of_range(
+                "max_decompressed_size",
+                "has no room for the largest event",
+                "make it `max_frame_size` at least",
+            );
         }
         if self.idle_timeout.0.is_zero() {
             out_of_range("idle_timeout", "leaves no time to send", "give a time such as `5m`");

@@ -60,7 +60,8 @@ impl PushRequest for Begun {
 async fn what_it_acknowledges_is_read_and_what_it_does_not_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let address = free_address();
-    let config = config(address, json!({"max_frame_size": "64KiB", "max_decompressed_size": "1MiB", "max_size": "2MiB"}));
+    let config =
+        config(address, json!({"max_frame_size": "64KiB", "max_decompressed_size": "1MiB", "max_size": "2MiB"}));
     let too_much = [Bytes::from("{\"number\":-1}"), Bytes::from(vec![b'7'; 70_000])];
     conformance::push_source(&*config, dir.path(), &Sender(address), &too_much).await;
 }

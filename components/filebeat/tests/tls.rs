@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use common::{Client, Running, in_time};
 use rcgen::CertifiedKey;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
@@ -25,19 +26,27 @@ fn identity() -> Identity {
     rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap()
 }
 
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", BASE64_STANDARD.encode(der))
+}
+
 fn options(dir: &Path, server: &Identity, senders: Option<&Identity>) -> Value {
-    std::fs::write(dir.join("cert.pem"), server.cert.pem()).unwrap();
-    std::fs::write(dir.join("key.pem"), server.signing_key.serialize_pem()).unwrap();
+    std::fs::write(dir.join("cert.pem"), pem("CERTIFICATE", server.cert.der())).unwrap();
+    std::fs::write(dir.join("key.pem"), pem("PRIVATE KEY", &server.signing_key.serialize_der())).unwrap();
     let mut tls = json!({"cert_file": dir.join("cert.pem"), "key_file": dir.join("key.pem")});
     if let Some(senders) = senders {
-        std::fs::write(dir.join("ca.pem"), senders.cert.pem()).unwrap();
+        std::fs::write(dir.join("ca.pem"), pem("CERTIFICATE", senders.cert.der())).unwrap();
         tls["ca_file"] = json!(dir.join("ca.pem"));
     }
     json!({"tls": tls, "timeout": "3s"})
 }
 
 /// A client that trusts this server, and shows a certificate or not.
-async fn connect(source: &Running, server: &Identity, own: Option<&Identity>) -> io::Result<Client<TlsStream<TcpStream>>> {
+async fn connect(
+    source: &Running,
+    server: &Identity,
+    own: Option<&Identity>,
+) -> io::Result<Client<TlsStream<TcpStream>>> {
     let mut roots = RootCertStore::empty();
     roots.add(server.cert.der().clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

@@ -72,7 +72,8 @@ impl Guest {
 
     /// Resolves when nothing new is taken any more.
     pub async fn stopping(&self) {
-        let _gone = self.stopping.clone().wait_for(|value| *value).await;
+        let mut stopping = self.stopping.clone();
+        let _gone = stopping.wait_for(|value| *value).await;
     }
 }
 

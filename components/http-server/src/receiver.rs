@@ -80,12 +80,7 @@ impl Receiver<Door> {
 
 impl<S: Service> Receiver<S> {
     /// Begins to listen, unless it runs `--once`. What the service appends to its log is read by `origin`.
-    pub async fn new(
-        context: &BuildContext,
-        place: &Place<'_>,
-        origin: PushOrigin,
-        service: S,
-    ) -> Result<Receiver<S>> {
+    pub async fn new(context: &BuildContext, place: &Place<'_>, origin: PushOrigin, service: S) -> Result<Receiver<S>> {
         let gate = match context.once {
             true => None,
             false => Some((place.bind(context).await?, Arc::new(service))),

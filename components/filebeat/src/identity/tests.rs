@@ -82,7 +82,8 @@ fn older_filebeats_name_it_otherwise() {
         "source": "/var/log/a.log", "offset": 77, "message": "m",
     });
     let this = identity(&six).unwrap();
-    for (name, value) in [("offset", json!(78)), ("source", json!("/b")), ("message", json!("n")), ("beat", json!({"name": "x"}))]
+    for (name, value) in
+        [("offset", json!(78)), ("source", json!("/b")), ("message", json!("n")), ("beat", json!({"name": "x"}))]
     {
         let mut other = six.clone();
         other[name] = value;

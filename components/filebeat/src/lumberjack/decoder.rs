@@ -53,8 +53,13 @@ struct Compressed {
 /// What stands at the beginning of some bytes.
 enum Head {
     Window(u32),
-    Event { sequence: u32, length: usize },
-    Compressed { length: usize },
+    Event {
+        sequence: u32,
+        length: usize,
+    },
+    Compressed {
+        length: usize,
+    },
     /// More bytes have to come.
     Part,
 }

@@ -27,7 +27,9 @@ pub fn acknowledgement(sequence: u32) -> [u8; 6] {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// The protocol's first version.
-    #[error("it speaks version 1 of Lumberjack, as logstash-forwarder did, and only version 2 is taken; send by Filebeat")]
+    #[error(
+        "it speaks version 1 of Lumberjack, as logstash-forwarder did, and only version 2 is taken; send by Filebeat"
+    )]
     Version1,
     /// TLS, where none is expected.
     #[error("it speaks TLS, and this source has no `tls`; set `tls`, or send without `output.logstash.ssl`")]
@@ -39,7 +41,9 @@ pub enum Broken {
     #[error("a frame has type {0:#04x}, and only windows, JSON events and compressed frames are taken")]
     Type(u8),
     /// A window with too many events.
-    #[error("a window is of {0} events, and at most {1} are taken; raise `max_window`, or lower the sender's `bulk_max_size`")]
+    #[error(
+        "a window is of {0} events, and at most {1} are taken; raise `max_window`, or lower the sender's `bulk_max_size`"
+    )]
     Window(u32, u32),
     /// An event that is too large.
     #[error("an event is of {0} bytes, and at most {1} are taken; raise `max_frame_size`")]

@@ -12,7 +12,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use weir::component::{BuildContext, DetachedLane, DetachedLanes, Lanes, Origin, Read, ReadLimit, SourceConfig, Trouble};
+use weir::component::{
+    BuildContext, DetachedLane, DetachedLanes, Lanes, Origin, Read, ReadLimit, SourceConfig, Trouble,
+};
 use weir::event::Timestamp;
 use weir::state::{Clock, DirStorage, SystemClock};
 use weir_filebeat as _;
