@@ -141,6 +141,13 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A compressed frame of which the half has come, with almost all of a large event in it.
+fn half_a_bomb() -> Vec<u8> {
+    let mut frame = claim(b'J', 1 << 20);
+    frame.extend(vec![b' '; (1 << 20) - 1]);
+    [&claim(b'C', 1 << 19)[..], &packed(&frame)[6..]].concat()
+}
+
 /// What somebody sends, and by which reason he is let go of.
 fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     let in_window = |count: u32, frames: &[u8]| {
@@ -152,6 +159,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     let mut two = Vec::new();
     (1..=2).for_each(|sequence| event(sequence, b"{\"hostile\":true}", &mut two));
     let (one, _) = two.split_at(two.len() / 2);
+    let half_a_bomb = half_a_bomb();
     vec![
         ("version_1", b"1W\0\0\0\x01".to_vec()),
         ("not_lumberjack", b"GET /_bulk HTTP/1.1\r\nHost: weir\r\n\r\n".to_vec()),
@@ -173,7 +181,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
         // Half of something, and silence.
         ("slow", in_window(2, one)),
         ("slow", claim(b'J', 1 << 20)),
-        ("slow", in_window(1, &[&claim(b'C', 1 << 20)[..], &packed(&vec![b' '; 1 << 20])[6..]].concat())),
+        ("slow", in_window(1, &half_a_bomb)),
         ("idle", Vec::new()),
     ]
 }
@@ -252,10 +260,7 @@ fn many_connections_that_say_nothing_or_little_make_room_for_others() {
     // Those who have begun something are not idle, and not for long: 150 bombs that do not go off.
     let mut bytes = Vec::new();
     window(1, &mut bytes);
-    let mut frame = claim(b'J', 1 << 20);
-    frame.extend(vec![b' '; (1 << 20) - 1]);
-    bytes.extend(claim(b'C', 1 << 19));
-    bytes.extend(&packed(&frame)[6..]);
+    bytes.extend(half_a_bomb());
     let bombs: Vec<Lumberjack> = (0..150)
         .map(|_| {
             let mut sender = Lumberjack::connect(address).unwrap();
@@ -289,7 +294,7 @@ fn while_the_log_is_full_ready_says_so_and_senders_are_kept_waiting() {
     let home = Home::new(TO_PIPE);
     let address = free_address();
     let listen = format!("sources.in.listen={address}");
-    let mut weir = home.start_with("weir", &[&listen], &[], std::process::Stdio::piped());
+    let mut weir = home.start_with("weir", &[&*listen], &[], std::process::Stdio::piped());
     let mut sender = found("the source to listen", PATIENCE, || Lumberjack::connect(address).ok());
     let body: Vec<String> = (0..10).map(|number| line(number, 1)).collect();
     let window = batch(body.iter().map(|line| line.as_bytes()), Some(3));
@@ -328,7 +333,7 @@ transforms:
   look:
     type: remap
     inputs: [in]
-    source: '. = {"n": to_int!(.log.offset) / 100, "beat": get!(., ["@metadata", "beat"])}'
+    source: '. = {"offset": .log.offset, "beat": ."@metadata".beat}'
 sinks:
   out: {type: file, inputs: [look], path: out.ndjson}
   odd: {type: file, inputs: [look.errors], path: odd.txt, encoding: raw}
@@ -344,7 +349,7 @@ fn nodes_see_what_filebeat_sent_and_what_is_no_json_leaves_by_the_errors() {
     let (first, last) = (line(1, 1), line(1, 3));
     sender.publish([&*first, "{\"message\": half", &*pretty, &*last]).unwrap();
     let out: Vec<Value> = until_lines(&home, 3).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let expected: Vec<Value> = (1..=3).map(|n| json!({"n": n, "beat": "filebeat"})).collect();
+    let expected: Vec<Value> = (1..=3).map(|n| json!({"offset": n * 100, "beat": "filebeat"})).collect();
     assert_eq!(out, expected);
     until("what is no JSON to be where it belongs", PATIENCE, || {
         std::fs::read_to_string(home.path("odd.txt")).is_ok_and(|text| text == "{\"message\": half\n")

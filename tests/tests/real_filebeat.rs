@@ -26,7 +26,7 @@ sources:
   in: {source}
 transforms:
   once: {{type: dedupe, inputs: [in], key: '[.agent.id, .log.file.path, .log.offset, .message]', within: 24h}}
-  said: {{type: remap, inputs: [once], source: '. = {{"message": .message, "service": .fields.service, "beat": get!(., ["@metadata", "beat"])}}'}}
+  said: {{type: remap, inputs: [once], source: '. = {{"message": .message, "service": .fields.service, "beat": ."@metadata".beat}}'}}
 sinks:
   all: {{type: file, inputs: [in], path: all.ndjson}}
   out: {{type: file, inputs: [said], path: out.ndjson}}

@@ -212,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_bytes_end_the_same_way_in_any_portions(
+    fn mutated_bytes_are_refused_or_taken_alike_in_any_portions(
         (_, mut bytes) in stream(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cuts in vec(any::<prop::sample::Index>(), 0..20),
@@ -225,8 +225,12 @@ proptest! {
         }
         let (frames, end) = decoded(LIMITS, portions(&bytes, &cuts));
         let (all_frames, all_end) = whole(&bytes);
-        prop_assert_eq!(end, all_end);
-        prop_assert_eq!(frames, all_frames);
+        // Where a stream of zlib is damaged, how much of it comes out before that is seen depends on the portions.
+        match (end, all_end) {
+            (Ok(end), Ok(all_end)) => prop_assert_eq!((end, frames), (all_end, all_frames)),
+            (Err(_), Err(_)) => {}
+            (end, all_end) => prop_assert!(false, "{end:?} and {all_end:?}"),
+        }
     }
 }
 
