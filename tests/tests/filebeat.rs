@@ -177,7 +177,7 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
         ("bad_compression", in_window(1, &packed(&one[..one.len() - 1]))),
         // Fewer events than the window says, and more.
         ("bad_window", in_window(2, &[one, b"2W\0\0\0\x01"].concat())),
-        ("bad_window", two),
+        ("bad_window", two.clone()),
         // Half of something, and silence.
         ("slow", in_window(2, one)),
         ("slow", claim(b'J', 1 << 20)),

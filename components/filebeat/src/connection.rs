@@ -156,7 +156,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         let mut frames = 0;
         self.is_short = !self.has_memory(0);
         while self.broken.is_none() && !self.is_short && !self.session.is_full() && !self.is_leaving() {
-            match self.decoder.next() {
+            match self.decoder.frame() {
                 Ok(Some(frame)) => match self.session.take(frame, now) {
                     Ok(true) => self.heard = (self.terms.clock.uptime(), 0),
                     Ok(false) => {}

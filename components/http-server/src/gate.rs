@@ -158,7 +158,10 @@ async fn receive<S: Service>(
     // Answers are small and somebody waits for them.
     let _ = stream.set_nodelay(true);
     let served = async {
-        let Some(tls) = tls else { return Ok(service.serve(stream, &guest).await) };
+        let Some(tls) = tls else {
+            service.serve(stream, &guest).await;
+            return Ok(());
+        };
         let shaken = tokio::time::timeout(timeout, tls.accept(stream)).await;
         let stream = shaken.map_err(|_| Lost::SlowHandshake)?.map_err(Lost::Handshake)?;
         service.serve(stream, &guest).await;

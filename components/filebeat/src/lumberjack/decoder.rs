@@ -90,7 +90,7 @@ impl Decoder {
 
     /// The next frame; `None`: more bytes have to come first, or [`wants`](Self::wants) says how much memory. After an error it
     /// is of no use any more.
-    pub fn next(&mut self) -> Result<Option<Frame<'_>>, Broken> {
+    pub fn frame(&mut self) -> Result<Option<Frame<'_>>, Broken> {
         loop {
             let is_inner = self.compressed.is_some();
             let source = if is_inner { &self.inner } else { &self.wire };

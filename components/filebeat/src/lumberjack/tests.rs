@@ -38,7 +38,7 @@ fn decoded<'a>(limits: Limits, portions: impl IntoIterator<Item = &'a [u8]>) -> 
         decoder.room(portion.len()).extend_from_slice(portion);
         portion_most = portion_most.max(portion.len());
         loop {
-            match decoder.next() {
+            match decoder.frame() {
                 Ok(Some(frame)) => frames.push(frame.into()),
                 Ok(None) => match decoder.wants() {
                     Some(bytes) => decoder.allow(bytes),
@@ -152,19 +152,19 @@ fn it_takes_no_more_memory_for_a_frame_than_it_is_allowed_to() {
     let bomb = packed(&frame);
     assert!(bomb.len() < 16 << 10);
     decoder.room(bomb.len()).extend_from_slice(&bomb);
-    assert_eq!(decoder.next(), Ok(None));
+    assert_eq!(decoder.frame(), Ok(None));
     assert!(decoder.footprint() < 512 << 10, "{}", decoder.footprint());
     loop {
         match decoder.wants() {
             Some(bytes) => decoder.allow(bytes),
             None => break,
         }
-        if decoder.next().unwrap().is_some() {
+        if decoder.frame().unwrap().is_some() {
             break;
         }
     }
     decoder.room(1);
-    assert_eq!(decoder.next(), Ok(None));
+    assert_eq!(decoder.frame(), Ok(None));
     assert!(decoder.is_between_frames());
     decoder.rest();
     assert_eq!(decoder.footprint(), 0);
