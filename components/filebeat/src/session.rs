@@ -152,3 +152,6 @@ impl Session {
         self.whole.size() + self.open.as_ref().map_or(0, |window| window.events.size())
     }
 }
+
+#[cfg(test)]
+mod tests;
