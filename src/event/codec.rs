@@ -51,6 +51,14 @@ impl Codec {
         }
     }
 
+    /// The same for somebody who looks at these fields alone: others may be missing.
+    pub(crate) fn decode_fields(&self, bytes: &Bytes, fields: &[String]) -> Result<Value, CodecError> {
+        match self {
+            Codec::Other(decoder) => decoder.decode_fields(bytes, fields),
+            _ => self.decode(bytes),
+        }
+    }
+
     /// The decoder, if it is none of the built-in ones.
     pub fn decoder(&self) -> Option<&Arc<dyn Decoder>> {
         match self {
@@ -104,6 +112,12 @@ pub trait Decoder: Any + Debug + Send + Sync {
 
     /// What nodes see of one record. Never panics, whatever the bytes are.
     fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError>;
+
+    /// The same for somebody who looks at these fields of an object alone: others may be missing, if that saves something.
+    /// What is refused must not depend on the fields.
+    fn decode_fields(&self, bytes: &Bytes, _fields: &[String]) -> Result<Value, CodecError> {
+        self.decode(bytes)
+    }
 
     /// The records of one event each that this record holds, to be decoded in its place; `None`: it is one event itself. Of
     /// what cannot be taken apart it gives nothing either: the node that looks rejects it. Never panics.

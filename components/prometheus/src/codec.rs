@@ -14,6 +14,11 @@ pub(crate) trait Format: std::fmt::Debug + Send + Sync + 'static {
     /// What nodes see of one record.
     fn read(&self, record: &Bytes) -> Result<Value, CodecError>;
 
+    /// The same without fields that nobody looks at, where that saves something.
+    fn read_fields(&self, record: &Bytes, _wanted: &[String]) -> Result<Value, CodecError> {
+        self.read(record)
+    }
+
     /// Appends the record of a point.
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
@@ -44,6 +49,10 @@ impl<F: Format> Decoder for PointCodec<F> {
 
     fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError> {
         self.0.read(bytes)
+    }
+
+    fn decode_fields(&self, bytes: &Bytes, fields: &[String]) -> Result<Value, CodecError> {
+        self.0.read_fields(bytes, fields)
     }
 
     fn split(&self, bytes: &Bytes) -> Option<Vec<Bytes>> {

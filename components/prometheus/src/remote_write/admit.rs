@@ -51,16 +51,17 @@ impl From<Malformed> for Refusal {
 
 /// What a symbol table holds, and how many symbols are looked at.
 fn symbols<'a>(body: &'a [u8], limit: usize) -> Result<Symbols<'a>, Refusal> {
-    let mut symbols = Symbols::default();
+    let mut symbols = Symbols::new(body);
     let mut fields = Fields::all(body);
     while let Some(field) = fields.next()? {
         if field.number == 4 {
             if symbols.len() == limit {
                 return Err(Refusal::TooLarge(format!("the request has more than {limit} symbols")));
             }
-            symbols.push(field.bytes()?.of(body));
+            symbols.push(field.at, field.bytes()?);
         }
     }
+    symbols.seal();
     Ok(symbols)
 }
 

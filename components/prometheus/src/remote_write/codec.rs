@@ -128,7 +128,11 @@ impl Format for RemoteWrite {
     const NAME: &'static str = "remote_write";
 
     fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
-        read(record)
+        read(record, None)
+    }
+
+    fn read_fields(&self, record: &Bytes, wanted: &[String]) -> Result<Value, CodecError> {
+        read(record, Some(wanted))
     }
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -123,7 +123,7 @@ mod tests {
             for (part, point) in parts.iter().zip(&taken) {
                 let mut alone = Vec::new();
                 write(version, point, &mut alone).unwrap();
-                let values: [Value; 2] = [read(part).unwrap(), read(&alone.into()).unwrap()];
+                let values: [Value; 2] = [read(part, None).unwrap(), read(&alone.into(), None).unwrap()];
                 prop_assert_eq!(&values[0], &values[1]);
             }
             let is_sound = |point: &&Point| match &point.measured {
