@@ -142,7 +142,7 @@ mod tests {
             event.meta = Some(Box::new(Meta {
                 key: Some(slice(0, 3)),
                 headers: vec![("h".into(), Some(slice(4, 7)))],
-                error: None,
+                ..Meta::default()
             }));
             event
         };

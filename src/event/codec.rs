@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::json;
+use super::{Event, json};
 use crate::error::Result;
 
 /// How the raw bytes of a body are to be read when a node looks inside.
@@ -125,6 +125,10 @@ pub trait Decoder: Any + Debug + Send + Sync {
         None
     }
 
+    /// Called once for each event as it enters the graph, its body still raw: the decoder may tell of it what its format knows,
+    /// such as an identity ([`Event::set_identity`]) or when it happened, and may leave its bytes to another codec. Never panics.
+    fn admit(&self, _event: &mut Event) {}
+
     /// Whether records have to go through [`prepare`](Self::prepare) before they are decoded.
     fn must_prepare(&self) -> bool {
         false
@@ -184,6 +188,24 @@ pub trait Encoder: Debug + Send + Sync {
     /// Appends one record for `topic` (empty where a sink has none) to `out`; after an error, whatever is behind the
     /// end that `out` had is of no use.
     fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Whether its records are about something that tells them apart, such as the series of a point: where there are keys, they
+    /// are keyed by that if nobody says otherwise.
+    fn has_subjects(&self) -> bool {
+        false
+    }
+
+    /// The same as [`encode`](Self::encode), and appends what the record is about to `subject`; nothing where it is about
+    /// nothing.
+    fn encode_with_subject(
+        &self,
+        value: &Value,
+        topic: &str,
+        out: &mut Vec<u8>,
+        _subject: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        self.encode(value, topic, out)
+    }
 
     /// Whether a record of this decoder that nobody changed is fit to be written as it came.
     fn keeps(&self, _decoder: &dyn Decoder) -> bool {

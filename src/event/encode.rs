@@ -4,6 +4,7 @@
 //! makes a rejected event. Nothing here knows of files or brokers. [`Encoding::encode`] gives one message,
 //! [`Encoding::encode_line`] one line of a stream that is split at newlines.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -69,6 +70,33 @@ impl Encoding {
             (_, Body::Parsed(value)) => self.put(value, topic, out),
             (_, Body::Raw(bytes, codec)) => self.put(&codec.decode(bytes)?, topic, out),
         }
+    }
+
+    /// Whether [`encode_with_subject`](Self::encode_with_subject) has subjects to give.
+    pub fn has_subjects(&self) -> bool {
+        matches!(self, Encoding::Other(encoder) if encoder.has_subjects())
+    }
+
+    /// The same as [`encode`](Self::encode), and appends to `subject` what the record is about.
+    pub fn encode_with_subject(
+        &self,
+        body: &Body,
+        topic: &str,
+        out: &mut Vec<u8>,
+        subject: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let Encoding::Other(encoder) = self else { return self.encode(body, topic, out) };
+        let value = match body {
+            Body::Parsed(value) => Cow::Borrowed(value),
+            Body::Raw(bytes, codec) => Cow::Owned(codec.decode(bytes)?),
+        };
+        let before = out.len();
+        encoder.encode_with_subject(&value, topic, out, subject).inspect_err(|_| out.truncate(before))?;
+        if let Some(bytes) = self.as_is(body) {
+            out.truncate(before);
+            out.extend_from_slice(bytes);
+        }
+        Ok(())
     }
 
     fn put(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {

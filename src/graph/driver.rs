@@ -12,7 +12,7 @@ use super::exchange::{Content, InputId, Tag};
 use super::lane::{Lane, ProcessingTime, Step};
 use super::member::{Member, Task};
 use super::plan::origin_name;
-use super::prepare::{prepared, split};
+use super::prepare::{admitted, prepared};
 use super::route::{Outgoing, Panicked};
 use super::shared::Shared;
 use super::spot::{Skip, Spot};
@@ -283,7 +283,7 @@ impl Driver {
             let Driver { lane, shared, outgoing, stop, next, to_read_again, .. } = self;
             let trouble = lane.source().trouble.clone();
             let process_and_send = async {
-                let events = split(prepared(read.events, &trouble, &*shared.clock).await);
+                let events = admitted(prepared(read.events, &trouble, &*shared.clock).await);
                 lane.process_again(Again { events, ..read }, Some(permit), outgoing);
                 send_all(shared, lane, outgoing, from).await;
             };

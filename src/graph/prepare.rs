@@ -46,9 +46,9 @@ pub(super) async fn prepared(mut events: Vec<Event>, trouble: &Trouble, clock: &
 /// Stands for the source itself among the nodes that make several events of one.
 const SOURCE: u16 = u16::MAX;
 
-/// The events, with several in the place of a record that holds them. One that holds too many stays as it is, and is rejected
-/// by the node that looks.
-pub(super) fn split(events: Vec<Event>) -> Vec<Event> {
+/// The events as they enter the graph, with what their decoder tells of them, and several in the place of a record that holds
+/// them. One that holds too many stays as it is, and is rejected by the node that looks.
+pub(super) fn admitted(events: Vec<Event>) -> Vec<Event> {
     // All events of one origin have the same decoder.
     if !events.iter().any(|event| matches!(event.body, Body::Raw(_, Codec::Other(_)))) {
         return events;
@@ -58,6 +58,11 @@ pub(super) fn split(events: Vec<Event>) -> Vec<Event> {
         match parts(&event) {
             Some(parts) => all.extend(parts),
             None => all.push(event),
+        }
+    }
+    for event in &mut all {
+        if let Body::Raw(_, Codec::Other(decoder)) = &event.body {
+            decoder.clone().admit(event);
         }
     }
     all

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::dead_letters::DEAD_LETTERS;
 use super::lane::{Lane, ProcessingTime};
 use super::plan::{Entry, Mode, Plan};
-use super::prepare::split;
+use super::prepare::admitted;
 use super::route::{Node, Outgoing};
 use crate::config::{NodeConfig, Port, Test, TestBody};
 use crate::delivery::Rejects;
@@ -96,7 +96,7 @@ fn feed(plan: &Plan, source: &str, bodies: &[TestBody]) -> Result<Vec<Outgoing>>
             TestBody::Text(text) => Body::Raw(text.clone().into(), codec.clone()),
             TestBody::Json(value) => Body::Raw(value.to_string().into(), Codec::Json),
         };
-        lane.process(split(vec![Event::new(body, Position(at as u64), Timestamp(0))]), None, &mut out);
+        lane.process(admitted(vec![Event::new(body, Position(at as u64), Timestamp(0))]), None, &mut out);
         while lane.go_on(&mut out) {}
     }
     lane.end(Position(bodies.len() as u64), &mut out);

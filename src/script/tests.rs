@@ -268,6 +268,7 @@ fn metadata_says_where_an_event_came_from() {
         key: Some("k".into()),
         headers: vec![("h".into(), Some("1".into())), ("h".into(), Some("2".into())), ("e".into(), None)],
         error: Some(Arc::new(Reason { node: "sink".into(), code: "too_large", message: "no".into() })),
+        ..Meta::default()
     }));
     let mut script = Script::compile(".k = %kafka\n.f = %file.path\n.e = %error.code\n.at = %file.offset").unwrap().0;
     script.run(&mut event, &origin(OriginKind::Kafka)).unwrap();

@@ -246,6 +246,11 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         Some((key, value))
     }
 
+    /// When the first entry expires.
+    pub fn next_due(&mut self) -> Option<Timestamp> {
+        self.first().map(|(expires, _)| expires)
+    }
+
     /// Every key, in order of expiry, then of key. Not for a state on disk: it gives what is in memory.
     pub fn keys_in_order(&self) -> Vec<K> {
         self.by_expiry.iter().map(|(_, key)| key.clone()).collect()

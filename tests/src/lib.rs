@@ -6,6 +6,7 @@
 #![allow(clippy::missing_panics_doc, reason = "all of it may")]
 
 pub mod alertmanager;
+pub mod alerts;
 pub mod broker;
 pub mod campaign;
 pub mod command;

@@ -17,7 +17,8 @@ pub const JOBS: [&str; 2] = ["prometheus", "node"];
 pub struct Prometheus {
     dir: TempDir,
     version: &'static str,
-    options: String,
+    /// More of its environment than its version.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Prometheus {
@@ -28,8 +29,17 @@ impl Prometheus {
 
     /// The same with more options for where it sends to, as lines of YAML.
     pub fn start_with(version: &'static str, url: &str, options: &str) -> Prometheus {
+        Prometheus::launch(version, url, vec![("REMOTE_WRITE", options.to_owned())])
+    }
+
+    /// One that evaluates these rules, a file's text, as often as it scrapes.
+    pub fn start_with_rules(version: &'static str, url: &str, rules: &str) -> Prometheus {
+        Prometheus::launch(version, url, vec![("RULES", rules.to_owned())])
+    }
+
+    fn launch(version: &'static str, url: &str, settings: Vec<(&'static str, String)>) -> Prometheus {
         let dir = tempfile::Builder::new().prefix("weir-prometheus-").tempdir().unwrap();
-        let prometheus = Prometheus { dir, version, options: options.to_owned() };
+        let prometheus = Prometheus { dir, version, settings };
         let port = prometheus.call(&["free-port"]);
         let path = prometheus.dir.path().to_str().unwrap();
         std::fs::create_dir(prometheus.dir.path().join("textfile")).unwrap();
@@ -80,7 +90,7 @@ impl Prometheus {
         command
             .args(args)
             .env("PROMETHEUS_VERSION", self.version)
-            .env("REMOTE_WRITE", &self.options)
+            .envs(self.settings.iter().map(|(name, value)| (*name, value)))
             .stderr(std::process::Stdio::inherit());
         let output = command.output().unwrap();
         assert!(output.status.success(), "{SCRIPT} {args:?}: {}", output.status);

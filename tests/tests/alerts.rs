@@ -1,12 +1,11 @@
 //! Firing alerts out of real files: labels with blanks, and changes that kills do not change.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use weir_tests::alerts::{ALERTS, changes, history};
 use weir_tests::command::weir_with;
 use weir_tests::process::Home;
 use weir_tests::wait::until;
@@ -60,34 +59,7 @@ fn what_fires_comes_out_once_per_change_and_a_label_with_blanks_is_one_label() {
     assert_eq!(watched("all", LINES).len(), 8);
 }
 
-/// Alerts, and how long they are watched, in minutes.
-const ALERTS: usize = 120;
-const MINUTES: usize = 4000;
 const KILLS: u64 = 10;
-
-/// Alerts that are pending, fire, and end, by a marker, by silence, or by going back to pending; each at its own times.
-fn history() -> String {
-    let mut lines = String::new();
-    for minute in 0..MINUTES {
-        let (day, hour, rest) = (1 + minute / 1440, minute / 60 % 24, minute % 60);
-        for alert in 0..ALERTS {
-            let (state, value) = match ((minute + alert * 7) % 40, alert % 3) {
-                (0..5, _) => ("pending", "1"),
-                (5..18, _) => ("firing", "1"),
-                (18, 0) => ("firing", "NaN"),
-                (18, 1) => ("pending", "1"),
-                _ => continue,
-            };
-            let labels = format!(
-                r#"alertname="A{}",alertstate="{state}",cluster="c{}",why="disk almost full""#,
-                alert / 4,
-                alert % 4
-            );
-            writeln!(lines, "2026-03-{day:02}T{hour:02}:{rest:02}:00Z ALERTS{{{labels}}} = {value}").unwrap();
-        }
-    }
-    lines
-}
 
 /// The filter only makes it slow enough to be killed on its way.
 const GRAPH: &str = r"name: watching
@@ -108,21 +80,11 @@ fn home() -> (Home, u64) {
     (home, lines.len() as u64)
 }
 
-/// The changes in order, of each the first time; and how many came again.
-fn changes(home: &Home) -> (Vec<String>, usize) {
-    let text = std::fs::read_to_string(home.path("out.ndjson")).unwrap();
-    let mut seen = BTreeSet::new();
-    let all: Vec<&str> = text.lines().collect();
-    let first: Vec<String> = all.iter().filter(|line| seen.insert(**line)).map(|line| (*line).to_owned()).collect();
-    let repeats = all.len() - first.len();
-    (first, repeats)
-}
-
 fn undisturbed() -> Vec<String> {
     let (home, _) = home();
     let mut weir = home.start_with("weir", &[], &["--once"], Stdio::null());
     assert_eq!(weir.wait(LIMIT).code(), Some(0), "{}", weir.log());
-    let (all, repeats) = changes(&home);
+    let (all, repeats) = changes(&home.path("out.ndjson"));
     assert_eq!(repeats, 0, "no change is told twice");
     // Each alert begins to fire a hundred times or so, and all but the last of these end.
     assert!(all.len() > ALERTS * 150, "{}", all.len());
@@ -149,7 +111,7 @@ fn kills_at_any_moment_change_nothing_of_the_changes() {
     }
     assert!(kills > 0, "it was too quick to be killed: give it more to do");
     assert_eq!(weir.wait(LIMIT).code(), Some(0), "{}", weir.log());
-    let (all, repeats) = changes(&home);
+    let (all, repeats) = changes(&home.path("out.ndjson"));
     assert_eq!(all, expected);
     println!("alerts: {kills} kills, {} changes, {repeats} repeats", all.len());
 }
@@ -167,7 +129,7 @@ fn a_process_that_ends_inside_of_a_checkpoint_changes_nothing_of_the_changes() {
     }
     let mut weir = home.start("weir", &[]);
     assert_eq!(weir.wait(LIMIT).code(), Some(0), "{}", weir.log());
-    let (all, repeats) = changes(&home);
+    let (all, repeats) = changes(&home.path("out.ndjson"));
     assert_eq!(all, expected);
     println!("alerts: ended inside of {ends} checkpoints, {repeats} repeats");
     assert!(ends >= 3, "it ends where the environment says");

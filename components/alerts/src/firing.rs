@@ -9,6 +9,7 @@ use weir::config::Span;
 use weir::state::{KeyedState, StateLimits};
 use weir::{Error, Result};
 
+use crate::line::Line;
 use crate::sample::Reader;
 use crate::watch::Watch;
 
@@ -29,6 +30,10 @@ pub struct AlertFiring {
     /// that come every 5 minutes, of which one may be lost. Default: `11m`.
     #[serde(default = "default_resolve_after")]
     resolve_after: Span,
+    /// How much older than the latest of all partitions a sample may be and still count in its place in time: samples then wait
+    /// until event time has passed them by so much. For streams in which the samples of one alert come by several partitions;
+    /// `0s` does where each of them is in order. Default: samples count as they come, and none waits.
+    lateness: Option<Span>,
     /// Labels that name an alert's cluster; the first that it has is the event's `cluster`. Default: `[cluster, clusterID]`.
     #[serde(default = "default_cluster_labels")]
     cluster_labels: Vec<String>,
@@ -86,6 +91,11 @@ impl TransformConfig for AlertFiring {
         EventTime::By(".timestamp".to_owned())
     }
 
+    fn lateness(&self) -> Duration {
+        // What waits comes out a moment behind the watermark.
+        self.lateness.map_or(Duration::ZERO, |lateness| lateness.0 + Duration::from_millis(1))
+    }
+
     fn ticks(&self) -> Option<Duration> {
         Some((self.resolve_after.0 / 20).clamp(TICKS.0, TICKS.1))
     }
@@ -100,7 +110,11 @@ impl TransformConfig for AlertFiring {
             Emit::Changes => "each change of an alert, once",
             Emit::All => "every sample of an alert that fires, and that it is over",
         };
-        format!("{what}; over when its series ends, or after {:?} of silence", self.resolve_after.0)
+        let order = if self.lateness.is_some() { "by their times" } else { "as they come" };
+        format!(
+            "{what}; samples count {order}; over when its series ends, or after {:?} of silence",
+            self.resolve_after.0
+        )
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
@@ -113,6 +127,7 @@ impl TransformConfig for AlertFiring {
             max_alerts: self.max_alerts,
             alerts: KeyedState::new(limits),
             silent: KeyedState::new(limits),
+            line: Line::new(self.lateness.map(|lateness| lateness.0), self.max_alerts),
             began: None,
         }))
     }

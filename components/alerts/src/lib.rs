@@ -6,6 +6,7 @@ mod alertmanager;
 mod firing;
 mod held;
 mod hysteresis;
+mod line;
 mod notifier;
 mod payload;
 mod probe;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use vrl::value::Value;
 use weir::component::Row;
 use weir::event::{Event, OriginId, Timestamp, Verdict};
@@ -17,7 +18,7 @@ const FIELDS: &str = r#"if .name == "ALERTS" || .name == "ALERTS_FOR_STATE" { [.
 const STATE: &str = "alertstate";
 
 /// What a sample says.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Sample {
     /// The alert fires, with this value.
     Firing(f64),
@@ -25,8 +26,8 @@ pub(crate) enum Sample {
     Ended,
     /// Its condition holds, but not for long enough.
     Pending,
-    /// Its condition holds since then.
-    Since(Timestamp),
+    /// Its condition holds since then, in milliseconds since the epoch.
+    Since(i64),
 }
 
 impl Sample {
@@ -36,7 +37,7 @@ impl Sample {
             Sample::Firing(value) => vec!["firing".into(), Value::from_f64_or_zero(value)],
             Sample::Ended => vec!["ended".into()],
             Sample::Pending => vec!["pending".into()],
-            Sample::Since(Timestamp(since)) => vec!["since".into(), since.into()],
+            Sample::Since(since) => vec!["since".into(), since.into()],
         }
     }
 
@@ -46,7 +47,7 @@ impl Sample {
             ("firing", Some(Value::Float(value))) => Sample::Firing(value.into_inner()),
             ("ended", _) => Sample::Ended,
             ("pending", _) => Sample::Pending,
-            ("since", Some(Value::Integer(since))) => Sample::Since(Timestamp(*since)),
+            ("since", Some(Value::Integer(since))) => Sample::Since(*since),
             _ => return None,
         })
     }
@@ -76,7 +77,7 @@ impl Reader {
         let number = number_of(value).ok_or_else(|| no_point("it has no number `value`"))?;
         let is_over = number.is_nan() || number == 0.0;
         let sample = match (is_for_state, state.as_deref(), is_over) {
-            (true, _, false) => Sample::Since(seconds(number).ok_or_else(|| no_point("its `value` is no time"))?),
+            (true, _, false) => Sample::Since(millis(number).ok_or_else(|| no_point("its `value` is no time"))?),
             (false, Some("firing"), false) => Sample::Firing(number),
             (false, Some("firing"), true) => Sample::Ended,
             (false, Some("pending"), false) => Sample::Pending,
@@ -127,9 +128,9 @@ fn number_of(value: &Value) -> Option<f64> {
     }
 }
 
-/// A time in seconds since the epoch.
-fn seconds(number: f64) -> Option<Timestamp> {
-    (number.abs() < 1e12).then_some(Timestamp((number * 1000.0) as i64))
+/// A time in seconds since the epoch, as milliseconds.
+fn millis(number: f64) -> Option<i64> {
+    (number.abs() < 1e12).then_some((number * 1000.0) as i64)
 }
 
 #[cfg(test)]
@@ -159,10 +160,7 @@ mod tests {
             assert_eq!(said("ALERTS", "pending", end), None);
         }
         assert_eq!(said("ALERTS", "pending", json!(1)), Some(Sample::Pending));
-        assert_eq!(
-            said("ALERTS_FOR_STATE", "", json!(1_700_000_000)),
-            Some(Sample::Since(Timestamp(1_700_000_000_000)))
-        );
+        assert_eq!(said("ALERTS_FOR_STATE", "", json!(1_700_000_000)), Some(Sample::Since(1_700_000_000_000)));
         // A name or a label that holds the word is none.
         for other in ["ALERTS_TOTAL", "MY_ALERTS", "alerts", "ALERTSx", "ALERTMANAGER_ALERTS"] {
             assert_eq!(said(other, "firing", json!(1)), None, "{other}");

@@ -8,6 +8,7 @@ use weir::script::hash;
 use weir::state::{KeyedState, StatePart, StateValue};
 
 use crate::firing::Emit;
+use crate::line::Line;
 use crate::sample::{Reader, Sample};
 
 /// Alerts that are over and put out at once.
@@ -29,6 +30,13 @@ pub(crate) struct Alert {
 
 impl StateValue for Alert {}
 
+impl Alert {
+    /// One that has its place, and of which nothing counts yet.
+    fn unheard_of() -> Alert {
+        Alert { is_firing: false, since: None, starts_at: 0, last: i64::MIN, value: 0.0, until: 0 }
+    }
+}
+
 /// The transform at work.
 pub(crate) struct Watch {
     pub reader: Reader,
@@ -40,6 +48,8 @@ pub(crate) struct Watch {
     pub alerts: KeyedState<Vec<u8>, Alert>,
     /// Those that fire, each due by processing time.
     pub silent: KeyedState<Vec<u8>, ()>,
+    /// Samples that do not count yet.
+    pub line: Line,
     /// Processing time as this process began, which has no place in the state: what came while it was not there it has not
     /// read yet, so nobody is silent because of that.
     pub began: Option<Timestamp>,
@@ -149,10 +159,64 @@ impl Watch {
         true
     }
 
-    fn begins(&mut self, times: Times) {
+    /// How far time has come, as far as samples count.
+    fn counted(&mut self, times: Times) -> Times {
         if self.began.is_none() && times.now != Timestamp::MIN {
             self.began = Some(times.now);
         }
+        Times { watermark: self.line.counted(times.watermark), ..times }
+    }
+
+    /// Whether there is no room for an alert, and what that means for a sample that says that it fires.
+    fn is_full(&mut self, key: &Vec<u8>) -> Option<Verdict> {
+        if self.alerts.len() < self.max_alerts || self.alerts.get(key).is_some() {
+            return None;
+        }
+        let message = format!("{} alerts are remembered already, as many as max_alerts allows", self.max_alerts);
+        Some(Verdict::Reject { code: "too_many_alerts", message })
+    }
+
+    /// A sample that waits. That it fires takes up its alert's place already, for it cannot be rejected later.
+    fn waits(&mut self, row: &Row, sample: Sample, times: Times, output: &mut Output) -> Verdict {
+        if let Sample::Firing(_) = sample {
+            if let Some(verdict) = self.is_full(&row.key) {
+                return verdict;
+            }
+            if self.alerts.get(&row.key).is_none() {
+                self.remember(row.key.clone(), Alert::unheard_of(), row.time, times);
+            }
+        }
+        if let Some((first, sample)) = self.line.push(row, sample) {
+            self.counts(first, sample, times, output);
+        }
+        Verdict::Absorb
+    }
+
+    /// A sample counts.
+    fn counts(&mut self, row: Row, sample: Sample, times: Times, output: &mut Output) -> Verdict {
+        match sample {
+            Sample::Firing(value) => self.fires(row, value, times, output),
+            Sample::Ended => self.ends(row, true, times, output),
+            Sample::Pending => self.ends(row, false, times, output),
+            Sample::Since(since) => self.is_pending_since(row, Timestamp(since), times),
+        }
+    }
+
+    /// The next thing that event time brings about: that an alert was silent for too long, or that a sample counts which waited.
+    /// False: there is none.
+    fn step(&mut self, times: Times, output: &mut Output) -> bool {
+        let Some(time) = self.line.first().filter(|time| *time <= times.watermark) else {
+            return self.pop_by_event_time(times, output);
+        };
+        // As it would be, had all come in the order of their times.
+        let then = Times { watermark: time, ..times };
+        if self.pop_by_event_time(then, output) {
+            return true;
+        }
+        if let Some((row, sample)) = self.line.pop(time) {
+            self.counts(row, sample, then, output);
+        }
+        true
     }
 
     /// It fires.
@@ -162,9 +226,8 @@ impl Watch {
         if before.as_ref().is_some_and(|before| time.0 <= before.last) {
             return Verdict::Filter;
         }
-        if before.is_none() && self.alerts.len() >= self.max_alerts {
-            let message = format!("{} alerts are remembered already, as many as max_alerts allows", self.max_alerts);
-            return Verdict::Reject { code: "too_many_alerts", message };
+        if let Some(verdict) = self.is_full(&key) {
+            return verdict;
         }
         let (mut is_change, mut starts_at) = (true, time.0);
         match &before {
@@ -213,7 +276,7 @@ impl Watch {
             }
             Some(alert) => alert,
             None if self.alerts.len() >= self.max_alerts => return Verdict::Filter,
-            None => Alert { is_firing: false, since: None, starts_at: 0, last: i64::MIN, value: 0.0, until: 0 },
+            None => Alert::unheard_of(),
         };
         alert.since = Some(since.0);
         self.remember(key, alert, time, times);
@@ -236,22 +299,20 @@ impl Stateful for Watch {
     }
 
     fn process(&mut self, _: &mut Event, row: Row, times: Times, output: &mut Output) -> Verdict {
-        self.begins(times);
+        let times = self.counted(times);
         // Wherever batches end, what was silent for too long is over before more is heard.
-        while self.pop_by_event_time(times, output) {}
-        match Sample::of(&row) {
-            Some(Sample::Firing(value)) => self.fires(row, value, times, output),
-            Some(Sample::Ended) => self.ends(row, true, times, output),
-            Some(Sample::Pending) => self.ends(row, false, times, output),
-            Some(Sample::Since(since)) => self.is_pending_since(row, since, times),
-            None => Verdict::Filter,
+        while self.step(times, output) {}
+        let Some(sample) = Sample::of(&row) else { return Verdict::Filter };
+        match self.line.is_early(row.time, times.watermark) {
+            true => self.waits(&row, sample, times, output),
+            false => self.counts(row, sample, times, output),
         }
     }
 
     fn advance(&mut self, times: Times, output: &mut Output) -> bool {
-        self.begins(times);
+        let times = self.counted(times);
         for _ in 0..AT_ONCE {
-            if !self.pop_by_event_time(times, output) && !self.pop_by_clock(times, output) {
+            if !self.step(times, output) && !self.pop_by_clock(times, output) {
                 return true;
             }
         }
@@ -259,7 +320,7 @@ impl Stateful for Watch {
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
-        vec![("alerts", &mut self.alerts), ("silent", &mut self.silent)]
+        vec![("alerts", &mut self.alerts), ("silent", &mut self.silent), ("waiting", self.line.state())]
     }
 }
 

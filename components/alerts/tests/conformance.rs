@@ -35,8 +35,13 @@ fn samples() -> Vec<Body> {
 #[test]
 fn alert_firing_goes_on_after_a_restart_at_any_event() {
     for emit in ["active", "changes", "all"] {
-        for resolve_after in ["1s", "2m", "11m"] {
-            let options = json!({"type": "alert_firing", "emit": emit, "resolve_after": resolve_after});
+        for (resolve_after, lateness) in
+            [("1s", None), ("2m", None), ("11m", None), ("2m", Some("0s")), ("11m", Some("1m"))]
+        {
+            let mut options = json!({"type": "alert_firing", "emit": emit, "resolve_after": resolve_after});
+            if let Some(lateness) = lateness {
+                options["lateness"] = lateness.into();
+            }
             let config: Box<dyn TransformConfig> = serde_json::from_value(options).unwrap();
             let poison = raw(json!({"name": "ALERTS", "labels": {"alertstate": "firing"}, "value": "much"}));
             conformance::transform(&*config, &samples(), Some(poison));

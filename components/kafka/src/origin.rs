@@ -235,7 +235,7 @@ impl KafkaOrigin {
             let mut event = Event::new(body, position, Timestamp(message.timestamp().unwrap_or_default()));
             let headers = headers(message);
             if key.is_some() || !headers.is_empty() {
-                event.meta = Some(Box::new(Meta { key, headers, error: None }));
+                event.meta = Some(Box::new(Meta { key, headers, ..Meta::default() }));
             }
             self.next = Some(offset + 1);
             events.push(event);

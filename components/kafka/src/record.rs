@@ -26,16 +26,28 @@ pub(crate) enum Placement {
     Number(Box<Expression>),
 }
 
+/// What records are keyed by.
+#[derive(Debug, Clone)]
+pub(crate) enum Key {
+    /// The key that the event came with.
+    Own,
+    /// A text.
+    Text(Text),
+}
+
 /// Makes records; clone one for every concurrent user, for its scratch space.
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
     pub topic: Text,
-    pub key: Option<Text>,
+    /// `None`: what the record is about, where the encoding knows it, or else the event's own.
+    pub key: Option<Key>,
     pub placement: Placement,
     /// `None`: the event's own.
     pub headers: Option<Vec<(String, Text)>>,
     pub encoding: Encoding,
     pub buffer: Vec<u8>,
+    /// Scratch space for the key of a record that is keyed by what it is about.
+    pub subject: Vec<u8>,
     /// The topic of the last record, which is fit for more.
     pub last_topic: String,
 }
@@ -70,7 +82,8 @@ impl Recorder {
         let origin = &*flight.origin;
         let partition = self.partition(event, origin)?;
         let headers = self.headers(event, origin)?;
-        let Recorder { topic, key, encoding, buffer, last_topic, .. } = self;
+        let is_keyed_by_subject = self.is_keyed_by_subject();
+        let Recorder { topic, key, encoding, buffer, subject, last_topic, .. } = self;
         let topic = topic.render(event, origin).map_err(template_failed)?;
         if *last_topic != *topic {
             if !topics::is_name(&topic) {
@@ -81,13 +94,15 @@ impl Recorder {
             }
             last_topic.replace_range(.., &topic);
         }
+        subject.clear();
+        let value = value(&event.body, encoding, &topic, buffer, is_keyed_by_subject.then_some(&mut *subject))?;
         let key = match key {
-            Some(key) => {
+            Some(Key::Text(key)) => {
                 Some(Cow::Owned(key.render(event, origin).map_err(template_failed)?.into_owned().into_bytes()))
             }
-            None => event.key().map(|key| Cow::Borrowed(&key[..])),
+            None if !subject.is_empty() => Some(Cow::Borrowed(&subject[..])),
+            Some(Key::Own) | None => event.key().map(|key| Cow::Borrowed(&key[..])),
         };
-        let value = value(&event.body, encoding, &topic, buffer)?;
         let record = BaseRecord::<[u8], [u8], usize> {
             topic: &topic,
             partition,
@@ -102,6 +117,16 @@ impl Recorder {
             let size = value.map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
             refusal(&error, &topic, partition, size)
         })
+    }
+
+    /// Whether a record of this encoding has a key of its own making.
+    fn is_keyed_by_subject(&self) -> bool {
+        self.key.is_none() && self.encoding.has_subjects()
+    }
+
+    /// Whether every record has a key.
+    pub fn sets_key(&self) -> bool {
+        self.key.is_some() || self.is_keyed_by_subject()
     }
 
     fn partition(&mut self, event: &Event, origin: &OriginId) -> Result<Option<i32>, Refusal> {
@@ -145,21 +170,24 @@ impl Recorder {
     }
 }
 
-/// The record's value; `None` is a tombstone. `buffer` is scratch space.
+/// The record's value; `None` is a tombstone. `buffer` is scratch space; `subject` gets what the record is about.
 fn value<'a>(
     body: &'a Body,
     encoding: &Encoding,
     topic: &str,
     buffer: &'a mut Vec<u8>,
+    subject: Option<&mut Vec<u8>>,
 ) -> Result<Option<&'a [u8]>, Refusal> {
     if let Body::Parsed(Value::Null) = body {
         return Ok(None);
     }
-    if let Some(bytes) = encoding.as_is(body) {
-        return Ok(Some(bytes));
-    }
     buffer.clear();
-    encoding.encode(body, topic, buffer).map_err(|error| match error.is_unprepared() {
+    let encoded = match (subject, encoding.as_is(body)) {
+        (Some(subject), _) => encoding.encode_with_subject(body, topic, buffer, subject),
+        (None, Some(bytes)) => return Ok(Some(bytes)),
+        (None, None) => encoding.encode(body, topic, buffer),
+    };
+    encoded.map_err(|error| match error.is_unprepared() {
         true => Refusal::Unprepared(topic.to_owned()),
         false => Refusal::Reject(error.code, error.message),
     })?;
@@ -208,14 +236,14 @@ mod tests {
     #[test]
     fn a_tombstone_stays_one_in_every_encoding() {
         for encoding in [Encoding::Json, Encoding::Text, Encoding::Raw] {
-            assert!(matches!(value(&Body::Parsed(Value::Null), &encoding, "t", &mut Vec::new()), Ok(None)));
+            assert!(matches!(value(&Body::Parsed(Value::Null), &encoding, "t", &mut Vec::new(), None), Ok(None)));
         }
     }
 
     #[test]
     fn what_has_no_text_is_refused_by_its_class() {
         let body = Body::Raw((&b"\xff"[..]).into(), Codec::Raw);
-        let refused = value(&body, &Encoding::Text, "t", &mut Vec::new()).map(|_| ());
+        let refused = value(&body, &Encoding::Text, "t", &mut Vec::new(), None).map(|_| ());
         assert!(matches!(refused, Err(Refusal::Reject("invalid_utf8", _))));
     }
 }

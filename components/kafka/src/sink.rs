@@ -23,7 +23,7 @@ use crate::client::{Client, RawOptions, Sasl, Tls};
 use crate::delivery::{AGAIN, Common, Listener};
 use crate::flights::{Flight, Flights, Row};
 use crate::probe;
-use crate::record::{Placement, Recorder, Refusal};
+use crate::record::{Key, Placement, Recorder, Refusal};
 use crate::render::Text;
 use crate::topics::{self, Known, TopicCreation, Topics};
 use crate::troubles::{Subject, Troubles};
@@ -39,7 +39,8 @@ pub struct KafkaSink {
     /// The topic; may contain `{{ VRL }}`.
     topic: String,
     /// The record's key; may contain `{{ VRL }}`. `{{ %kafka.key }}` passes on the key the event came with, byte for
-    /// byte. Default: the same, but not to a compacted topic, where every record needs one.
+    /// byte. Default: the series of a point, where `encoding` is a format of points; of anything else the key it came with, but
+    /// not to a compacted topic, where every record needs one.
     key: Option<String>,
     /// The partition: `key` (by the key's hash, as Kafka's Java clients; without key by turns), `source` (the number of
     /// the partition the event came from), or a VRL expression that gives a number. Default: `key`.
@@ -186,8 +187,10 @@ impl KafkaSink {
     /// Prepares the texts; every problem goes to `problems`.
     fn recorder(&self, encoding: Encoding, problems: &mut Problems) -> Option<Recorder> {
         let topic = Text::compile(&self.topic, "topic", problems);
-        let key = self.key.as_ref().filter(|key| !is_own_key(key));
-        let key = key.map(|key| Text::compile(key, "key", problems));
+        let key = self.key.as_ref().map(|key| match is_own_key(key) {
+            true => Some(Key::Own),
+            false => Text::compile(key, "key", problems).map(Key::Text),
+        });
         let placement = match self.partition.as_str() {
             "key" => Some(Placement::Key),
             "source" => Some(Placement::Source),
@@ -210,8 +213,14 @@ impl KafkaSink {
             headers: some_if_compiled(headers)?,
             encoding,
             buffer: Vec::new(),
+            subject: Vec::new(),
             last_topic: String::new(),
         })
+    }
+
+    /// Whether every record has a key.
+    fn sets_key(&self) -> bool {
+        self.key.is_some() || self.encoding.build().is_ok_and(|encoding| encoding.has_subjects())
     }
 
     fn check_creation(&self, creation: &TopicCreation, problems: &mut Problems) {
@@ -224,7 +233,7 @@ impl KafkaSink {
             }
         }
         let policy = creation.config.get("cleanup.policy");
-        if self.key.is_none() && policy.is_some_and(|policy| topics::is_compacted(&policy.to_string())) {
+        if !self.sets_key() && policy.is_some_and(|policy| topics::is_compacted(&policy.to_string())) {
             let message = format!("topic {:?} would be compacted and the sink sets no key", self.topic);
             problems.push(Problem {
                 // the name has a dot, so it is one step
@@ -278,7 +287,7 @@ impl SinkConfig for KafkaSink {
     async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
         let recorder = self.recorder(Encoding::Json, &mut Problems::default());
         let topic = recorder.and_then(|recorder| recorder.topic.constant().map(str::to_owned));
-        let (creation, sets_key) = (self.create_topic.clone(), self.key.is_some());
+        let (creation, sets_key) = (self.create_topic.clone(), self.sets_key());
         let writing = probe::Writing { topic, creation, sets_key, max_message: self.max_message_size.0 };
         self.client().peer(self.client_config(), context.limit).probe_writing(writing).await
     }
@@ -292,7 +301,7 @@ impl SinkConfig for KafkaSink {
         let common = Common::new(&config, Flights::new(context.clone()), troubles)
             .map_err(|error| refused().caused_by(error))?;
         let (reports, trouble) = (common.reports.clone(), context.trouble.clone());
-        let topics = Topics::new(&config, self.create_topic.clone(), self.key.is_some(), trouble, reports);
+        let topics = Topics::new(&config, self.create_topic.clone(), recorder.sets_key(), trouble, reports);
         if let Some(topic) = recorder.topic.constant() {
             tokio::spawn(learn(topics.clone(), topic.to_owned(), common.clone(), context.clock.clone()));
         }

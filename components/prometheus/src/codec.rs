@@ -4,6 +4,7 @@ use bytes::Bytes;
 use vrl::value::Value;
 use weir::event::{CodecError, Decoder, Encoder};
 
+use crate::exposition::put_series;
 use crate::point::Point;
 
 /// A format of points.
@@ -65,9 +66,26 @@ impl<F: Format> Encoder for PointCodec<F> {
         F::NAME
     }
 
-    fn encode(&self, value: &Value, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_with_subject(value, topic, out, &mut Vec::new())
+    }
+
+    fn has_subjects(&self) -> bool {
+        true
+    }
+
+    fn encode_with_subject(
+        &self,
+        value: &Value,
+        _: &str,
+        out: &mut Vec<u8>,
+        subject: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
         match Point::try_from(value) {
-            Ok(point) => self.0.write(&point, out),
+            Ok(point) => {
+                put_series(&point.name, &point.labels, subject);
+                self.0.write(&point, out)
+            }
             Err(_) if self.0.write_other(value, out) => Ok(()),
             Err(error) => Err(error),
         }

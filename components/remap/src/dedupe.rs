@@ -194,7 +194,7 @@ impl Held {
         event.ordinal = Ordinal(u128::from(hash([key])) << 64 | u128::from(hash([&b"low"[..], key])));
         if record_key.is_some() || !headers.is_empty() {
             let headers = headers.into_iter().map(|(name, value)| (name, value.map(Into::into))).collect();
-            event.meta = Some(Box::new(Meta { key: record_key.map(Into::into), headers, error: None }));
+            event.meta = Some(Box::new(Meta { key: record_key.map(Into::into), headers, ..Meta::default() }));
         }
         event
     }

@@ -24,6 +24,9 @@ pub struct DeadLetter {
     pub message: String,
     /// The event's id: `source/log/partition/position`, `.ordinal` for a child.
     pub id: String,
+    /// The identity that the event's format gives it, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub identity: Option<String>,
     /// What kind of log the event came from, which decides its metadata: `kafka`, `file` or `other`.
     #[serde(default)]
     pub kind: OriginKind,
@@ -63,6 +66,7 @@ impl DeadLetter {
             code: code.to_owned(),
             message: message.to_owned(),
             id: EventId { origin, position: event.position, ordinal: event.ordinal }.to_string(),
+            identity: event.meta.as_ref().and_then(|meta| meta.identity).map(|bits| format!("{bits:032x}")),
             kind: origin.kind,
             event_time: event.time.0,
             codec: codec.to_owned(),
@@ -90,8 +94,9 @@ impl DeadLetter {
         let bytes = |base64: &String| BASE64_STANDARD.decode(base64).ok().map(Bytes::from);
         let key = self.key_base64.as_ref().and_then(bytes);
         let headers = self.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().and_then(bytes))).collect();
-        let meta = Meta { key, headers, error: None };
-        let is_empty = meta.key.is_none() && meta.headers.is_empty();
+        let identity = self.identity.as_ref().and_then(|bits| u128::from_str_radix(bits, 16).ok());
+        let meta = Meta { key, headers, error: None, identity };
+        let is_empty = meta.key.is_none() && meta.headers.is_empty() && identity.is_none();
         let meta = (!is_empty).then(|| Box::new(meta));
         Some((origin, Event { body, position, ordinal, time: Timestamp(self.event_time), meta }))
     }

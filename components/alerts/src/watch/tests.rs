@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 use serde_json::{Value as Json, json};
@@ -28,20 +30,33 @@ impl Bench {
             max_alerts: 3,
             alerts: KeyedState::new(limits),
             silent: KeyedState::new(limits),
+            line: Line::new(None, 3),
             began: None,
         };
         Bench { watch, times: Times::BEGINNING, rejected: Vec::new() }
     }
 
+    /// One in which samples wait for those of other partitions.
+    fn in_order(emit: Emit, lateness: Duration) -> Bench {
+        let mut bench = Bench::new(emit);
+        bench.watch.line = Line::new(Some(lateness), 3);
+        bench
+    }
+
     /// A point comes; gives what is told: the state, the alert's name, and the minutes of its begin and end.
     fn point(&mut self, point: Json) -> Vec<String> {
+        self.point_at(point, |watermark, time| watermark.max(time))
+    }
+
+    /// The same; `watermark` says how far event time is, by how far it was and the point's.
+    fn point_at(&mut self, point: Json, watermark: impl Fn(Timestamp, Timestamp) -> Timestamp) -> Vec<String> {
         let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
         let body = Body::Raw(point.to_string().into(), Codec::Json);
         let mut event = Event::new(body, Position(0), Timestamp(0));
         let mut output = Output::default();
         match self.watch.look(&event, &origin) {
             Ok(row) => {
-                self.times.watermark = self.times.watermark.max(row.time);
+                self.times.watermark = watermark(self.times.watermark, row.time);
                 if let Verdict::Reject { code, .. } = self.watch.process(&mut event, row, self.times, &mut output) {
                     self.rejected.push(code);
                 }
@@ -233,7 +248,85 @@ fn there_is_room_for_so_many_and_those_that_fire_stay() {
     assert_eq!(bench.fires("D", 32), ["firing D 32"]);
 }
 
+#[test]
+fn samples_wait_for_earlier_ones_of_other_partitions() {
+    let mut bench = Bench::in_order(Emit::Changes, Duration::ZERO);
+    let nothing: [&str; 0] = [];
+    let point = |name: &str, state: &str, minute: i64, value: Json| {
+        let labels = json!({"alertname": name, "alertstate": state});
+        json!({"name": "ALERTS", "labels": labels, "value": value, "timestamp": BEGIN + minute * MINUTE})
+    };
+    // The end comes first, and the other partition is behind.
+    let behind = |minute: i64| move |_, _| Timestamp(BEGIN + minute * MINUTE);
+    assert_eq!(bench.point_at(point("A", "firing", 9, json!("stale")), behind(0)), nothing);
+    assert_eq!(bench.point_at(point("A", "firing", 3, json!(1)), behind(3)), nothing, "others of minute 3 may come");
+    assert_eq!(bench.point_at(point("B", "pending", 8, json!(1)), behind(8)), ["firing A 3"]);
+    assert_eq!(bench.point_at(point("B", "pending", 10, json!(1)), behind(10)), ["resolved A 3-9"]);
+    // What comes behind the watermark all the same counts at once.
+    assert_eq!(bench.point_at(point("B", "firing", 4, json!(1)), behind(10)), ["firing B 4"]);
+    // Nothing waits for ever.
+    assert_eq!(bench.point_at(point("C", "firing", 20, json!(1)), behind(10)), nothing);
+    let mut output = Output::default();
+    while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX }, &mut output) {}
+    assert_eq!(told(&output), ["resolved B 4-15", "firing C 20"]);
+}
+
+#[test]
+fn an_alert_has_its_place_from_its_first_sample_on() {
+    let mut bench = Bench::in_order(Emit::Changes, Duration::from_secs(3600));
+    for name in ["A", "B", "C"] {
+        assert!(bench.fires(name, 0).is_empty());
+    }
+    assert!(bench.fires("D", 1).is_empty());
+    assert_eq!(bench.rejected, ["too_many_alerts"]);
+    assert_eq!(bench.fires("A", 61), ["firing A 0", "firing B 0", "firing C 0"]);
+}
+
 proptest! {
+    /// By whatever partitions samples come, and whichever of these is ahead: each alert does what it does in order.
+    #[test]
+    fn partitions_change_nothing_where_samples_wait(
+        samples in vec((0..3_usize, 0..4_i64, 0..4_usize, 0..3_usize), 0..60),
+        picks in vec(0..3_usize, 200),
+    ) {
+        let mut minute = 0;
+        let mut partitions = [const { Vec::new() }; 3];
+        let mut in_order = Bench::in_order(Emit::All, Duration::ZERO);
+        let mut expected = Vec::new();
+        for (alert, step, what, partition) in samples {
+            minute += step;
+            let (state, value) = [("firing", json!(1)), ("firing", json!(1)), ("firing", json!("stale")), ("pending", json!(1))][what].clone();
+            let name = ["A", "B", "C"][alert];
+            let labels = json!({"alertname": name, "alertstate": state});
+            let point = json!({"name": "ALERTS", "labels": labels, "value": value, "timestamp": BEGIN + minute * MINUTE});
+            expected.extend(in_order.point(point.clone()));
+            partitions[partition].push((minute, point));
+        }
+        let mut bench = Bench::in_order(Emit::All, Duration::ZERO);
+        let mut found = Vec::new();
+        let mut read = [0; 3];
+        let mut picks = picks.into_iter().cycle();
+        while (0..3).any(|at| read[at] < partitions[at].len()) {
+            let Some(at) = picks.next().filter(|at| read[*at] < partitions[*at].len()) else { continue };
+            let point = partitions[at][read[at]].1.clone();
+            read[at] += 1;
+            // A partition that is at its end is not waited for.
+            let reached = |at: usize| match read[at] {
+                all if all == partitions[at].len() => i64::MAX,
+                0 => i64::MIN,
+                read => BEGIN + partitions[at][read - 1].0 * MINUTE,
+            };
+            let least = (0..3).map(reached).min().unwrap();
+            found.extend(bench.point_at(point, |_, _| Timestamp(least)));
+        }
+        for (bench, told_last) in [(&mut in_order, &mut expected), (&mut bench, &mut found)] {
+            let mut output = Output::default();
+            while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX }, &mut output) {}
+            told_last.extend(told(&output));
+        }
+        prop_assert_eq!(expected, found);
+    }
+
     /// Whatever comes, each alert fires and is over in turn; and samples that are sent twice change nothing.
     #[test]
     fn changes_of_an_alert_take_turns(samples in vec((0..3_usize, 0..8_i64, 0..4_usize), 0..60)) {
