@@ -35,10 +35,9 @@ fn graph(version: u8, topics: &[Topic], recorder: &Recorder) -> String {
             "  from_{at}: {{{kafka}, topics: [{topic}], group_id: {topic}, start: earliest, decoding: {decoding}}}"
         )
         .unwrap();
-        let key = "{{ .name }} {{ encode_json(.labels) }}";
         writeln!(
             sinks,
-            "  to_{at}: {{{kafka}, inputs: [in], topic: {topic}, key: '{key}', encoding: {encoding}}}\n  \
+            "  to_{at}: {{{kafka}, inputs: [in], topic: {topic}, encoding: {encoding}}}\n  \
              back_{at}: {{type: prometheus_remote_write, inputs: [from_{at}], endpoint: \"http://{to}/{at}\", version: {version}, batch: {{timeout_secs: 0.1}}}}"
         )
         .unwrap();

@@ -7,7 +7,7 @@ use vrl::value::Value;
 use weir::event::{CodecError, Encoder};
 
 use super::codec::RemoteWrite;
-use super::record::{open, split};
+use super::record::{self, open, split};
 use super::*;
 use crate::codec::PointCodec;
 use crate::point::{Measured, Metadata, Point};
@@ -45,7 +45,7 @@ fn written(version: Version, point: &Point) -> Option<Bytes> {
 
 /// What nodes see of a record.
 pub(super) fn read(record: &Bytes) -> Result<Value, CodecError> {
-    super::record::read(record, None)
+    record::read(record, None)
 }
 
 fn events(record: &Bytes) -> Vec<Value> {
@@ -322,7 +322,7 @@ proptest! {
                 let value = read(&record).unwrap();
                 prop_assert_eq!(&Point::try_from(&value).unwrap(), &point);
                 for (name, field) in value.as_object().unwrap() {
-                    let some = super::record::read(&record, Some(&[name.to_string()])).unwrap();
+                    let some = record::read(&record, Some(&[name.to_string()])).unwrap();
                     prop_assert_eq!(some, Value::Object([(name.clone(), field.clone())].into()));
                 }
                 if point.measured != Measured::Nothing {
