@@ -51,12 +51,19 @@ impl Codec {
         }
     }
 
-    /// The same for somebody who looks at these fields alone: others may be missing.
-    pub(crate) fn decode_fields(&self, bytes: &Bytes, fields: &[String]) -> Result<Value, CodecError> {
+    /// The same in the place of a value, whose memory may be used again, for somebody who looks at these fields alone; `None`:
+    /// at all.
+    pub(crate) fn decode_into(
+        &self,
+        bytes: &Bytes,
+        fields: Option<&[String]>,
+        value: &mut Value,
+    ) -> Result<(), CodecError> {
         match self {
-            Codec::Other(decoder) => decoder.decode_fields(bytes, fields),
-            _ => self.decode(bytes),
+            Codec::Other(decoder) => decoder.decode_into(bytes, fields, value)?,
+            _ => *value = self.decode(bytes)?,
         }
+        Ok(())
     }
 
     /// The decoder, if it is none of the built-in ones.
@@ -113,10 +120,12 @@ pub trait Decoder: Any + Debug + Send + Sync {
     /// What nodes see of one record. Never panics, whatever the bytes are.
     fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError>;
 
-    /// The same for somebody who looks at these fields of an object alone: others may be missing, if that saves something.
-    /// What is refused must not depend on the fields.
-    fn decode_fields(&self, bytes: &Bytes, _fields: &[String]) -> Result<Value, CodecError> {
-        self.decode(bytes)
+    /// The same in the place of a value, for somebody who looks at these fields of an object alone; `None`: at all. Others may be
+    /// missing, and the memory of the value may be used again, if that saves something; nothing of what it was may show. What is
+    /// refused must not depend on the fields.
+    fn decode_into(&self, bytes: &Bytes, _fields: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        *value = self.decode(bytes)?;
+        Ok(())
     }
 
     /// The records of one event each that this record holds, to be decoded in its place; `None`: it is one event itself. Of

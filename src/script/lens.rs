@@ -132,9 +132,9 @@ impl Lens {
             Body::Raw(bytes, codec) => {
                 // What a program may change is put back as a whole.
                 let is_partial = !self.plan.whole && self.plan.writes.is_empty();
-                let decoded =
-                    if is_partial { codec.decode_fields(bytes, &self.plan.fields) } else { codec.decode(bytes) };
-                self.parsed = decoded.map_err(|error| Failure::new(error.code, error.message))?;
+                let fields = is_partial.then_some(&*self.plan.fields);
+                let decoded = codec.decode_into(bytes, fields, &mut self.parsed);
+                decoded.map_err(|error| Failure::new(error.code, error.message))?;
                 Seen::Parsed
             }
         };

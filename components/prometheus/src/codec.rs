@@ -15,9 +15,10 @@ pub(crate) trait Format: std::fmt::Debug + Send + Sync + 'static {
     /// What nodes see of one record.
     fn read(&self, record: &Bytes) -> Result<Value, CodecError>;
 
-    /// The same without fields that nobody looks at, where that saves something.
-    fn read_fields(&self, record: &Bytes, _wanted: &[String]) -> Result<Value, CodecError> {
-        self.read(record)
+    /// The same in the place of a value, with these fields of it at least; `None`: with all.
+    fn read_into(&self, record: &Bytes, _wanted: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        *value = self.read(record)?;
+        Ok(())
     }
 
     /// Appends the record of a point.
@@ -52,8 +53,8 @@ impl<F: Format> Decoder for PointCodec<F> {
         self.0.read(bytes)
     }
 
-    fn decode_fields(&self, bytes: &Bytes, fields: &[String]) -> Result<Value, CodecError> {
-        self.0.read_fields(bytes, fields)
+    fn decode_into(&self, bytes: &Bytes, fields: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        self.0.read_into(bytes, fields, value)
     }
 
     fn split(&self, bytes: &Bytes) -> Option<Vec<Bytes>> {

@@ -104,14 +104,14 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// The event of a record that is one, with these fields of it at least; none: with all.
-pub(crate) fn read(record: &Bytes, wanted: Option<&[String]>) -> Result<Value, CodecError> {
+/// Puts the event of a record that is one in the place of a value, with these fields of it at least; `None`: with all.
+pub(crate) fn read_into(record: &Bytes, wanted: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
     open(record, |body, Outline { version, symbols, first, count }| {
         let Some(field) = first else { return Err(invalid("it has no series")) };
         if count > 1 {
             return Err(several());
         }
-        let mut seen = Seen { fields: ObjectMap::new(), wanted, body };
+        let mut seen = Seen::begin(std::mem::replace(value, Value::Null), wanted, body);
         if field.number == 3 {
             let metadata = FamilyMetadata::read(body, field.bytes()?)?;
             metadata.check(&LIMITS).map_err(invalid)?;
@@ -125,7 +125,8 @@ pub(crate) fn read(record: &Bytes, wanted: Option<&[String]>) -> Result<Value, C
             }
             seen.put_series(version, &series, &symbols)?;
         }
-        Ok(Value::Object(seen.fields))
+        *value = seen.end();
+        Ok(())
     })
 }
 
@@ -140,32 +141,75 @@ fn text(body: &Bytes, text: &[u8]) -> Value {
     Value::Bytes(body.slice_ref(text))
 }
 
-fn labels(body: &Bytes, labels: &[(&[u8], &[u8])]) -> Value {
-    // A map is made at once out of what is in order, and in the memory of the list.
-    let mut all = Vec::with_capacity(labels.len());
-    for (name, value) in labels.iter().filter(|(name, _)| *name != NAME.as_bytes()) {
-        all.push((KeyString::from(std::str::from_utf8(name).unwrap_or_default()), text(body, value)));
-    }
-    Value::Object(all.into_iter().collect())
-}
-
 fn time(millis: i64) -> Result<DateTime<Utc>, CodecError> {
     DateTime::from_timestamp_millis(millis).ok_or_else(|| invalid(Reason::Time))
 }
 
 /// What nodes see, in the making.
+///
+/// Most points have the fields and the labels of the one before: what is said of this one is put in the place of what was said
+/// of that, and names stay where they are.
 struct Seen<'a> {
+    /// Null where nothing is said of this point yet.
     fields: ObjectMap,
+    /// The labels of the point before.
+    labels: ObjectMap,
     wanted: Option<&'a [String]>,
     body: &'a Bytes,
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    /// In the place of a value.
+    fn begin(value: Value, wanted: Option<&'a [String]>, body: &'a Bytes) -> Seen<'a> {
+        let mut seen = Seen { fields: ObjectMap::new(), labels: ObjectMap::new(), wanted, body };
+        if let Value::Object(fields) = value {
+            seen.fields = fields;
+        }
+        if let Some(Value::Object(labels)) = seen.fields.get_mut("labels") {
+            seen.labels = std::mem::take(labels);
+        }
+        seen.fields.values_mut().for_each(|value| *value = Value::Null);
+        seen
+    }
+
+    fn end(mut self) -> Value {
+        if self.fields.values().any(Value::is_null) {
+            self.fields.retain(|_, value| !value.is_null());
+        }
+        Value::Object(self.fields)
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.is_none_or(|wanted| wanted.iter().any(|wanted| wanted == name))
+    }
+
     /// Puts a field there, if it is wanted. Only then its value is made.
     fn put(&mut self, name: &str, value: impl FnOnce() -> Value) {
-        if self.wanted.is_none_or(|wanted| wanted.iter().any(|wanted| wanted == name)) {
-            self.fields.insert(name.into(), value());
+        if self.is_wanted(name) {
+            match self.fields.get_mut(name) {
+                Some(place) => *place = value(),
+                None => drop(self.fields.insert(name.into(), value())),
+            }
         }
+    }
+
+    fn put_labels(&mut self, labels: &[(&[u8], &[u8])]) {
+        if !self.is_wanted("labels") {
+            return;
+        }
+        let body = self.body;
+        let mut map = std::mem::take(&mut self.labels);
+        let own = || labels.iter().filter(|(name, _)| *name != NAME.as_bytes());
+        let is_same = |(key, (name, _)): (&KeyString, &(&[u8], &[u8]))| key.as_bytes() == *name;
+        if map.len() == own().count() && map.keys().zip(own()).all(is_same) {
+            map.values_mut().zip(own()).for_each(|(place, (_, value))| *place = text(body, value));
+        } else {
+            let label = |(name, value): &(&[u8], &[u8])| {
+                (KeyString::from(std::str::from_utf8(name).unwrap_or_default()), text(body, value))
+            };
+            map = own().map(label).collect();
+        }
+        self.put("labels", || Value::Object(map));
     }
 
     fn put_time(&mut self, name: &str, millis: i64) -> Result<(), CodecError> {
@@ -199,7 +243,7 @@ impl Seen<'_> {
     fn put_series(&mut self, version: Version, series: &Series<'_>, symbols: &Symbols<'_>) -> Result<(), CodecError> {
         let body = self.body;
         self.put("name", || text(body, series.name().unwrap_or_default()));
-        self.put("labels", || labels(body, &series.labels));
+        self.put_labels(&series.labels);
         let mut created = series.created;
         if let Some(sample) = series.samples.first() {
             self.put("value", || value_of(sample.value));

@@ -100,7 +100,8 @@ mod tests {
     use vrl::value::Value;
 
     use super::*;
-    use crate::remote_write::record::{read, split};
+    use crate::remote_write::codec_tests::read;
+    use crate::remote_write::record::split;
     use crate::remote_write::{Limits, admit, decompress};
     use crate::testing::rich_points;
 
@@ -123,7 +124,7 @@ mod tests {
             for (part, point) in parts.iter().zip(&taken) {
                 let mut alone = Vec::new();
                 write(version, point, &mut alone).unwrap();
-                let values: [Value; 2] = [read(part, None).unwrap(), read(&alone.into(), None).unwrap()];
+                let values: [Value; 2] = [read(part).unwrap(), read(&alone.into()).unwrap()];
                 prop_assert_eq!(&values[0], &values[1]);
             }
             let is_sound = |point: &&Point| match &point.measured {
