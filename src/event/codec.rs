@@ -216,6 +216,11 @@ pub trait Encoder: Debug + Send + Sync {
         self.encode(value, topic, out)
     }
 
+    /// Appends to `subject` alone what the record is about, where its bytes stay what they are.
+    fn subject(&self, value: &Value, subject: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_with_subject(value, "", &mut Vec::new(), subject)
+    }
+
     /// Whether a record of this decoder that nobody changed is fit to be written as it came.
     fn keeps(&self, _decoder: &dyn Decoder) -> bool {
         false

@@ -62,13 +62,29 @@ impl<F: Format> Decoder for PointCodec<F> {
     }
 }
 
+impl<F: Format> PointCodec<F> {
+    /// Does something with the point that a value is. What is of the format and no point is written.
+    fn with_point(
+        &self,
+        value: &Value,
+        out: &mut Vec<u8>,
+        does: impl FnOnce(&Point, &mut Vec<u8>) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        match Point::try_from(value) {
+            Ok(point) => does(&point, out),
+            Err(_) if self.0.write_other(value, out) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 impl<F: Format> Encoder for PointCodec<F> {
     fn name(&self) -> &'static str {
         F::NAME
     }
 
-    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        self.encode_with_subject(value, topic, out, &mut Vec::new())
+    fn encode(&self, value: &Value, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.with_point(value, out, |point, out| self.0.write(point, out))
     }
 
     fn has_subjects(&self) -> bool {
@@ -82,14 +98,17 @@ impl<F: Format> Encoder for PointCodec<F> {
         out: &mut Vec<u8>,
         subject: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        match Point::try_from(value) {
-            Ok(point) => {
-                put_series(&point.name, &point.labels, subject);
-                self.0.write(&point, out)
-            }
-            Err(_) if self.0.write_other(value, out) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.with_point(value, out, |point, out| {
+            put_series(&point.name, &point.labels, subject);
+            self.0.write(point, out)
+        })
+    }
+
+    fn subject(&self, value: &Value, subject: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.with_point(value, &mut Vec::new(), |point, _| {
+            put_series(&point.name, &point.labels, subject);
+            Ok(())
+        })
     }
 
     fn keeps(&self, decoder: &dyn Decoder) -> bool {
