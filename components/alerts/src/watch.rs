@@ -114,14 +114,17 @@ impl Watch {
         let now = if times.watermark == Timestamp::MAX { time } else { time.max(times.watermark) };
         // The end of time is none to wait for.
         alert.until = now.0.saturating_add(self.resolve_after).min(i64::MAX - 1);
-        let by_clock = match alert.is_firing && times.now != Timestamp::MIN && times.now != Timestamp::MAX {
-            true => Timestamp(times.now.0.saturating_add(self.resolve_after).min(i64::MAX - 1)),
-            false => Timestamp::MIN,
-        };
+        let is_watched = alert.is_firing && times.now != Timestamp::MIN && times.now != Timestamp::MAX;
         // Until the beginning of time: it is not there any more.
+        let by_clock = if is_watched { self.silent_by_clock(times) } else { Timestamp::MIN };
         self.silent.insert(key.clone(), (), by_clock);
         let until = Timestamp(alert.until);
         self.alerts.insert(key, alert, until);
+    }
+
+    /// When an alert that was heard of now is silent for too long by the clock.
+    fn silent_by_clock(&self, times: Times) -> Timestamp {
+        Timestamp(times.now.0.saturating_add(self.resolve_after).min(i64::MAX - 1))
     }
 
     /// The next that was silent for too long by event time; false: there is none.
@@ -164,7 +167,7 @@ impl Watch {
         if self.began.is_none() && times.now != Timestamp::MIN {
             self.began = Some(times.now);
         }
-        Times { watermark: self.line.counted(times.watermark), ..times }
+        Times { watermark: self.line.counted(times.watermark), now: self.line.counted(times.now) }
     }
 
     /// Whether there is no room for an alert, and what that means for a sample that says that it fires.
@@ -185,6 +188,10 @@ impl Watch {
             if self.alerts.get(&row.key).is_none() {
                 self.remember(row.key.clone(), Alert::unheard_of(), row.time, times);
             }
+        }
+        if self.silent.get(&row.key).is_some() {
+            // It was heard of, whenever that counts.
+            self.silent.insert(row.key.clone(), (), self.silent_by_clock(times));
         }
         if let Some((first, sample)) = self.line.push(row, sample) {
             self.counts(first, sample, times, output);
