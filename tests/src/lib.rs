@@ -8,6 +8,7 @@
 pub mod alertmanager;
 pub mod alerts;
 pub mod broker;
+pub mod bulk;
 pub mod campaign;
 pub mod command;
 pub mod feed;
@@ -21,5 +22,6 @@ pub mod push;
 pub mod records;
 pub mod registry;
 pub mod remote_write;
+pub mod search;
 pub mod topic;
 pub mod wait;
