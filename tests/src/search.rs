@@ -83,9 +83,9 @@ impl OwnSearch {
         self.get(&format!("/{index}/_count"))["count"].as_u64().unwrap()
     }
 
-    /// Bulk requests it has got for the shards of an index.
-    pub fn bulk_requests(&self, index: &str) -> u64 {
-        self.get(&format!("/{index}/_stats/bulk"))["_all"]["primaries"]["bulk"]["total_operations"].as_u64().unwrap()
+    /// Bulk requests it has got for the shards of an index; OpenSearch does not count them.
+    pub fn bulk_requests(&self, index: &str) -> Option<u64> {
+        self.get(&format!("/{index}/_stats"))["_all"]["primaries"]["bulk"]["total_operations"].as_u64()
     }
 }
 
