@@ -5,6 +5,7 @@ use weir_alerts as _;
 use weir_alerts as _;
 use weir_codecs as _;
 use weir_console as _;
+use weir_elasticsearch as _;
 use weir_file as _;
 use weir_filebeat as _;
 use weir_http as _;

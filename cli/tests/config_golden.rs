@@ -193,6 +193,7 @@ fn the_binary_has_exactly_these_components() {
         "sink alertmanager",
         "sink blackhole",
         "sink console",
+        "sink elasticsearch",
         "sink file",
         "sink kafka",
         "sink prometheus_exporter",

@@ -8,6 +8,7 @@
 pub mod alertmanager;
 pub mod alerts;
 pub mod broker;
+pub mod bulk;
 pub mod campaign;
 pub mod command;
 pub mod feed;
@@ -27,5 +28,6 @@ pub mod rw_facts;
 pub mod rw_kinds;
 pub mod rw_recorder;
 pub mod samples;
+pub mod search;
 pub mod topic;
 pub mod wait;

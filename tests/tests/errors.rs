@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use weir_tests::pages::{Page, root};
 
 /// Where a code stands: behind which words, and as which argument.
-const CALLS: [(&str, usize); 10] = [
+const CALLS: [(&str, usize); 12] = [
     ("Diagnostic::error(", 0),
     ("Diagnostic::warning(", 0),
     ("problems.error(", 1),
@@ -16,6 +16,8 @@ const CALLS: [(&str, usize); 10] = [
     ("Scan::new(", 1),
     ("Failure::new(", 0),
     ("Refusal::Reject(", 0),
+    ("Refusal::new(", 0),
+    ("self.part(", 1),
     ("reject(", 0),
     ("raw_problem(", 1),
 ];

@@ -31,8 +31,8 @@ pub enum Auth {
 }
 
 impl Auth {
-    /// The header's value; none where it cannot stand in one.
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
+    /// The value of the header `Authorization`; none where it cannot stand in one.
+    pub fn header(&self) -> Option<HeaderValue> {
         let text = match self {
             Auth::Basic { username, password } => {
                 format!("Basic {}", BASE64_STANDARD.encode(format!("{username}:{}", password.0)))

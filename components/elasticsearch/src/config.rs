@@ -1,0 +1,355 @@
+//! The options, and their check.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir::component::{
+    BuildContext, Finding, ProbeContext, Problem, Problems, Severity, Sink, SinkConfig, async_trait,
+};
+use weir::config::{ByteSize, Secret, Span};
+use weir::{Error, Result};
+use weir_http_client::{Settings, TaskSink, Tls};
+
+use crate::action::{Action, VersionType};
+use crate::client::{Client, Reach};
+use crate::limit::Limit;
+use crate::probe;
+use crate::request::{Sources, Writer};
+use crate::sink::{Sender, WAITING};
+use crate::template::Template;
+
+/// Writes events as documents into Elasticsearch or OpenSearch; delivered when the server says so of the document itself.
+///
+/// A document has the id of its event, so that what is sent twice is stored once. What the server cannot take at the moment
+/// is sent again until it does; what it will never take goes to the `errors` port with the server's reason.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Elasticsearch {
+    /// Addresses of the cluster's nodes, such as `http://localhost:9200`. Requests go to them by turns, and not to one that
+    /// fails. Only their hosts are ever shown.
+    pub(crate) endpoints: Vec<Secret>,
+    /// The index, data stream or alias; may contain `{{ VRL }}` and strftime specifiers: `logstash-%Y.%m.%d`.
+    pub(crate) index: String,
+    /// VRL expression of the time that the specifiers, and `@timestamp` with `data_stream`, stand for: RFC 3339 or Unix time.
+    /// Default: the event's.
+    pub(crate) time: Option<String>,
+    /// What is done with a document: `index` (written, whether it is there or not), `create` (written unless it is there),
+    /// `update` (fields of one that is there are changed), `upsert` (the same, or written) or `delete`; may be `{{ VRL }}`.
+    /// Default: `index`, into a data stream `create`.
+    pub(crate) action: Option<String>,
+    /// The index is a data stream: documents are created, and one without `@timestamp` gets the event's time as it.
+    /// Default: false.
+    #[serde(default)]
+    pub(crate) data_stream: bool,
+    /// The index must be an alias: documents for one that does not exist wait instead of making an index of that name.
+    /// Default: false.
+    #[serde(default)]
+    pub(crate) require_alias: bool,
+    /// The document's id; may contain `{{ VRL }}`. `none`: the server makes one up, and what is sent twice is stored twice.
+    /// Default: the event's own id.
+    pub(crate) id: Option<String>,
+    /// The document's version, a whole number from outside; may contain `{{ VRL }}`. An older one than is there counts as
+    /// delivered. Default: none.
+    pub(crate) version: Option<String>,
+    /// How versions are compared. Default: `external`.
+    pub(crate) version_type: Option<VersionType>,
+    /// What decides on the shard in place of the id; may contain `{{ VRL }}`. Default: none.
+    pub(crate) routing: Option<String>,
+    /// The ingest pipeline that documents go through; may contain `{{ VRL }}`. Default: the index's own.
+    pub(crate) pipeline: Option<String>,
+    /// How much is sent at once.
+    #[serde(default)]
+    pub(crate) batch: Batching,
+    /// How requests are compressed: `none` or `gzip`. Default: `none`.
+    #[serde(default)]
+    pub(crate) compression: Compression,
+    /// How long requests may take, and how many run at once.
+    #[serde(default)]
+    pub(crate) request: Requests,
+    /// Who we are. Default: nobody in particular.
+    pub(crate) auth: Option<Auth>,
+    /// How an `https` address is checked. Default: by the authorities of the operating system.
+    pub(crate) tls: Option<Tls>,
+    /// An index template that is there before the first document. Default: none.
+    pub(crate) template: Option<IndexTemplate>,
+}
+
+/// How much is sent at once.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Batching {
+    /// Documents of a request, at most. Default: 1000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) max_events: usize,
+    /// Bytes of a request before it is compressed; a larger document is a request of its own. Default: `5MiB`.
+    pub(crate) max_bytes: ByteSize,
+    /// Seconds that documents wait for others. Default: 1.
+    #[schemars(range(min = 0.0))]
+    pub(crate) timeout_secs: f64,
+}
+
+impl Default for Batching {
+    fn default() -> Batching {
+        Batching { max_events: 1000, max_bytes: ByteSize(5 << 20), timeout_secs: 1.0 }
+    }
+}
+
+/// How requests are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// DEFLATE: less on the wire, more work on both sides.
+    Gzip,
+}
+
+/// How long requests may take, and how many run at once.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Requests {
+    /// Time for a request with its answer. Default: `60s`.
+    pub(crate) timeout: Span,
+    /// Requests that run at once: a number, or `adaptive`: as many as the server takes without pushing back, from 1 to `max`.
+    /// Default: `adaptive`.
+    pub(crate) concurrency: Concurrency,
+    /// Requests that run at once with `adaptive`, at most. Default: 16.
+    #[schemars(range(min = 1, max = 256))]
+    pub(crate) max: usize,
+}
+
+impl Default for Requests {
+    fn default() -> Requests {
+        let timeout = Span(Duration::from_secs(60));
+        Requests { timeout, concurrency: Concurrency::Found(Adaptive::Adaptive), max: 16 }
+    }
+}
+
+/// How many requests run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Concurrency {
+    /// So many.
+    Fixed(usize),
+    /// As many as the server takes.
+    Found(Adaptive),
+}
+
+/// The word for a number that is found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Adaptive {
+    /// As many as the server takes.
+    Adaptive,
+}
+
+/// Who we are.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "strategy", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Auth {
+    /// By a user's name and password.
+    Basic {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: Secret,
+    },
+    /// By an API key.
+    ApiKey {
+        /// The key in base64, as the server gives it in `encoded`; in it are its id and its secret.
+        key: Secret,
+    },
+    /// By a token.
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
+}
+
+/// An index template that is there before the first document.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IndexTemplate {
+    /// Its name.
+    pub(crate) name: String,
+    /// What it says, as the server's API takes it: `index_patterns`, `template`, `data_stream`, ... Default: what stands in
+    /// `file`.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub(crate) body: Option<serde_json::Map<String, serde_json::Value>>,
+    /// A JSON file with what it says. Default: `body` says it.
+    pub(crate) file: Option<PathBuf>,
+    /// Whether one that exists is replaced at every start. Default: false, it stays as it is.
+    #[serde(default)]
+    pub(crate) overwrite: bool,
+}
+
+weir::register_sink!(
+    "elasticsearch",
+    Elasticsearch,
+    "{type: elasticsearch, inputs: [in], endpoints: [\"http://localhost:9200\"], index: \"logs-%Y.%m.%d\"}"
+);
+
+impl Elasticsearch {
+    /// What documents are made of; every problem goes to `problems`.
+    pub(crate) fn writer(&self, problems: &mut Problems) -> Option<Writer> {
+        let default_action = if self.data_stream { "create" } else { "index" };
+        Writer::compile(
+            Sources {
+                index: &self.index,
+                time: self.time.as_deref(),
+                action: self.action.as_deref().unwrap_or(default_action),
+                id: self.id.as_deref(),
+                version: self.version.as_deref().map(|text| (text, self.version_type)),
+                routing: self.routing.as_deref(),
+                pipeline: self.pipeline.as_deref(),
+                require_alias: self.require_alias,
+                stamp: self.data_stream,
+            },
+            problems,
+        )
+    }
+
+    /// How the cluster is reached.
+    pub(crate) fn reach(&self) -> Reach<'_> {
+        Reach {
+            endpoints: &self.endpoints,
+            auth: self.auth.as_ref(),
+            tls: self.tls.as_ref(),
+            timeout: self.request.timeout.0,
+            compress: self.compression == Compression::Gzip,
+        }
+    }
+
+    fn check_reach(&self, problems: &mut Problems) {
+        let mut settings = Settings::new(None, self.tls.as_ref());
+        settings.timeout = self.request.timeout.0.max(Duration::from_millis(1));
+        settings.check("endpoints", self.endpoints.iter().map(|endpoint| &*endpoint.0), problems);
+        if self.request.timeout.0.is_zero() {
+            problems.error("request.timeout", "out_of_range", "is no time at all", "write a span such as 60s");
+        }
+        let Some(auth) = &self.auth else { return };
+        if self.reach().header().is_none() {
+            let what = "holds a character that cannot be sent, such as a newline";
+            problems.error("auth", "bad_value", what, "check where the text comes from");
+        }
+        if let Auth::ApiKey { key } = auth
+            && key.0.contains(':')
+        {
+            let help = "give the key as the server does in `encoded`: base64 of id:secret";
+            problems.error("auth.key", "bad_value", "is an id and a secret with a colon between", help);
+        }
+        if self.endpoints.iter().any(|endpoint| endpoint.0.trim_start().starts_with("http://")) {
+            problems.push(Problem {
+                path: vec!["endpoints".to_owned()],
+                severity: Severity::Warning,
+                code: "password_in_clear".to_owned(),
+                message: "the password, key or token is sent unencrypted".to_owned(),
+                help: Some("use an https:// address".to_owned()),
+                span: None,
+            });
+        }
+    }
+
+    fn check_numbers(&self, problems: &mut Problems) {
+        let Batching { max_events, max_bytes, timeout_secs } = self.batch;
+        if !(1..=100_000).contains(&max_events) {
+            problems.error("batch.max_events", "out_of_range", "is no number of documents", "write 1 to 100000");
+        }
+        if !(1..=100 << 20).contains(&max_bytes.0) {
+            let help = "write a size up to 100MiB, which is what servers take by default";
+            problems.error("batch.max_bytes", "out_of_range", "is no size of a request", help);
+        }
+        if !(0.0..=3600.0).contains(&timeout_secs) {
+            problems.error("batch.timeout_secs", "out_of_range", "is no time to wait", "write 0 to 3600 seconds");
+        }
+        let (option, number) = match self.request.concurrency {
+            Concurrency::Fixed(number) => ("request.concurrency", number),
+            Concurrency::Found(_) => ("request.max", self.request.max),
+        };
+        if !(1..=256).contains(&number) {
+            problems.error(option, "out_of_range", "is no number of requests", "write 1 to 256");
+        }
+    }
+
+    /// Options that contradict each other.
+    fn check_together(&self, problems: &mut Problems) {
+        let action = self.action.as_deref().and_then(Action::named);
+        let has_none = self.id.as_deref() == Some(NO_ID);
+        if self.data_stream && self.action.is_some() && action != Some(Action::Create) {
+            let what = "a data stream takes new documents alone";
+            problems.error("action", "invalid_option", what, "leave action out, or data_stream");
+        }
+        if self.data_stream && self.version.is_some() {
+            let what = "documents of a data stream have no versions from outside";
+            problems.error("version", "invalid_option", what, "leave version out, or data_stream");
+        }
+        if action.is_some_and(Action::needs_id) && (has_none || self.id.is_none() && action != Some(Action::Upsert)) {
+            let what = "the action is about a document that is there, and nothing says which";
+            problems.error("id", "missing_value", what, "name the document, such as id: '{{ .id }}'");
+        }
+        if self.version.is_some() && has_none {
+            let what = "a version is of no use to a document that has an id of its own each time";
+            problems.error("version", "invalid_option", what, "leave version out, or id: none");
+        }
+        if self.version.is_some() && matches!(action, Some(Action::Update | Action::Upsert | Action::Create)) {
+            let what = "only index and delete take versions from outside";
+            problems.error("version", "invalid_option", what, "leave version out, or action: index");
+        }
+        if self.version.is_none() && self.version_type.is_some() {
+            let what = "there is no version to compare";
+            problems.error("version_type", "missing_value", what, "set version, or leave version_type out");
+        }
+        if self.pipeline.is_some() && matches!(action, Some(Action::Update | Action::Upsert | Action::Delete)) {
+            let what = "only index and create go through a pipeline";
+            problems.error("pipeline", "invalid_option", what, "leave pipeline out, or action: index");
+        }
+    }
+}
+
+/// The word for documents that get their ids from the server.
+pub(crate) const NO_ID: &str = "none";
+
+#[typetag::deserialize(name = "elasticsearch")]
+#[async_trait]
+impl SinkConfig for Elasticsearch {
+    fn check(&self, problems: &mut Problems) {
+        self.check_reach(problems);
+        self.check_numbers(problems);
+        self.check_together(problems);
+        self.writer(problems);
+        if let Some(template) = &self.template {
+            Template::check(template, problems);
+        }
+    }
+
+    fn explain(&self) -> String {
+        match self.id.as_deref() {
+            Some(NO_ID) => "delivered when the server says so of the document; a replay may write documents twice",
+            _ => "delivered when the server says so of the document; a replay writes the same documents again, by their ids",
+        }
+        .to_owned()
+    }
+
+    async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        probe::probe(self, context).await
+    }
+
+    async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
+        let writer = self.writer(&mut Problems::default()).ok_or_else(|| Error::unchecked("index"))?;
+        let client = Client::new(&self.reach(), context.clock.clone())?;
+        let template = self.template.as_ref().map(Template::read).transpose()?;
+        let limit = match self.request.concurrency {
+            Concurrency::Fixed(number) => Limit::fixed(number),
+            Concurrency::Found(_) => Limit::adaptive(self.request.max),
+        };
+        let sender = Sender::new(writer, client, template, &self.batch, limit, context.clone());
+        Ok(Arc::new(TaskSink::start(WAITING, |asks| sender.run(asks))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

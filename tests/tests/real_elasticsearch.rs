@@ -1,0 +1,155 @@
+//! Documents into a real Elasticsearch and a real OpenSearch.
+//!
+//! The published server has no security, so that passwords and rights are held against a scripted one, in `elasticsearch.rs`.
+#![cfg(feature = "real")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::json;
+use weir_tests::command::weir;
+use weir_tests::process::Home;
+use weir_tests::search::OwnSearch;
+use weir_tests::wait::{PATIENCE, until};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A graph from `in.ndjson` into an index, with more options of the sink.
+fn home(search: &OwnSearch, sink: &str, lines: &str) -> Home {
+    let home = Home::new(&format!(
+        "name: documents\nsources:\n  in: {{type: file, paths: [in.ndjson], decoding: json}}\nsinks:\n  out:\n    \
+         type: elasticsearch\n    inputs: [in]\n    endpoints: [\"{}\"]\n{sink}",
+        search.url()
+    ));
+    std::fs::write(home.path("in.ndjson"), lines).unwrap();
+    home
+}
+
+fn run(search: &OwnSearch, sink: &str, lines: &str) -> Home {
+    let home = home(search, sink, lines);
+    let _ = weir(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+    home
+}
+
+fn letters(home: &Home) -> String {
+    weir(&home.path(""), &["dlq", "export", "graph.yaml"]).exits(0).out
+}
+
+fn numbered(count: usize) -> String {
+    let mut text = String::new();
+    for n in 0..count {
+        let day = 1 + n % 3;
+        writeln!(text, r#"{{"n":{n},"at":"2026-03-0{day}T12:00:00Z","message":"line {n}"}}"#).unwrap();
+    }
+    text
+}
+
+fn documents(search: &OwnSearch, requests: Option<u64>) {
+    // A shard each, so that the server's count of requests to shards is that of requests.
+    let one_shard = json!({"index_patterns": ["count*"], "template": {"settings": {"number_of_shards": 1}}});
+    assert_eq!(search.ask("PUT", "/_index_template/one-shard", &one_shard).0, 200);
+    run(search, "    index: count\n    batch: {max_events: 1000, timeout_secs: 1}\n", &numbered(10_500));
+    assert_eq!(search.count("count"), 10_500);
+    assert_eq!(
+        search.bulk_requests("count"),
+        requests,
+        "ten of a thousand, and five hundred when they were old enough"
+    );
+
+    let dated = "    index: dated-%Y.%m.%d\n    time: .at\n    compression: gzip\n    request: {concurrency: 4}\n";
+    run(search, dated, &numbered(3000));
+    for day in 1..=3 {
+        assert_eq!(search.count(&format!("dated-2026.03.0{day}")), 1000);
+    }
+    // Read again from the beginning: the ids are the same, and so is the count.
+    run(search, dated, &numbered(3000));
+    assert_eq!(search.count("dated-*"), 3000, "another folder with the same file is the same source");
+
+    let strict = json!({"index_patterns": ["strict"], "template": {"mappings": {
+        "dynamic": "strict", "properties": {"n": {"type": "long"}, "m": {"type": "keyword"}}}}});
+    assert_eq!(search.ask("PUT", "/_index_template/strict", &strict).0, 200);
+    let lines = "{\"n\":1}\n{\"n\":\"many\"}\n{\"n\":3,\"other\":1}\n[4]\n{\"n\":5,\"n\":6}\n{\n{\"n\":7}\n";
+    let home = run(search, "    index: strict\n", lines);
+    assert_eq!(search.count("strict"), 2);
+    let letters = letters(&home);
+    for part in ["mapping_failed", "failed to parse field [n] of type [long]", "strict", "no_object", "invalid_json"] {
+        assert!(letters.contains(part), "{part}: {letters}");
+    }
+}
+
+#[test]
+fn documents_are_counted_dated_and_refused_with_a_reason() {
+    documents(&OwnSearch::start(false), Some(11));
+    documents(&OwnSearch::start(true), None);
+}
+
+fn streams(search: &OwnSearch) {
+    let stream = json!({"index_patterns": ["stream-*"], "data_stream": {}, "priority": 500});
+    let template = format!("    template: {{name: streams, body: {stream}}}\n");
+    let sink = format!("    index: stream-app\n    data_stream: true\n{template}");
+    run(search, &sink, &numbered(1500));
+    assert_eq!(search.count("stream-app"), 1500);
+    run(search, &sink, &numbered(1500));
+    assert_eq!(search.count("stream-app"), 1500, "what is there already counts as delivered");
+    let hit = search.get("/stream-app/_search?size=1")["hits"]["hits"][0].clone();
+    assert!(hit["_index"].as_str().unwrap().starts_with(".ds-stream-app-"), "{hit}");
+    assert!(hit["_source"]["@timestamp"].is_string(), "{hit}");
+    let home = home(search, "    index: stream-app\n", "");
+    let said = weir(&home.path(""), &["doctor", "graph.yaml"]).out;
+    assert!(said.contains("is a data stream, which takes new documents alone"), "{said}");
+
+    // Versions from outside, in the wrong order.
+    let versioned = "    index: versions\n    id: '{{ .id }}'\n    version: '{{ .v }}'\n";
+    let home = run(
+        search,
+        versioned,
+        "{\"id\":\"a\",\"v\":2}\n{\"id\":\"a\",\"v\":5}\n{\"id\":\"a\",\"v\":3}\n{\"id\":\"b\",\"v\":1}\n",
+    );
+    assert_eq!(search.get("/versions/_doc/a")["_source"]["v"], 5);
+    assert_eq!(search.count("versions"), 2);
+    assert_eq!(letters(&home), "", "what came too late is no fault");
+
+    // Changes, and deletions.
+    let changes = "    index: changes\n    id: '{{ .id }}'\n    action: '{{ .op }}'\n";
+    let lines = "{\"id\":\"a\",\"op\":\"upsert\",\"x\":1}\n{\"id\":\"a\",\"op\":\"upsert\",\"y\":2}\n{\"id\":\"b\",\"op\":\"index\"}\n\
+                 {\"id\":\"b\",\"op\":\"delete\"}\n{\"id\":\"c\",\"op\":\"delete\"}\n{\"id\":\"d\",\"op\":\"update\"}\n";
+    let home = run(search, changes, lines);
+    assert_eq!(search.count("changes"), 1);
+    let source = search.get("/changes/_doc/a")["_source"].clone();
+    assert_eq!((&source["x"], &source["y"]), (&json!(1), &json!(2)));
+    assert!(letters(&home).contains("document_missing"), "of one that was never written");
+
+    // An alias that comes later is waited for.
+    let sink = "    index: alias\n    require_alias: true\n    batch: {timeout_secs: 0.05}\n";
+    let waiting = self::home(search, sink, &numbered(10));
+    let mut process = waiting.start("weir", &[]);
+    until("/ready to say so", PATIENCE, || {
+        let (status, body) = process.get("/ready");
+        status == 503 && body.contains("not an alias")
+    });
+    assert_eq!(search.ask("PUT", "/behind", &json!({"aliases": {"alias": {}}})).0, 200);
+    process.wait(LIMIT);
+    assert_eq!(search.count("behind"), 10);
+}
+
+#[test]
+fn data_streams_aliases_versions_and_templates() {
+    streams(&OwnSearch::start(false));
+    streams(&OwnSearch::start(true));
+}
+
+#[test]
+fn an_elasticsearch_that_is_killed_under_load_has_everything_when_it_is_back() {
+    let search = OwnSearch::start(false);
+    let sink = "    index: load\n    batch: {max_events: 500}\n    request: {timeout: 20s}\n";
+    let count = 200_000;
+    let home = home(&search, sink, &numbered(count));
+    let mut process = home.start("weir", &[]);
+    until("documents to arrive", LIMIT, || search.count("load") > 20_000);
+    search.kill();
+    until("/ready to say so", PATIENCE, || process.get("/ready").0 == 503);
+    search.restart();
+    process.wait(LIMIT);
+    assert_eq!(search.count("load"), count as u64);
+}
