@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::bulk::{Asked, Item, failure, parse, read, response};
+use crate::bulk::{Asked, Item, parse, read, response};
+use crate::search::whole;
 
 /// What becomes of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +111,8 @@ impl BulkProxy {
         let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
         let mut writer = stream;
         while let Some(asked) = read(&mut reader) {
-            let answer = if asked.path == "/_bulk" { self.bulk(&asked, server) } else { forward(&asked, &asked.body, server) };
+            let answer =
+                if asked.path == "/_bulk" { self.bulk(&asked, server) } else { forward(&asked, &asked.body, server) };
             if answer.and_then(|answer| writer.write_all(&answer).ok()).is_none() {
                 break;
             }
@@ -171,27 +173,31 @@ fn failed(item: &Item, status: u16, kind: &str) -> Value {
     json!({ item.action.clone(): {"_index": item.text("_index"), "_id": item.text("_id"), "status": status, "error": error} })
 }
 
+/// Whether a line of a head is about the way to the proxy alone.
+fn is_own(line: &str) -> bool {
+    let own = ["host", "content-length", "content-encoding", "accept-encoding", "connection", "transfer-encoding"];
+    line.split_once(':').is_some_and(|(name, _)| own.iter().any(|own| name.eq_ignore_ascii_case(own)))
+}
+
 /// The server's answer to a request with this body, with a length where it had none.
 fn forward(asked: &Asked, body: &[u8], server: &str) -> Option<Vec<u8>> {
     let target = if asked.query.is_empty() { asked.path.clone() } else { format!("{}?{}", asked.path, asked.query) };
-    let kind = asked.header("content-type").unwrap_or("application/json").to_owned();
     let mut stream = TcpStream::connect(server).ok()?;
     // 1.0, for an answer in one piece
-    let head = format!(
-        "{} {target} HTTP/1.0\r\nHost: {server}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
-        asked.method,
-        body.len()
-    );
+    let mut head =
+        format!("{} {target} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {}\r\n", asked.method, body.len());
+    for line in asked.head.iter().filter(|line| !is_own(line)) {
+        head += &format!("{line}\r\n");
+    }
+    head += "\r\n";
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
-    let text = String::from_utf8(answer).ok()?;
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return Some(failure(502, "no_answer").bytes);
-    };
+    let answer = String::from_utf8(answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let product = head.lines().find(|line| line.to_ascii_lowercase().starts_with("x-elastic-product"));
     let more = product.map(|line| format!("{line}\r\n")).unwrap_or_default();
-    Some(response(status, &more, body).bytes)
+    Some(response(status, &more, &whole(head, body)).bytes)
 }

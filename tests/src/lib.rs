@@ -9,6 +9,7 @@ pub mod alertmanager;
 pub mod alerts;
 pub mod broker;
 pub mod bulk;
+pub mod bulk_proxy;
 pub mod campaign;
 pub mod command;
 pub mod feed;
