@@ -154,11 +154,8 @@ fn it_takes_no_more_memory_for_a_frame_than_it_is_allowed_to() {
     decoder.room(bomb.len()).extend_from_slice(&bomb);
     assert_eq!(decoder.frame(), Ok(None));
     assert!(decoder.footprint() < 512 << 10, "{}", decoder.footprint());
-    loop {
-        match decoder.wants() {
-            Some(bytes) => decoder.allow(bytes),
-            None => break,
-        }
+    while let Some(bytes) = decoder.wants() {
+        decoder.allow(bytes);
         if decoder.frame().unwrap().is_some() {
             break;
         }
