@@ -7,6 +7,7 @@ use weir_codecs as _;
 use weir_console as _;
 use weir_elasticsearch as _;
 use weir_file as _;
+use weir_filebeat as _;
 use weir_http as _;
 use weir_kafka as _;
 use weir_kubernetes as _;

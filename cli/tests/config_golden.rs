@@ -172,6 +172,7 @@ fn the_binary_has_exactly_these_components() {
         weir::component::components().iter().map(|c| format!("{} {}", c.kind.name(), c.name)).collect();
     let expected = [
         "source file",
+        "source filebeat",
         "source generate",
         "source http",
         "source kafka",

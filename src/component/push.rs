@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{BuildContext, Origin, Read, ReadLimit, async_trait};
 use crate::delivery::{Journal, JournalError, JournalReader, Records};
@@ -52,9 +53,19 @@ impl Pushed {
         });
     }
 
+    /// Puts those behind its own.
+    pub fn join(&mut self, mut later: Pushed) {
+        self.records.join(&mut later.records);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Bytes they take in the log.
+    pub fn size(&self) -> u64 {
+        self.records.size()
     }
 
     /// Whether there is none.
@@ -84,7 +95,19 @@ impl PushLog {
 
     /// Appends all of it; durable when it returns.
     pub async fn append(&self, pushed: Pushed) -> Result<(), JournalError> {
-        self.0.append(pushed.records).await.map_err(|refused| refused.error)
+        self.offer(pushed).await.map_err(|(error, _)| error)
+    }
+
+    /// As [`append`](Self::append), and gives back what was not appended, to be tried again: nothing where the writer took
+    /// it along.
+    pub async fn offer(&self, Pushed { received, records }: Pushed) -> Result<(), (JournalError, Pushed)> {
+        let appended = self.0.append(records).await;
+        appended.map_err(|refused| (refused.error, Pushed { received, records: refused.records }))
+    }
+
+    /// Changes when there is more room.
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.0.freed()
     }
 }
 

@@ -70,7 +70,18 @@ impl Records {
         self.ends.is_empty()
     }
 
-    fn size(&self) -> u64 {
+    /// Moves those of `later` behind its own.
+    pub fn join(&mut self, later: &mut Records) {
+        if self.is_empty() {
+            return std::mem::swap(self, later);
+        }
+        let start = self.bytes.len();
+        self.bytes.append(&mut later.bytes);
+        self.ends.extend(later.ends.drain(..).map(|end| start + end));
+    }
+
+    /// Bytes they take in the log.
+    pub fn size(&self) -> u64 {
         log_size(self.ends.len(), self.bytes.len())
     }
 

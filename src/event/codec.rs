@@ -51,6 +51,21 @@ impl Codec {
         }
     }
 
+    /// The same in the place of a value, whose memory may be used again, for somebody who looks at these fields alone; `None`:
+    /// at all.
+    pub(crate) fn decode_into(
+        &self,
+        bytes: &Bytes,
+        fields: Option<&[String]>,
+        value: &mut Value,
+    ) -> Result<(), CodecError> {
+        match self {
+            Codec::Other(decoder) => decoder.decode_into(bytes, fields, value)?,
+            _ => *value = self.decode(bytes)?,
+        }
+        Ok(())
+    }
+
     /// The decoder, if it is none of the built-in ones.
     pub fn decoder(&self) -> Option<&Arc<dyn Decoder>> {
         match self {
@@ -104,6 +119,14 @@ pub trait Decoder: Any + Debug + Send + Sync {
 
     /// What nodes see of one record. Never panics, whatever the bytes are.
     fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError>;
+
+    /// The same in the place of a value, for somebody who looks at these fields of an object alone; `None`: at all. Others may be
+    /// missing, and the memory of the value may be used again, if that saves something; nothing of what it was may show. What is
+    /// refused must not depend on the fields.
+    fn decode_into(&self, bytes: &Bytes, _fields: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        *value = self.decode(bytes)?;
+        Ok(())
+    }
 
     /// The records of one event each that this record holds, to be decoded in its place; `None`: it is one event itself. Of
     /// what cannot be taken apart it gives nothing either: the node that looks rejects it. Never panics.
@@ -191,6 +214,11 @@ pub trait Encoder: Debug + Send + Sync {
         _subject: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         self.encode(value, topic, out)
+    }
+
+    /// Appends to `subject` alone what the record is about, where its bytes stay what they are.
+    fn subject(&self, value: &Value, subject: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_with_subject(value, "", &mut Vec::new(), subject)
     }
 
     /// Whether a record of this decoder that nobody changed is fit to be written as it came.

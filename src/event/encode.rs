@@ -90,13 +90,13 @@ impl Encoding {
             Body::Parsed(value) => Cow::Borrowed(value),
             Body::Raw(bytes, codec) => Cow::Owned(codec.decode(bytes)?),
         };
-        let before = out.len();
-        encoder.encode_with_subject(&value, topic, out, subject).inspect_err(|_| out.truncate(before))?;
         if let Some(bytes) = self.as_is(body) {
-            out.truncate(before);
+            encoder.subject(&value, subject)?;
             out.extend_from_slice(bytes);
+            return Ok(());
         }
-        Ok(())
+        let before = out.len();
+        encoder.encode_with_subject(&value, topic, out, subject).inspect_err(|_| out.truncate(before))
     }
 
     fn put(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {

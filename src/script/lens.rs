@@ -21,7 +21,7 @@ pub(super) struct Lens {
     found: Found,
     /// The planned fields of a JSON event; its keys stay from event to event.
     object: Value,
-    /// An event that had to be taken apart as a whole.
+    /// An event that had to be taken apart, as a whole unless nothing is written and its decoder can do with less.
     parsed: Value,
     /// Where the event that was looked at last is.
     seen: Seen,
@@ -130,7 +130,11 @@ impl Lens {
             Body::Parsed(_) => Seen::Body,
             Body::Raw(doc, Codec::Json) if !self.plan.whole && self.fill(doc)? => Seen::Object,
             Body::Raw(bytes, codec) => {
-                self.parsed = codec.decode(bytes).map_err(|error| Failure::new(error.code, error.message))?;
+                // What a program may change is put back as a whole.
+                let is_partial = !self.plan.whole && self.plan.writes.is_empty();
+                let fields = is_partial.then_some(&*self.plan.fields);
+                let decoded = codec.decode_into(bytes, fields, &mut self.parsed);
+                decoded.map_err(|error| Failure::new(error.code, error.message))?;
                 Seen::Parsed
             }
         };

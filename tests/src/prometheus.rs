@@ -1,21 +1,16 @@
 //! A real Prometheus that sends what it scrapes on by remote write, and what it says it has scraped.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::samples::{Samples, Series};
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/services/prometheus");
 
-/// A sample: the labels of its series, that of the name among them, its time in milliseconds, and the bits of its value. All
-/// that is no number is the same here.
-pub type Sample = (BTreeMap<String, String>, i64, u64);
-
-/// The bits of a value, one for all that is no number.
-pub fn bits(value: f64) -> u64 {
-    if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }
-}
+/// The jobs that it scrapes.
+pub const JOBS: [&str; 2] = ["prometheus", "node"];
 
 /// A Prometheus of a test's own; it stops when this is dropped, also when the test has failed.
 #[derive(Debug)]
@@ -71,9 +66,14 @@ impl Prometheus {
     }
 
     /// Every sample it holds up to a time, in milliseconds.
-    pub fn samples(&self, until: i64) -> Vec<Sample> {
+    pub fn samples(&self, until: i64) -> Samples {
         let dump = self.call(&["dump", self.path(), "0", &until.to_string()]);
-        dump.lines().filter(|line| !line.is_empty()).map(sample).collect()
+        let mut samples = Samples::default();
+        for line in dump.lines().filter(|line| !line.is_empty()) {
+            let (series, millis, value) = sample(line);
+            samples.insert(series, millis, value);
+        }
+        samples
     }
 
     /// Its log.
@@ -106,19 +106,19 @@ impl Drop for Prometheus {
 }
 
 /// `{__name__="up", job="node"} 1 1700000000000`.
-fn sample(line: &str) -> Sample {
+fn sample(line: &str) -> (Series, i64, f64) {
     let parts = || {
         let (rest, time) = line.rsplit_once(' ')?;
         let (rest, value) = rest.rsplit_once(' ')?;
         let inner = rest.strip_prefix('{')?.strip_suffix('}')?;
-        Some((labels(inner)?, time.parse().ok()?, bits(value.parse().ok()?)))
+        Some((labels(inner)?, time.parse().ok()?, value.parse().ok()?))
     };
     parts().unwrap_or_else(|| panic!("promtool printed a line that is no sample: {line}"))
 }
 
 /// `name="value", ...`, with values quoted as in Go, and as in JSON but for what no exporter shows.
-fn labels(mut text: &str) -> Option<BTreeMap<String, String>> {
-    let mut labels = BTreeMap::new();
+fn labels(mut text: &str) -> Option<Series> {
+    let mut labels = Series::new();
     while !text.is_empty() {
         let (name, rest) = text.split_once('=')?;
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<String>();
@@ -139,7 +139,7 @@ mod tests {
             sample(r#"{__name__="a", path="C:\\x \"y\", z=\"1\"", empty=""} +Inf 1700000000123"#);
         let expected = [("__name__", "a"), ("path", "C:\\x \"y\", z=\"1\""), ("empty", "")];
         assert_eq!(labels, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        assert_eq!((time, value), (1_700_000_000_123, f64::INFINITY.to_bits()));
-        assert_eq!(sample("{} NaN -1").2, bits(f64::NAN));
+        assert_eq!((time, value), (1_700_000_000_123, f64::INFINITY));
+        assert!(sample("{} NaN -1").2.is_nan());
     }
 }

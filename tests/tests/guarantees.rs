@@ -82,3 +82,19 @@ fn the_invariants_of_the_architecture_name_tests_that_are_there() {
     assert!(missing.is_empty(), "there is no test {missing:?}");
     assert!(names.len() >= 15, "only {names:?} were found: is the search right?");
 }
+
+#[test]
+fn every_rule_of_remote_write_names_the_tests_that_hold_it() {
+    let tests = all_tests();
+    let prose = Page::of("docs/remote-write.md").prose();
+    let is_rule = |line: &&str| line.starts_with("| 1.0") || line.starts_with("| 2.0");
+    let rules: Vec<&str> = prose.lines().filter(is_rule).collect();
+    for rule in &rules {
+        let (_, held) = rule.trim_end_matches([' ', '|']).rsplit_once('|').unwrap();
+        let (names, _) = quoted(held);
+        assert!(!names.is_empty(), "who holds {rule}?");
+        let missing: Vec<_> = names.iter().filter(|name| !tests.contains_key(**name)).collect();
+        assert!(missing.is_empty(), "there is no test {missing:?}");
+    }
+    assert!(rules.len() >= 25, "only {} rules were found: is the search right?", rules.len());
+}

@@ -3,18 +3,17 @@
 #![cfg(feature = "real")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use rand::RngExt;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use serde_json::Value;
 use weir_tests::campaign::Campaign;
 use weir_tests::process::{Home, Weir};
-use weir_tests::prometheus::{Prometheus, Sample, bits};
+use weir_tests::prometheus::{JOBS, Prometheus};
 use weir_tests::push::{Sender, free_address};
+use weir_tests::samples::{Output, assert_same};
 use weir_tests::wait::{found, until};
 
 /// Metadata, which 1.0 sends beside the points, is none of them.
@@ -31,47 +30,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What the node exporter shows for a part of the time.
 const SHOWN: &str = "weir_test_passing{text=\"a \\\"b\\\" {c}, d\"} 3\n";
 
-/// Points that came out, and how many lines they are.
-struct Output {
-    samples: BTreeSet<Sample>,
-    lines: usize,
-    stale: usize,
-}
-
-impl Output {
-    fn of(home: &Home) -> Output {
-        let text = std::fs::read_to_string(home.path("out.ndjson")).unwrap_or_default();
-        let mut output = Output { samples: BTreeSet::new(), lines: 0, stale: 0 };
-        // A line that is being written is not looked at.
-        for line in text.lines().take(text.matches('\n').count()) {
-            output.lines += 1;
-            let point: Value = serde_json::from_str(line).unwrap();
-            let mut labels: std::collections::BTreeMap<String, String> =
-                serde_json::from_value(point["labels"].clone()).unwrap();
-            labels.insert("__name__".to_owned(), point["name"].as_str().unwrap().to_owned());
-            // Not as a number of JSON, which may be read with a bit less.
-            let (_, value) = line.rsplit_once("\"value\":").unwrap();
-            let value = match value.trim_end_matches('}').trim_matches('"') {
-                "stale" => {
-                    output.stale += 1;
-                    f64::NAN
-                }
-                text if text.starts_with("NaN") => f64::NAN,
-                text => text.parse().unwrap(),
-            };
-            output.samples.insert((labels, point["timestamp"].as_i64().unwrap(), bits(value)));
-        }
-        output
-    }
-
-    /// The latest time up to which every job was scraped.
-    fn reaches(&self) -> i64 {
-        let of = |job: &str| {
-            let is_it = |sample: &&Sample| sample.0["__name__"] == "up" && sample.0["job"] == job;
-            self.samples.iter().filter(is_it).map(|sample| sample.1).max()
-        };
-        of("prometheus").min(of("node")).unwrap_or(0)
-    }
+/// Waits until what came out reaches a time, in milliseconds; nobody may be killed meanwhile.
+fn until_reached(home: &Home, millis: i64) -> Output {
+    let mut output = Output::of(&home.path("out.ndjson"));
+    until("points to come out", LIMIT, || {
+        output.read_on();
+        output.reaches(&JOBS) >= millis
+    });
+    output
 }
 
 fn campaign(version: &'static str) {
@@ -88,7 +54,7 @@ fn campaign(version: &'static str) {
     let mut weir = Some(start());
     let prometheus = Prometheus::start(version, &format!("http://{address}/"));
     prometheus.show(Some(SHOWN));
-    until("the first points", LIMIT, || Output::of(&home).reaches() > 0);
+    until_reached(&home, 1);
     for kill in 0..kills {
         let spread = campaign.random.random_range(0.5..1.5);
         let pause = (span / kills).mul_f64(spread);
@@ -105,24 +71,19 @@ fn campaign(version: &'static str) {
             prometheus.show(None);
         }
     }
-    let end = Output::of(&home).reaches() + 3000;
+    let end = Output::of(&home.path("out.ndjson")).reaches(&JOBS) + 3000;
     // Prometheus sends in the order of its log: behind what is later all of it is on its way.
-    until("the points of the end", LIMIT, || Output::of(&home).reaches() > end + 2000);
+    let mut output = until_reached(&home, end + 2000);
     prometheus.stop();
-    let expected: BTreeSet<Sample> = prometheus.samples(end).into_iter().collect();
+    let expected = prometheus.samples(end);
     assert!(expected.len() > 10_000, "Prometheus has {} samples alone", expected.len());
-    let mut output = Output::of(&home);
     until("nothing to be missing", LIMIT, || {
-        output = Output::of(&home);
-        expected.is_subset(&output.samples)
+        output.read_on();
+        expected.missing_in(&output.samples, end).next().is_none()
     });
-    let more: Vec<&Sample> =
-        output.samples.iter().filter(|sample| sample.1 <= end && !expected.contains(*sample)).collect();
-    assert!(more.is_empty(), "{} that Prometheus has not, such as {:?}", more.len(), more[0]);
-    let of_the_series = |sample: &&Sample| sample.0["__name__"] == "weir_test_passing";
-    let passing: Vec<&Sample> = expected.iter().filter(of_the_series).collect();
-    let text = passing.first().map(|sample| sample.0["text"].as_str());
-    assert_eq!(text, Some("a \"b\" {c}, d"), "{passing:?}");
+    assert_same(&output.samples, &expected, end);
+    let texts: Vec<_> = expected.of("weir_test_passing").map(|(series, _)| &*series["text"]).collect();
+    assert_eq!(texts, ["a \"b\" {c}, d"]);
     assert!(output.stale >= 1, "no series has ended");
     println!(
         "prometheus {version}: {kills} kills, {} samples up to the end, {} lines, {} ends of series",
@@ -193,9 +154,9 @@ fn a_prometheus_is_let_in_with_its_certificate_and_its_password_and_not_without_
     for (stranger, why) in [(of(&trusting, "opensesame"), "certificate"), (of(&shown, "wrong"), "401 Unauthorized")] {
         until("a stranger to be refused", LIMIT, || stranger.log().contains(why));
     }
-    assert_eq!(Output::of(&home).lines, 0);
+    assert_eq!(Output::of(&home.path("out.ndjson")).lines, 0);
     let _prometheus = of(&shown, "opensesame");
-    until("the first points", LIMIT, || Output::of(&home).reaches() > 0);
+    until_reached(&home, 1);
     assert!(!weir.log().contains("opensesame"));
     weir.stop(LIMIT);
 }

@@ -1,7 +1,8 @@
 //! What a point of a remote-write request costs, from the request's bytes on: nanoseconds of CPU to look at it as a receiver
-//! does, to take it apart, and to decode each part.
+//! does, to take it apart, and to decode each part: anew, in the place of the one before, and for
+//! somebody who looks at the name alone.
 //!
-//! usage: `remote_write [SERIES]`
+//! usage: `remote_write [SERIES [POINTS]]`
 
 use bytes::Bytes;
 use weir_prometheus::remote_write::{Limits, Version, admit, decoder};
@@ -19,11 +20,12 @@ fn cpu() -> u128 {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let series: usize = std::env::args().nth(1).map_or(Ok(2_000), |count| count.parse())?;
+    let number = |at: usize, default: usize| std::env::args().nth(at).map_or(Ok(default), |count| count.parse());
+    let (series, points) = (number(1, 2_000)?, number(2, 2_000_000)?);
     println!("requests of {series} series with {LABELS} labels and a sample each; nanoseconds a point");
     for (version, body) in [(Version::V1, v1(series)), (Version::V2, v2(series))] {
         let body = Bytes::from(body);
-        let rounds = 2_000_000 / series;
+        let rounds = (points / series).max(1);
         let nanos = |begun: u128| (cpu() - begun) / (rounds * series) as u128;
         let decoder = decoder();
 
@@ -48,10 +50,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 assert!(event.is_object());
             }
         }
+        let decoded = nanos(begun);
+
+        let name = ["name".to_owned()];
+        let mut again = Vec::new();
+        for fields in [None, Some(&name[..])] {
+            let mut event = decoder.decode(&parts[0])?;
+            let begun = cpu();
+            for _ in 0..rounds {
+                for part in &parts {
+                    decoder.decode_into(part, fields, &mut event)?;
+                }
+            }
+            again.push(nanos(begun));
+        }
         println!(
-            "{version:?}: {} bytes; admitted {admitted}, taken apart {split}, decoded {}",
+            "{version:?}: {} bytes; admitted {admitted}, taken apart {split}, decoded {decoded}, in the place of the one before \
+             {}, for its name alone {}",
             body.len(),
-            nanos(begun)
+            again[0],
+            again[1]
         );
     }
     Ok(())

@@ -59,21 +59,23 @@ impl Missing {
     }
 }
 
-/// What all bodies together may take.
+/// What all that is under way may take together.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory(Arc<Semaphore>);
+pub struct Memory(Arc<Semaphore>);
 
 impl Memory {
+    /// So many bytes.
     pub fn new(bytes: usize) -> Memory {
         Memory(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS))))
     }
 
+    /// A share in it, of nothing yet.
     pub fn share(&self) -> Share {
         Share { memory: self.clone(), taken: 0, permit: None }
     }
 }
 
-/// What one request takes of the memory for all; given back on drop.
+/// What one request or connection takes of the memory for all; given back on drop.
 #[derive(Debug)]
 pub struct Share {
     memory: Memory,
@@ -92,6 +94,19 @@ impl Share {
             None => self.permit = Some(more),
         }
         self.taken += bytes;
+        Ok(())
+    }
+
+    /// Takes more, or gives back, so that it has so much.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Missing> {
+        if bytes > self.taken {
+            return self.take(bytes - self.taken);
+        }
+        let surplus = self.taken.div_ceil(UNIT) - bytes.div_ceil(UNIT);
+        self.taken = bytes;
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(surplus));
+        }
         Ok(())
     }
 }
@@ -166,6 +181,20 @@ mod tests {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_share_grows_and_shrinks() {
+        let memory = Memory::new(10 << 10);
+        let (mut one, mut other) = (memory.share(), memory.share());
+        one.hold(6000).unwrap();
+        assert_eq!(other.hold(6000), Err(Missing::NoMemory));
+        one.hold(1).unwrap();
+        other.hold(9 << 10).unwrap();
+        other.hold(0).unwrap();
+        assert_eq!(memory.0.available_permits(), 9);
+        drop(one);
+        assert_eq!(memory.0.available_permits(), 10);
     }
 
     #[test]

@@ -40,16 +40,16 @@ impl Idle {
     }
 }
 
-/// One connection's place among them.
+/// One connection's place among them. It waits at first; while it works nobody takes its place.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub struct Seat {
     idle: Arc<Idle>,
     asked: Arc<Notify>,
     number: Mutex<Option<u64>>,
 }
 
 impl Seat {
-    /// It waits for a request.
+    /// It waits for its sender.
     pub fn waits(&self) {
         let mut all = self.idle.all();
         let number = all.next;
@@ -58,7 +58,7 @@ impl Seat {
         *self.number() = Some(number);
     }
 
-    /// It has one.
+    /// It has something to do.
     pub fn works(&self) {
         let mut all = self.idle.all();
         if let Some(number) = self.number().take() {
@@ -67,7 +67,7 @@ impl Seat {
     }
 
     /// Resolves when it is to go.
-    pub async fn asked_to_go(&self) {
+    pub(crate) async fn asked_to_go(&self) {
         self.asked.notified().await;
     }
 

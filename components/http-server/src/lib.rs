@@ -21,10 +21,14 @@
 //!
 //! No answer is given where there is no whole head: the connection of a sender who takes longer than `timeout` for a head, or for
 //! the handshake of TLS, is closed.
+//!
+//! A source that speaks something else than HTTP takes the first of these alone: it describes its [`Place`], says in a
+//! [`Service`] what it makes of a connection, and hands both to a [`Receiver`].
 #![deny(missing_docs)]
 
 mod answer;
 mod body;
+mod gate;
 mod idle;
 mod listen;
 mod options;
@@ -34,10 +38,12 @@ mod site;
 mod tls;
 
 pub use answer::{Answer, come_back, refused, with};
-pub use body::{Missing, Share, gunzip};
+pub use body::{Memory, Missing, Share, gunzip};
+pub use gate::{Gate, Guest, Lost, Service};
 pub use hyper;
-pub use listen::Listen;
+pub use idle::Seat;
+pub use listen::{Listen, Place};
 pub use options::{Auth, Tls};
 pub use receiver::{Ledger, Receiver};
-pub use server::{Handler, Head, Request};
+pub use server::{Door, Handler, Head, Request};
 pub use site::Site;

@@ -13,14 +13,28 @@ use weir::config::{ByteSize, Secret, Span};
 use weir::{Error, ErrorKind, Result};
 
 use crate::body::Memory;
+use crate::gate::Gate;
 use crate::options::{Auth, Tls};
-use crate::server::{Door, Handler, NAME, Server};
+use crate::server::{Door, Handler, NAME};
 use crate::tls;
 
 /// Memory for the bodies of all requests together, unless one needs more.
 const BODIES: u64 = 64 << 20;
 
 /// The options that every receiver has.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// `listen`.
+    pub address: SocketAddr,
+    /// `tls`.
+    pub tls: Option<&'a Tls>,
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// `timeout`.
+    pub timeout: Span,
+}
+
+/// The options that every receiver over HTTP has.
 #[derive(Debug, Clone, Copy)]
 pub struct Listen<'a> {
     /// `listen`.
@@ -37,24 +51,11 @@ pub struct Listen<'a> {
     pub timeout: Span,
 }
 
-impl Listen<'_> {
+impl Place<'_> {
     /// Reports what is wrong with them.
     pub fn check(&self, problems: &mut Problems) {
         if self.timeout.0.is_zero() {
             problems.error("timeout", "out_of_range", "leaves no time for a request", "give a time such as `30s`");
-        }
-        if self.max_body_size.0 == 0 {
-            problems.error("max_body_size", "out_of_range", "lets nothing in", "give a size such as `10MiB`");
-        }
-        if self.auth.is_some() && self.tls.is_none() && !self.address.ip().is_loopback() {
-            problems.push(Problem {
-                path: vec!["auth".to_owned()],
-                severity: Severity::Warning,
-                code: "password_in_clear".to_owned(),
-                message: "passwords and tokens come in unencrypted".to_owned(),
-                help: Some("set `tls`, or listen on a loopback address behind a proxy that does it".to_owned()),
-                span: None,
-            });
         }
         let Some(tls) = self.tls else { return };
         match (tls.verify_certificate, &tls.ca_file) {
@@ -71,12 +72,12 @@ impl Listen<'_> {
         }
     }
 
-    /// Looks whether it can listen there.
-    pub async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+    /// Looks whether it can listen there. `is_weir` asks who listens there already, if somebody does.
+    pub async fn probe(&self, is_weir: impl Future<Output = bool>) -> Vec<Finding> {
         let address = self.address;
         let mut findings = vec![match TcpListener::bind(address).await {
             Ok(_) => Finding::ok(format!("{address} is free to listen on")),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && self.is_weir(context.limit).await => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_weir.await => {
                 let remedy = "if it runs this graph, all is well; otherwise stop it, or choose another `listen`";
                 Finding::warning(format!("a weir listens on {address} already"), remedy)
             }
@@ -96,6 +97,53 @@ impl Listen<'_> {
         findings
     }
 
+    /// Begins to listen; nothing is taken before the gate is open.
+    pub(crate) async fn bind(&self, context: &BuildContext) -> Result<Gate> {
+        let listener = TcpListener::bind(self.address).await.map_err(|error| {
+            let what = "the address cannot be listened on; choose another `listen`, or stop whoever uses it";
+            Error::new(ErrorKind::Config, "listen", what).with("address", self.address).caused_by(error)
+        })?;
+        Ok(Gate {
+            listener,
+            tls: self.tls.map(tls::acceptor).transpose()?,
+            max_connections: self.max_connections,
+            timeout: self.timeout.0,
+            node: context.node.clone(),
+            clock: context.clock.clone(),
+        })
+    }
+}
+
+impl<'a> Listen<'a> {
+    /// Those that have nothing to do with HTTP.
+    pub(crate) fn place(&self) -> Place<'a> {
+        let Listen { address, tls, max_connections, timeout, .. } = *self;
+        Place { address, tls, max_connections, timeout }
+    }
+
+    /// Reports what is wrong with them.
+    pub fn check(&self, problems: &mut Problems) {
+        self.place().check(problems);
+        if self.max_body_size.0 == 0 {
+            problems.error("max_body_size", "out_of_range", "lets nothing in", "give a size such as `10MiB`");
+        }
+        if self.auth.is_some() && self.tls.is_none() && !self.address.ip().is_loopback() {
+            problems.push(Problem {
+                path: vec!["auth".to_owned()],
+                severity: Severity::Warning,
+                code: "password_in_clear".to_owned(),
+                message: "passwords and tokens come in unencrypted".to_owned(),
+                help: Some("set `tls`, or listen on a loopback address behind a proxy that does it".to_owned()),
+                span: None,
+            });
+        }
+    }
+
+    /// Looks whether it can listen there.
+    pub async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
+        self.place().probe(self.is_weir(context.limit)).await
+    }
+
     /// Whether who listens there already says that it is a weir. Behind TLS nobody is asked.
     async fn is_weir(&self, limit: Duration) -> bool {
         let ask = async {
@@ -113,24 +161,17 @@ impl Listen<'_> {
         String::from_utf8_lossy(&answer).lines().any(|line| line.eq_ignore_ascii_case(&name))
     }
 
-    /// Begins to listen; nothing is taken before the server runs. `largest` is the most memory that one request takes.
-    pub(crate) async fn bind(&self, context: &BuildContext, largest: u64, handler: Arc<dyn Handler>) -> Result<Server> {
-        let listener = TcpListener::bind(self.address).await.map_err(|error| {
-            let what = "the address cannot be listened on; choose another `listen`, or stop whoever uses it";
-            Error::new(ErrorKind::Config, "listen", what).with("address", self.address).caused_by(error)
-        })?;
+    /// What every request passes. `largest` is the most memory that one takes.
+    pub(crate) fn door(&self, context: &BuildContext, largest: u64, handler: Arc<dyn Handler>) -> Door {
         let memory = usize::try_from(BODIES.max(largest)).unwrap_or(usize::MAX);
-        let door = Door {
+        Door {
             handler,
             authorization: self.auth.map(authorization),
             body_limit: usize::try_from(self.max_body_size.0).unwrap_or(usize::MAX),
             memory: Memory::new(memory),
             timeout: self.timeout.0,
             node: context.node.clone(),
-            clock: context.clock.clone(),
-        };
-        let tls = self.tls.map(tls::acceptor).transpose()?;
-        Ok(Server { listener, tls, door: Arc::new(door), max_connections: self.max_connections })
+        }
     }
 }
 

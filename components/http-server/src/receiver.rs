@@ -1,4 +1,4 @@
-//! A source that is sent events over HTTP: its log, the lane that reads it, and the server.
+//! A source that is sent events: its log, the lane that reads it, and who lets senders in.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use weir::event::{Codec, Timestamp};
 use weir::state::Clock;
 
 use crate::answer::{Answer, come_back, refused};
-use crate::listen::Listen;
-use crate::server::{Handler, Server};
+use crate::gate::{Gate, Service};
+use crate::listen::{Listen, Place};
+use crate::server::{Door, Handler};
 
 /// The log that makes an answer true.
 #[derive(Clone)]
@@ -52,16 +53,16 @@ impl Ledger {
     }
 }
 
-/// A source whose events are sent to it.
-pub struct Receiver {
+/// A source whose events are sent to it: the lane that reads its log, and the gate.
+pub struct Receiver<S> {
     origin: PushOrigin,
     /// None under `--once`.
-    server: Option<Server>,
+    gate: Option<(Gate, Arc<S>)>,
 }
 
-impl Receiver {
-    /// Opens the log, which may hold `max_size` bytes of records that `codec` reads, and begins to listen, unless it runs
-    /// `--once`. `largest` is the most memory that one request takes.
+impl Receiver<Door> {
+    /// One over HTTP: opens the log, which may hold `max_size` bytes of records that `codec` reads, and begins to listen, unless
+    /// it runs `--once`. `largest` is the most memory that one request takes.
     pub async fn open<H: Handler>(
         context: &BuildContext,
         listen: &Listen<'_>,
@@ -69,23 +70,31 @@ impl Receiver {
         codec: Codec,
         largest: u64,
         handler: impl FnOnce(Ledger) -> H,
-    ) -> Result<Receiver> {
+    ) -> Result<Receiver<Door>> {
         let (log, origin) = PushLog::open(context, max_size, codec)?;
-        if context.once {
-            return Ok(Receiver { origin, server: None });
-        }
         let ledger = Ledger { log, clock: context.clock.clone(), trouble: context.trouble.clone() };
-        let server = listen.bind(context, largest, Arc::new(handler(ledger))).await?;
-        Ok(Receiver { origin, server: Some(server) })
+        let door = listen.door(context, largest, Arc::new(handler(ledger)));
+        Receiver::new(context, &listen.place(), origin, door).await
+    }
+}
+
+impl<S: Service> Receiver<S> {
+    /// Begins to listen, unless it runs `--once`. What the service appends to its log is read by `origin`.
+    pub async fn new(context: &BuildContext, place: &Place<'_>, origin: PushOrigin, service: S) -> Result<Receiver<S>> {
+        let gate = match context.once {
+            true => None,
+            false => Some((place.bind(context).await?, Arc::new(service))),
+        };
+        Ok(Receiver { origin, gate })
     }
 }
 
 #[async_trait]
-impl Source for Receiver {
+impl<S: Service> Source for Receiver<S> {
     async fn run(self: Box<Self>, lanes: Lanes) -> Result<()> {
         let mut lane = lanes.open_one(Box::new(self.origin)).await?;
-        let Some(server) = self.server else { return lane.ended().await.map(drop) };
-        let mut serving = pin!(server.serve(lanes.stopping()));
+        let Some((gate, service)) = self.gate else { return lane.ended().await.map(drop) };
+        let mut serving = pin!(gate.open(service, lanes.stopping()));
         tokio::select! {
             () = &mut serving => lane.ended().await.map(drop),
             end = lane.ended() => {

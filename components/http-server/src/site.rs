@@ -37,9 +37,10 @@ impl Site {
             }
             context.clock.sleep(PAUSE).await;
         }
-        let server = listen.bind(context, listen.max_body_size.0, Arc::new(handler)).await?;
+        let gate = listen.place().bind(context).await?;
+        let door = listen.door(context, listen.max_body_size.0, Arc::new(handler));
         let (stop, stopping) = oneshot::channel();
-        tokio::spawn(server.serve(async move {
+        tokio::spawn(gate.open(Arc::new(door), async move {
             let _dropped = stopping.await;
         }));
         Ok(Site { _stop: stop })

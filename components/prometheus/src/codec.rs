@@ -15,6 +15,12 @@ pub(crate) trait Format: std::fmt::Debug + Send + Sync + 'static {
     /// What nodes see of one record.
     fn read(&self, record: &Bytes) -> Result<Value, CodecError>;
 
+    /// The same in the place of a value, with these fields of it at least; `None`: with all.
+    fn read_into(&self, record: &Bytes, _wanted: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        *value = self.read(record)?;
+        Ok(())
+    }
+
     /// Appends the record of a point.
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
@@ -47,8 +53,28 @@ impl<F: Format> Decoder for PointCodec<F> {
         self.0.read(bytes)
     }
 
+    fn decode_into(&self, bytes: &Bytes, fields: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        self.0.read_into(bytes, fields, value)
+    }
+
     fn split(&self, bytes: &Bytes) -> Option<Vec<Bytes>> {
         self.0.split(bytes)
+    }
+}
+
+impl<F: Format> PointCodec<F> {
+    /// Does something with the point that a value is. What is of the format and no point is written.
+    fn with_point(
+        &self,
+        value: &Value,
+        out: &mut Vec<u8>,
+        does: impl FnOnce(&Point, &mut Vec<u8>) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        match Point::try_from(value) {
+            Ok(point) => does(&point, out),
+            Err(_) if self.0.write_other(value, out) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -57,8 +83,8 @@ impl<F: Format> Encoder for PointCodec<F> {
         F::NAME
     }
 
-    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        self.encode_with_subject(value, topic, out, &mut Vec::new())
+    fn encode(&self, value: &Value, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.with_point(value, out, |point, out| self.0.write(point, out))
     }
 
     fn has_subjects(&self) -> bool {
@@ -72,14 +98,17 @@ impl<F: Format> Encoder for PointCodec<F> {
         out: &mut Vec<u8>,
         subject: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        match Point::try_from(value) {
-            Ok(point) => {
-                put_series(&point.name, &point.labels, subject);
-                self.0.write(&point, out)
-            }
-            Err(_) if self.0.write_other(value, out) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.with_point(value, out, |point, out| {
+            put_series(&point.name, &point.labels, subject);
+            self.0.write(point, out)
+        })
+    }
+
+    fn subject(&self, value: &Value, subject: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.with_point(value, &mut Vec::new(), |point, _| {
+            put_series(&point.name, &point.labels, subject);
+            Ok(())
+        })
     }
 
     fn keeps(&self, decoder: &dyn Decoder) -> bool {

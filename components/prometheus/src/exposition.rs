@@ -151,17 +151,28 @@ fn put_comment(comment: &str, name: &str, said: &str, out: &mut Vec<u8>) {
 }
 
 fn is_metric(name: &str) -> bool {
-    is_label(&name.replace(':', "_"))
+    is_name(name, |byte| byte == b':')
 }
 
 fn is_label(name: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    is_name(name, |_| false)
+}
+
+fn is_name(name: &str, may_be: impl Fn(u8) -> bool) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || may_be(byte);
     name.bytes().all(is_word) && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
 }
 
 fn put_quoted(text: &str, out: &mut Vec<u8>) {
-    let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let _ = write!(out, "\"{text}\"");
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&[b'\\', if rest[at] == b'\n' { b'n' } else { rest[at] }]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
 }
 
 /// The name of a metric, its labels, or both; a name in quotes stands among the labels.

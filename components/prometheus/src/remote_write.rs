@@ -12,6 +12,8 @@ mod admit;
 mod codec;
 #[cfg(test)]
 mod codec_tests;
+#[cfg(test)]
+mod fuzz;
 mod histogram;
 mod put;
 mod record;

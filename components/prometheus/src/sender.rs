@@ -37,7 +37,7 @@ pub struct RemoteWriteSink {
     /// How much is sent at once.
     #[serde(default)]
     batch: Batching,
-    /// Headers by name, such as `X-Scope-OrgID`. Default: none.
+    /// Headers by name, such as `X-Scope-OrgID`; not those of the protocol itself. Default: none.
     #[serde(default)]
     headers: BTreeMap<String, Secret>,
     /// How we say who we are. Default: not at all.
@@ -79,6 +79,8 @@ fn default_timeout() -> Span {
 
 /// Batches that wait for the sender.
 const WAITING: usize = 32;
+/// Headers of the protocol itself.
+const RESERVED: [&str; 4] = ["content-encoding", "content-type", "user-agent", "x-prometheus-remote-write-version"];
 
 weir::register_sink!(
     "prometheus_remote_write",
@@ -100,6 +102,10 @@ impl SinkConfig for RemoteWriteSink {
     fn check(&self, problems: &mut Problems) {
         self.settings().check("endpoint", [&*self.endpoint.0], problems);
         for (name, value) in &self.headers {
+            if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+                let what = "is a header of the protocol itself";
+                problems.error(&format!("headers.{name}"), "bad_value", what, "leave it out");
+            }
             if HeaderName::try_from(name.as_str()).is_err() || HeaderValue::try_from(value.0.as_str()).is_err() {
                 let what = "the name or the value cannot stand in a header";
                 problems.error(&format!("headers.{name}"), "bad_value", what, "check for blanks and newlines");
@@ -206,7 +212,12 @@ impl Sender {
         let max_bytes = usize::try_from(self.batching.max_bytes.0).unwrap_or(usize::MAX);
         for (number, batch) in batches.iter().enumerate() {
             for (at, event) in batch.events.iter().enumerate() {
-                match point(event).and_then(|point| builder.push(&point)) {
+                let point = point(event).map(|mut point| {
+                    // To Prometheus it is as if they were not there, and the protocol does not have them.
+                    point.labels.retain(|_, value| !value.is_empty());
+                    point
+                });
+                match point.and_then(|point| builder.push(&point)) {
                     Ok(()) => members.push((number, at)),
                     Err(error) => {
                         let (code, message) = (error.code, error.message);

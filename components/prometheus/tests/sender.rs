@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use weir::component::{BuildContext, SinkConfig, conformance};
+use weir::component::{BuildContext, Problems, SinkConfig, conformance};
 use weir::delivery::{Outcome, Receipt, Settlements};
 use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use weir_prometheus::remote_write::{decoder, decompress};
@@ -27,6 +27,7 @@ struct Peer(Arc<Mutex<Log>>);
 struct Log {
     answers: VecDeque<Says>,
     seen: Vec<(HeaderMap, Vec<Value>, Instant)>,
+    bodies: Vec<Bytes>,
 }
 
 impl Peer {
@@ -49,9 +50,10 @@ impl Peer {
     fn serve(&self, listener: TcpListener) {
         let answer = async |State(peer): State<Peer>, headers: HeaderMap, body: Bytes| {
             let body = decompress(&body, 1 << 20).unwrap();
-            let parts = decoder().split(&body).unwrap_or_else(|| vec![body]);
+            let parts = decoder().split(&body).unwrap_or_else(|| vec![body.clone()]);
             let read = |part| serde_json::to_value(decoder().decode(part).unwrap()).unwrap();
             let mut log = peer.log();
+            log.bodies.push(body);
             log.seen.push((headers, parts.iter().map(read).collect(), Instant::now()));
             let (status, names, text) = log.answers.pop_front().unwrap_or((204, vec![], ""));
             let mut headers = HeaderMap::new();
@@ -125,6 +127,7 @@ async fn points_are_sent_in_order_and_again_until_they_are_taken() {
         let header = |name: &str| headers[name].to_str().unwrap().to_owned();
         assert_eq!((header("content-encoding"), header("x-scope-orgid")), ("snappy".to_owned(), "team".to_owned()));
         assert_eq!(header("authorization"), "Basic dTpw");
+        assert!(header("user-agent").starts_with("weir/"), "{headers:?}");
         let (content_type, said, kind) = match version {
             1 => ("application/x-protobuf", "0.1.0", &Value::Null),
             _ => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0", &json!("gauge")),
@@ -132,6 +135,43 @@ async fn points_are_sent_in_order_and_again_until_they_are_taken() {
         assert_eq!(header("content-type"), content_type);
         assert_eq!((header("x-prometheus-remote-write-version"), &events[0]["type"]), (said.to_owned(), kind));
         assert_eq!(events[2]["timestamp"], "2023-11-14T22:13:20.002Z");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_has_its_labels_in_order_and_none_of_them_is_empty() {
+    for version in [1, 2] {
+        let peer = Peer::new(&[(204, vec![("x-prometheus-remote-write-samples-written", "2")], "")]);
+        let labels = json!({"b": "same", "a": "same", "_": "", "Z": "c"});
+        let event = |at: i64| json!({"name": "up", "labels": labels, "value": at, "timestamp": at, "type": "gauge", "help": "same"});
+        let sent = send(&peer.listen().await, json!({"version": version}), &[event(1), event(2)]).await;
+        assert_eq!(sent, (Outcome::Delivered, vec![]));
+        let body = peer.log().bodies[0].clone();
+        // A text stands once in a table of symbols that begins with the empty one, and in each series of 1.0.
+        let texts: &[(&str, usize)] = match version {
+            1 => &[("up", 2), ("same", 4), ("a", 2), ("Z", 2)],
+            _ => &[("up", 1), ("same", 1), ("a", 1), ("Z", 1)],
+        };
+        for (text, count) in texts {
+            let framed = [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+            let found = body.windows(framed.len()).filter(|window| *window == framed).count();
+            assert_eq!(found, *count, "{text} in version {version}");
+        }
+        assert_eq!(body.starts_with(&[0x22, 0x00]), version == 2);
+        let at = |text: &str| body.windows(text.len()).position(|window| window == text.as_bytes());
+        assert!(at("Z") < at("__name__") && at("__name__") < at("\u{1}a") && at("\u{1}a") < at("\u{1}b"), "{body:?}");
+        assert_eq!(peer.log().seen[0].1[0]["labels"], json!({"Z": "c", "a": "same", "b": "same"}));
+    }
+}
+
+#[test]
+fn headers_that_the_protocol_has_are_not_for_others_to_set() {
+    for (name, is_free) in [("User-Agent", false), ("content-type", false), ("X-Scope-OrgID", true)] {
+        let mut problems = Problems::default();
+        config("http://peer", &json!({"headers": {name: "x"}})).check(&mut problems);
+        let found: Vec<_> = problems.into_vec().into_iter().map(|problem| problem.message).collect();
+        assert_eq!(found.is_empty(), is_free, "{name}: {found:?}");
+        assert!(is_free || found == ["is a header of the protocol itself"], "{found:?}");
     }
 }
 

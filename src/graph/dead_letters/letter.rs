@@ -155,3 +155,28 @@ pub fn read_dead_letters(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Position;
+
+    #[test]
+    fn an_event_comes_back_as_the_one_it_was() {
+        let origin = OriginId { node: "in".into(), log: "a/b".into(), partition: 2, kind: OriginKind::Kafka };
+        let mut event = Event::new(Body::Raw((&b"\xff"[..]).into(), Codec::Raw), Position(7), Timestamp(9));
+        event.meta =
+            Some(Box::new(Meta { key: Some("k".into()), headers: vec![("h".into(), None)], ..Meta::default() }));
+        for identity in [None, Some(u128::MAX), Some(1)] {
+            if let Some(identity) = identity {
+                event.set_identity(identity);
+            }
+            let letter = DeadLetter::new("out", Timestamp(1), &origin, &event, "code", "why");
+            let read: DeadLetter = serde_json::from_slice(&letter.to_json()).unwrap();
+            let (from, again) = read.event(|_| None).unwrap();
+            assert_eq!((&from, again.key(), again.headers()), (&origin, event.key(), event.headers()));
+            assert_eq!(again.token(&from), event.token(&origin));
+            assert_eq!(again.body.to_bytes(), event.body.to_bytes());
+        }
+    }
+}

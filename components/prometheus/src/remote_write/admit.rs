@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bytes::{Bytes, BytesMut};
 
 use super::series::{FamilyMetadata, NAME, Reason, Series, Symbols, exemplar, is_time};
-use super::wire::{Field, Fields, Malformed, Span, Wire};
+use super::wire::{Field, Fields, Malformed, Span};
 use super::{Admitted, Limits, MAX_EVENTS, MAX_EXPANDED, Refusal, Version, histogram};
 
 /// Reasons that are told; of all others only how many there are.
@@ -51,16 +51,17 @@ impl From<Malformed> for Refusal {
 
 /// What a symbol table holds, and how many symbols are looked at.
 fn symbols<'a>(body: &'a [u8], limit: usize) -> Result<Symbols<'a>, Refusal> {
-    let mut symbols = Symbols::default();
+    let mut symbols = Symbols::new(body);
     let mut fields = Fields::all(body);
     while let Some(field) = fields.next()? {
         if field.number == 4 {
             if symbols.len() == limit {
                 return Err(Refusal::TooLarge(format!("the request has more than {limit} symbols")));
             }
-            symbols.push(field.bytes()?.of(body));
+            symbols.push(field.at, field.bytes()?);
         }
     }
+    symbols.seal();
     Ok(symbols)
 }
 
@@ -161,7 +162,7 @@ impl<'a> Admission<'a> {
         match (self.version, field.number) {
             (Version::V1, 1) | (Version::V2, 5) => Ok(Some(true)),
             (Version::V1, 3) => Ok(Some(false)),
-            (Version::V1, 4 | 5) | (Version::V2, 1 | 3) if matches!(field.wire, Wire::Bytes(_)) => {
+            (Version::V1, 4 | 5) | (Version::V2, 1 | 3) => {
                 let other = if self.version == Version::V1 { Version::V2 } else { Version::V1 };
                 let (is, said) = (other.message(), self.version.message());
                 Err(Refusal::Malformed(format!("the message is a {is}; the content type says {said}")))

@@ -11,7 +11,7 @@ use weir::Result;
 use weir::component::{DecodingConfig, EncodingConfig, Problems, Stream};
 use weir::event::{CodecError, Decoder, Encoder};
 
-use super::record::{KINDS, invalid, read, split};
+use super::record::{KINDS, invalid, read_into, split};
 use super::series::NAME;
 use super::{Version, histogram, put};
 use crate::codec::{Format, PointCodec, absolute};
@@ -128,7 +128,13 @@ impl Format for RemoteWrite {
     const NAME: &'static str = "remote_write";
 
     fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
-        read(record)
+        let mut value = Value::Null;
+        read_into(record, None, &mut value)?;
+        Ok(value)
+    }
+
+    fn read_into(&self, record: &Bytes, wanted: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+        read_into(record, wanted, value)
     }
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {

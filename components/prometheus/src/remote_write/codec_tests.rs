@@ -4,10 +4,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 use vrl::value::Value;
-use weir::event::Encoder;
+use weir::event::{CodecError, Encoder};
 
 use super::codec::RemoteWrite;
-use super::record::{Outline, plain, read, split};
+use super::record::{self, open, split};
 use super::*;
 use crate::codec::PointCodec;
 use crate::point::{Measured, Metadata, Point};
@@ -41,6 +41,12 @@ fn sayable(version: Version, mut point: Point) -> Option<Point> {
 fn written(version: Version, point: &Point) -> Option<Bytes> {
     let mut out = Vec::new();
     codec(version, false).encode(&point.clone().into(), "", &mut out).ok().map(|()| out.into())
+}
+
+/// What nodes see of a record.
+pub(super) fn read(record: &Bytes) -> Result<Value, CodecError> {
+    let mut value = Value::Null;
+    record::read_into(record, None, &mut value).map(|()| value)
 }
 
 fn events(record: &Bytes) -> Vec<Value> {
@@ -81,7 +87,56 @@ fn series_v2(out: &mut Vec<u8>, series: &SeriesV2<'_>) {
     });
 }
 
-fn request_v2() -> Vec<u8> {
+/// A request of 1.0 with every kind of point.
+pub(super) fn request_v1() -> Vec<u8> {
+    let mut body = Vec::new();
+    put::message(&mut body, 1, |out| {
+        for (name, value) in [("__name__", "requests_total"), ("job", "a"), ("text", "a \"b\"\u{1f98e}")] {
+            put::message(out, 1, |out| {
+                put::text(out, 1, name.as_bytes());
+                put::text(out, 2, value.as_bytes());
+            });
+        }
+        for (value, timestamp) in [(1.0, 1000), (f64::from_bits(crate::STALE), 2000)] {
+            put::message(out, 2, |out| {
+                put::double(out, 1, value);
+                put::int(out, 2, timestamp);
+            });
+        }
+        put::message(out, 3, |out| {
+            put::message(out, 1, |out| {
+                put::text(out, 1, b"trace_id");
+                put::text(out, 2, b"abc");
+            });
+            put::double(out, 2, 0.5);
+            put::int(out, 3, 900);
+        });
+    });
+    put::message(&mut body, 1, |out| {
+        put::message(out, 1, |out| {
+            put::text(out, 1, b"__name__");
+            put::text(out, 2, b"latency");
+        });
+        put::message(out, 4, |out| {
+            put::always(out, 1, 10);
+            put::double(out, 3, 18.5);
+            put::always(out, 6, 2);
+            put::message(out, 8, |out| put::number(out, 2, 1));
+            put::packed(out, 9, &[3], |out, delta| put::varint(out, put::zigzag(delta)));
+            put::message(out, 11, |out| put::number(out, 2, 2));
+            put::packed(out, 12, &[2, 1], |out, delta| put::varint(out, put::zigzag(delta)));
+            put::int(out, 15, 3000);
+        });
+    });
+    put::message(&mut body, 3, |out| {
+        put::number(out, 1, 1);
+        put::text(out, 2, b"requests_total");
+        put::text(out, 4, b"All requests.");
+    });
+    body
+}
+
+pub(super) fn request_v2() -> Vec<u8> {
     let mut body = Vec::new();
     for symbol in ["", "__name__", "requests_total", "job", "a", "All requests.", "trace_id"] {
         put::bytes(&mut body, 4, symbol.as_bytes());
@@ -241,7 +296,7 @@ fn damaged(mut body: Vec<u8>, damage: &[(prop::sample::Index, u8, u8)]) -> Bytes
 }
 
 /// Whatever is taken of a request can be taken apart, and each part be read; and nothing more is in it.
-fn assert_taken_is_read(version: Version, body: &Bytes) {
+pub(super) fn assert_taken_is_read(version: Version, body: &Bytes) {
     let Ok(taken) = admit(version, body, &Limits::default()) else { return };
     let Some(record) = taken.record else { return };
     let events = events(&record);
@@ -262,15 +317,35 @@ proptest! {
             Some(point) => {
                 result.unwrap();
                 let record = Bytes::from(out);
-                let body = plain(&record).unwrap();
-                let said = Outline::of(&body).unwrap().version;
-                prop_assert_eq!((said, body.len() == record.len() && body == record), (version, !compressed));
+                let opened = open(&record, |body, outline| Ok((outline.version, *body == record)));
+                prop_assert_eq!(opened, Ok((version, !compressed)));
                 prop_assert_eq!(split(&record), None, "it is one event");
                 let value = read(&record).unwrap();
                 prop_assert_eq!(&Point::try_from(&value).unwrap(), &point);
                 if point.measured != Measured::Nothing {
                     prop_assert_eq!(value, Value::from(point));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_point_shows_in_the_next_and_what_nobody_wants_is_not_there(
+        points in prop::collection::vec(rich_points(), 1..6), one in any::<bool>()
+    ) {
+        let version = if one { Version::V1 } else { Version::V2 };
+        let (mut all, mut some) = (Value::Null, Value::Null);
+        let wanted = ["labels", "type"].map(str::to_owned);
+        for record in points.iter().filter_map(|point| written(version, point)) {
+            let alone = read(&record).unwrap();
+            // Also such as have the labels of the one before.
+            for _ in 0..2 {
+                record::read_into(&record, None, &mut all).unwrap();
+                prop_assert_eq!(&all, &alone);
+                record::read_into(&record, Some(&wanted), &mut some).unwrap();
+                let mut expected = alone.as_object().unwrap().clone();
+                expected.retain(|name, _| wanted.contains(&name.to_string()));
+                prop_assert_eq!(&some, &Value::Object(expected));
             }
         }
     }

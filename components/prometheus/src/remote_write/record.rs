@@ -13,6 +13,9 @@ use crate::point::value_of;
 /// As large as a record is when it is decompressed.
 const MAX_RECORD: usize = 64 << 20;
 
+/// As much memory as is taken ahead for the parts of a record.
+const MOST_AHEAD: usize = 4 << 20;
+
 /// A record was taken by somebody before: only what would fill the memory is not.
 const LIMITS: Limits =
     Limits { series: usize::MAX, labels: usize::MAX, points: MAX_EVENTS, label_bytes: usize::MAX, symbols: usize::MAX };
@@ -37,26 +40,28 @@ impl From<Refusal> for CodecError {
     }
 }
 
-/// A request that is not compressed.
+/// Looks what lies in a request, decompressed where it is compressed, and hands both on.
 ///
-/// One that is compressed cannot be mistaken for one that is not. A request begins with the key of a field that it has, 0x0a,
+/// A block of snappy cannot be mistaken for a request that is none. A request begins with the key of a field that it has, 0x0a,
 /// 0x1a, 0x22 or 0x2a. A block whose first byte is that is one of 10, 26, 34 or 42 bytes, and so are its bytes but for two. Within the first
 /// 12 bytes of a request no four come again that a copy could refer to: they are a literal, and its tag is at least 4 x 11. As
-/// the length of a field it leads beyond the block.
-pub(crate) fn plain(record: &Bytes) -> Result<Bytes, CodecError> {
-    let is_plain = record.first().is_none_or(|byte| matches!(byte, 0x0a | 0x1a | 0x22 | 0x2a));
-    let found = if is_plain { ends_well(record) } else { Err(invalid("it is neither a request nor a snappy block")) };
-    match found {
-        Ok(()) => Ok(record.clone()),
-        Err(error) => decompress(record, MAX_RECORD).map_err(|_| error),
+/// the length of a field it leads beyond the block. What begins with a field that nobody knows is a block if it can be one.
+pub(crate) fn open<T>(
+    record: &Bytes,
+    then: impl FnOnce(&Bytes, Outline<'_>) -> Result<T, CodecError>,
+) -> Result<T, CodecError> {
+    let as_it_is = Outline::of(record);
+    let is_request = record.first().is_none_or(|byte| matches!(byte, 0x0a | 0x1a | 0x22 | 0x2a));
+    match as_it_is {
+        Ok(outline) if is_request => return then(record, outline),
+        _ => {}
     }
-}
-
-/// Whether fields go up to the end.
-fn ends_well(body: &[u8]) -> Result<(), CodecError> {
-    let mut fields = Fields::all(body);
-    while fields.next()?.is_some() {}
-    Ok(())
+    match (decompress(record, MAX_RECORD), as_it_is) {
+        (Ok(body), _) => then(&body, Outline::of(&body)?),
+        (Err(_), Ok(outline)) if outline.first.is_some() => then(record, outline),
+        (Err(_), Err(error)) if is_request => Err(error),
+        (Err(_), _) => Err(invalid("it is neither a request nor a snappy block")),
+    }
 }
 
 /// What lies in a request side by side.
@@ -74,7 +79,7 @@ impl<'a> Outline<'a> {
     pub fn of(body: &'a [u8]) -> Result<Outline<'a>, CodecError> {
         let mut fields = Fields::all(body);
         let (mut has_one, mut has_two, mut first, mut count) = (false, false, None, 0);
-        let mut symbols = Symbols::default();
+        let mut symbols = Symbols::new(body);
         while let Some(field) = fields.next()? {
             match (field.number, field.wire) {
                 (1 | 3, Wire::Bytes(_)) => has_one = true,
@@ -83,10 +88,7 @@ impl<'a> Outline<'a> {
                 _ => continue,
             }
             if field.number == 4 {
-                if symbols.len() == 0 {
-                    symbols = Symbols::for_one();
-                }
-                symbols.push(field.bytes()?.of(body));
+                symbols.push(field.at, field.bytes()?);
             } else {
                 first.get_or_insert(field);
                 count += 1;
@@ -97,35 +99,35 @@ impl<'a> Outline<'a> {
             (false, true) => Version::V2,
             _ => Version::V1,
         };
+        symbols.seal();
         Ok(Outline { version, symbols, first, count })
     }
 }
 
-/// The event of a record that is one.
-pub(crate) fn read(record: &Bytes) -> Result<Value, CodecError> {
-    let body = plain(record)?;
-    let Outline { version, symbols, first, count } = Outline::of(&body)?;
-    let Some(field) = first else { return Err(invalid("it has no series")) };
-    if count > 1 {
-        return Err(several());
-    }
-    if field.number == 3 {
-        let metadata = FamilyMetadata::read(&body, field.bytes()?)?;
-        metadata.check(&LIMITS).map_err(invalid)?;
-        let mut fields = ObjectMap::from([("name".into(), text(&body, metadata.name))]);
-        put_metadata(&mut fields, &body, metadata.kind, metadata.help, metadata.unit);
-        if fields.len() == 1 {
-            fields.insert("type".into(), "unknown".into());
+/// Puts the event of a record that is one in the place of a value, with these fields of it at least; `None`: with all.
+pub(crate) fn read_into(record: &Bytes, wanted: Option<&[String]>, value: &mut Value) -> Result<(), CodecError> {
+    open(record, |body, Outline { version, symbols, first, count }| {
+        let Some(field) = first else { return Err(invalid("it has no series")) };
+        if count > 1 {
+            return Err(several());
         }
-        return Ok(Value::Object(fields));
-    }
-    let mut series = Series::for_one();
-    series.read(version, &body, field.bytes()?, &symbols, &LIMITS, MAX_EVENTS)?;
-    series.check(&LIMITS).map_err(invalid)?;
-    if series.samples.len() + series.histograms.len() > 1 {
-        return Err(several());
-    }
-    event(version, &body, &series, &symbols)
+        let mut seen = Seen::begin(std::mem::replace(value, Value::Null), wanted, body);
+        if field.number == 3 {
+            let metadata = FamilyMetadata::read(body, field.bytes()?)?;
+            metadata.check(&LIMITS).map_err(invalid)?;
+            seen.put_family(&metadata);
+        } else {
+            let mut series = Series::for_one();
+            series.read(version, body, field.bytes()?, &symbols, &LIMITS, MAX_EVENTS)?;
+            series.check(&LIMITS).map_err(invalid)?;
+            if series.samples.len() + series.histograms.len() > 1 {
+                return Err(several());
+            }
+            seen.put_series(version, &series, &symbols)?;
+        }
+        *value = seen.end();
+        Ok(())
+    })
 }
 
 fn several() -> CodecError {
@@ -139,66 +141,150 @@ fn text(body: &Bytes, text: &[u8]) -> Value {
     Value::Bytes(body.slice_ref(text))
 }
 
-fn labels(body: &Bytes, labels: &[(&[u8], &[u8])]) -> Value {
-    let label = |(name, value): &(&[u8], &[u8])| {
-        let name = std::str::from_utf8(name).unwrap_or_default();
-        (KeyString::from(name), text(body, value))
-    };
-    Value::Object(labels.iter().filter(|(name, _)| *name != NAME.as_bytes()).map(label).collect())
-}
-
-fn put_metadata(fields: &mut ObjectMap, body: &Bytes, kind: u64, help: &[u8], unit: &[u8]) {
-    if kind != 0 {
-        let known = usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind));
-        fields.insert("type".into(), known.map_or_else(|| kind.to_string().into(), |kind| (*kind).into()));
-    }
-    for (name, said) in [("help", help), ("unit", unit)] {
-        if !said.is_empty() {
-            fields.insert(name.into(), text(body, said));
-        }
-    }
-}
-
 fn time(millis: i64) -> Result<DateTime<Utc>, CodecError> {
     DateTime::from_timestamp_millis(millis).ok_or_else(|| invalid(Reason::Time))
 }
 
-/// What nodes see of a series with one point, or with none.
-fn event(version: Version, body: &Bytes, series: &Series<'_>, symbols: &Symbols<'_>) -> Result<Value, CodecError> {
-    let mut fields = ObjectMap::from([
-        ("name".into(), text(body, series.name().unwrap_or_default())),
-        ("labels".into(), labels(body, &series.labels)),
-    ]);
-    let mut created = series.created;
-    if let Some(sample) = series.samples.first() {
-        fields.insert("value".into(), value_of(sample.value));
-        fields.insert("timestamp".into(), Value::Timestamp(time(sample.timestamp)?));
-        created = if sample.start == 0 { created } else { sample.start };
+/// What nodes see, in the making.
+///
+/// Most points have the fields and the labels of the one before: what is said of this one is put in the place of what was said
+/// of that, and names stay where they are.
+struct Seen<'a> {
+    /// Null where nothing is said of this point yet.
+    fields: ObjectMap,
+    /// The labels of the point before.
+    labels: ObjectMap,
+    wanted: Option<&'a [String]>,
+    body: &'a Bytes,
+}
+
+impl<'a> Seen<'a> {
+    /// In the place of a value.
+    fn begin(value: Value, wanted: Option<&'a [String]>, body: &'a Bytes) -> Seen<'a> {
+        let mut seen = Seen { fields: ObjectMap::new(), labels: ObjectMap::new(), wanted, body };
+        if let Value::Object(fields) = value {
+            seen.fields = fields;
+        }
+        if let Some(Value::Object(labels)) = seen.fields.get_mut("labels") {
+            seen.labels = std::mem::take(labels);
+        }
+        seen.fields.values_mut().for_each(|value| *value = Value::Null);
+        seen
     }
-    if let Some(span) = series.histograms.first() {
-        let read = histogram::read(body, *span, version == Version::V2)?.map_err(invalid)?;
-        fields.insert("timestamp".into(), Value::Timestamp(time(read.timestamp)?));
-        fields.insert("histogram".into(), read.histogram.into());
-        created = if read.start == 0 { created } else { read.start };
+
+    fn end(mut self) -> Value {
+        if self.fields.values().any(Value::is_null) {
+            self.fields.retain(|_, value| !value.is_null());
+        }
+        Value::Object(self.fields)
     }
-    if created != 0 {
-        fields.insert("created_timestamp".into(), Value::Timestamp(time(created)?));
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.is_none_or(|wanted| wanted.iter().any(|wanted| wanted == name))
     }
-    put_metadata(&mut fields, body, series.kind, series.help, series.unit);
+
+    /// Puts a field there, if it is wanted. Only then its value is made.
+    fn put(&mut self, name: &str, value: impl FnOnce() -> Value) {
+        if self.is_wanted(name) {
+            match self.fields.get_mut(name) {
+                Some(place) => *place = value(),
+                None => drop(self.fields.insert(name.into(), value())),
+            }
+        }
+    }
+
+    fn put_labels(&mut self, labels: &[(&[u8], &[u8])]) {
+        if !self.is_wanted("labels") {
+            return;
+        }
+        let body = self.body;
+        let mut map = std::mem::take(&mut self.labels);
+        let own = || labels.iter().filter(|(name, _)| *name != NAME.as_bytes());
+        let is_same = |(key, (name, _)): (&KeyString, &(&[u8], &[u8]))| key.as_bytes() == *name;
+        if map.len() == own().count() && map.keys().zip(own()).all(is_same) {
+            map.values_mut().zip(own()).for_each(|(place, (_, value))| *place = text(body, value));
+        } else {
+            let label = |(name, value): &(&[u8], &[u8])| {
+                (KeyString::from(std::str::from_utf8(name).unwrap_or_default()), text(body, value))
+            };
+            map = own().map(label).collect();
+        }
+        self.put("labels", || Value::Object(map));
+    }
+
+    fn put_time(&mut self, name: &str, millis: i64) -> Result<(), CodecError> {
+        let time = time(millis)?;
+        self.put(name, || Value::Timestamp(time));
+        Ok(())
+    }
+
+    fn put_metadata(&mut self, kind: u64, help: &[u8], unit: &[u8]) {
+        if kind != 0 {
+            let known = usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind));
+            self.put("type", || known.map_or_else(|| kind.to_string().into(), |kind| (*kind).into()));
+        }
+        let body = self.body;
+        for (name, said) in [("help", help), ("unit", unit)].into_iter().filter(|(_, said)| !said.is_empty()) {
+            self.put(name, || text(body, said));
+        }
+    }
+
+    /// An entry of metadata, which stands by itself.
+    fn put_family(&mut self, metadata: &FamilyMetadata<'_>) {
+        let (body, FamilyMetadata { kind, name, help, unit }) = (self.body, metadata);
+        self.put("name", || text(body, name));
+        self.put_metadata(*kind, help, unit);
+        if *kind == 0 && help.is_empty() && unit.is_empty() {
+            self.put("type", || "unknown".into());
+        }
+    }
+
+    /// A series with one point, or with none. What is read of it does not depend on what is wanted: it may be none.
+    fn put_series(&mut self, version: Version, series: &Series<'_>, symbols: &Symbols<'_>) -> Result<(), CodecError> {
+        let body = self.body;
+        self.put("name", || text(body, series.name().unwrap_or_default()));
+        self.put_labels(&series.labels);
+        let mut created = series.created;
+        if let Some(sample) = series.samples.first() {
+            self.put("value", || value_of(sample.value));
+            self.put_time("timestamp", sample.timestamp)?;
+            created = if sample.start == 0 { created } else { sample.start };
+        }
+        if let Some(span) = series.histograms.first() {
+            let read = histogram::read(body, *span, version == Version::V2)?.map_err(invalid)?;
+            self.put_time("timestamp", read.timestamp)?;
+            self.put("histogram", || read.histogram.into());
+            created = if read.start == 0 { created } else { read.start };
+        }
+        if created != 0 {
+            self.put_time("created_timestamp", created)?;
+        }
+        self.put_metadata(series.kind, series.help, series.unit);
+        let exemplars = exemplars(version, body, series, symbols)?;
+        let is_metadata = series.kind != 0 || !series.help.is_empty() || !series.unit.is_empty();
+        if series.samples.is_empty() && series.histograms.is_empty() && exemplars.is_empty() && !is_metadata {
+            return Err(invalid(Reason::Empty));
+        }
+        if !exemplars.is_empty() {
+            self.put("exemplars", || Value::Array(exemplars));
+        }
+        Ok(())
+    }
+}
+
+fn exemplars(
+    version: Version,
+    body: &Bytes,
+    series: &Series<'_>,
+    symbols: &Symbols<'_>,
+) -> Result<Vec<Value>, CodecError> {
     let mut exemplars = Vec::new();
     for span in &series.exemplars {
         if let Some(exemplar) = exemplar(version, body, *span, symbols, &LIMITS)? {
             exemplars.push(exemplar_of(body, &exemplar)?);
         }
     }
-    let is_metadata = series.kind != 0 || !series.help.is_empty() || !series.unit.is_empty();
-    if series.samples.is_empty() && series.histograms.is_empty() && exemplars.is_empty() && !is_metadata {
-        return Err(invalid(Reason::Empty));
-    }
-    if !exemplars.is_empty() {
-        fields.insert("exemplars".into(), Value::Array(exemplars));
-    }
-    Ok(Value::Object(fields))
+    Ok(exemplars)
 }
 
 fn exemplar_of(body: &Bytes, exemplar: &Exemplar<'_>) -> Result<Value, CodecError> {
@@ -218,16 +304,14 @@ fn exemplar_of(body: &Bytes, exemplar: &Exemplar<'_>) -> Result<Value, CodecErro
 
 /// The records of one event each; none: it is one, or cannot be taken apart.
 pub(crate) fn split(record: &Bytes) -> Option<Vec<Bytes>> {
-    let body = plain(record).ok()?;
-    let outline = Outline::of(&body).ok()?;
-    let parts = parts(&outline, &body)?;
-    // Of one that holds nothing the node that looks says so.
-    if parts.is_empty() {
-        return None;
-    }
-    // An event that is alone stays as it came, also where it is compressed.
-    let is_one = matches!(&*parts, [part] if outline.version == Version::V2 || part.len() == body.len());
-    (!is_one).then_some(parts)
+    let parts = |body: &Bytes, outline: Outline<'_>| {
+        let parts = parts(&outline, body)?;
+        // An event that is alone stays as it came, also where it is compressed.
+        let is_one = matches!(&*parts, [part] if outline.version == Version::V2 || part.len() == body.len());
+        // Of one that holds nothing the node that looks says so.
+        (!parts.is_empty() && !is_one).then_some(parts)
+    };
+    open(record, |body, outline| Ok(parts(body, outline))).ok().flatten()
 }
 
 /// A part: of the request itself, or of what is written anew.
@@ -259,7 +343,12 @@ fn parts(outline: &Outline<'_>, body: &Bytes) -> Option<Vec<Bytes>> {
                     // It is refused when a node looks: without symbols nothing can be referred to.
                     parts.push(whole);
                 } else {
+                    let is_first = out.is_empty();
                     write_parts(version, body, field, &series, symbols, &mut out, &mut parts)?;
+                    if is_first {
+                        // As a rule those that follow are as long.
+                        out.reserve((out.len() * count).min(MOST_AHEAD));
+                    }
                 }
             }
             _ => {}

@@ -100,7 +100,8 @@ mod tests {
     use vrl::value::Value;
 
     use super::*;
-    use crate::remote_write::record::{read, split};
+    use crate::remote_write::codec_tests::read;
+    use crate::remote_write::record::split;
     use crate::remote_write::{Limits, admit, decompress};
     use crate::testing::rich_points;
 

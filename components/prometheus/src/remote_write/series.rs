@@ -1,6 +1,7 @@
 //! One series of a request: its parts where they lie, and whether they can be what the protocol says.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 
@@ -85,9 +86,13 @@ impl fmt::Display for Reason {
     }
 }
 
+/// The first and the last millisecond that can be told.
+const TIMES: RangeInclusive<i64> =
+    DateTime::<Utc>::MIN_UTC.timestamp_millis()..=DateTime::<Utc>::MAX_UTC.timestamp_millis();
+
 /// Whether a time in milliseconds can be told at all.
 pub(crate) fn is_time(millis: i64) -> bool {
-    (DateTime::<Utc>::MIN_UTC.timestamp_millis()..=DateTime::<Utc>::MAX_UTC.timestamp_millis()).contains(&millis)
+    TIMES.contains(&millis)
 }
 
 impl<'a> Series<'a> {
@@ -398,19 +403,38 @@ pub(crate) fn exemplar<'a>(
 /// The symbol table of a request of 2.0.
 #[derive(Debug, Default)]
 pub(crate) struct Symbols<'a> {
-    /// Texts that are not UTF-8 cannot be referred to.
-    all: Vec<Option<&'a [u8]>>,
+    body: &'a [u8],
+    all: Vec<Span>,
+    /// From the key of the first one to the end of the last.
+    stretch: Span,
+    /// Those that are not UTF-8, in order, which cannot be referred to.
+    bad: Vec<usize>,
 }
 
 impl<'a> Symbols<'a> {
-    /// None, with room for as many as one series has.
-    pub fn for_one() -> Symbols<'a> {
-        Symbols { all: Vec::with_capacity(32) }
+    /// None yet, of this request.
+    pub fn new(body: &'a [u8]) -> Symbols<'a> {
+        Symbols { body, ..Symbols::default() }
     }
 
-    /// One more.
-    pub fn push(&mut self, text: &'a [u8]) {
-        self.all.push(is_utf8(text).then_some(text));
+    /// One more, whose field begins there. It can be referred to once the table is [sealed](Self::seal).
+    pub fn push(&mut self, at: usize, text: Span) {
+        if self.all.is_empty() {
+            // As many as one series has.
+            self.all.reserve(32);
+            self.stretch.start = at;
+        }
+        self.stretch.end = text.end;
+        self.all.push(text);
+    }
+
+    /// No more will come.
+    pub fn seal(&mut self) {
+        // As a rule all of them are ASCII with all that lies between them.
+        if !self.stretch.of(self.body).is_ascii() {
+            let is_bad = |at: &usize| !is_utf8(self.all[*at].of(self.body));
+            self.bad = (0..self.all.len()).filter(is_bad).collect();
+        }
     }
 
     /// How many there are.
@@ -419,9 +443,10 @@ impl<'a> Symbols<'a> {
     }
 
     fn get(&self, reference: u64) -> Result<&'a [u8], Reason> {
-        let found = usize::try_from(reference).ok().and_then(|at| self.all.get(at));
-        let text = found.ok_or(Reason::Symbol(reference, self.all.len()))?;
-        text.ok_or(Reason::NoUtf8)
+        let number = usize::try_from(reference).unwrap_or(usize::MAX);
+        let text = self.all.get(number).ok_or(Reason::Symbol(reference, self.all.len()))?;
+        let is_bad = !self.bad.is_empty() && self.bad.binary_search(&number).is_ok();
+        if is_bad { Err(Reason::NoUtf8) } else { Ok(text.of(self.body)) }
     }
 }
 

@@ -165,6 +165,52 @@ fn histograms_have_to_agree_with_themselves() {
 }
 
 #[test]
+fn what_a_later_version_adds_is_passed_over() {
+    // Fields of every wire type, in the request and in each of its parts.
+    let unknown = |out: &mut Vec<u8>| {
+        put::number(out, 90, 7);
+        put::double(out, 91, 7.0);
+        put::text(out, 92, b"later");
+        put::key(out, 93, 5);
+        out.extend_from_slice(b"four");
+    };
+    let with_unknown = |out: &mut Vec<u8>, number: u32, write: &dyn Fn(&mut Vec<u8>)| {
+        put::message(out, number, |out| {
+            unknown(out);
+            write(out);
+            unknown(out);
+        });
+    };
+    let point = |out: &mut Vec<u8>| {
+        put::double(out, 1, 1.5);
+        put::int(out, 2, 1_700_000_000_000);
+    };
+    let label = |out: &mut Vec<u8>| {
+        put::text(out, 1, b"__name__");
+        put::text(out, 2, b"up");
+    };
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    unknown(&mut first);
+    with_unknown(&mut first, 1, &|out| {
+        with_unknown(out, 1, &label);
+        with_unknown(out, 2, &point);
+    });
+    unknown(&mut second);
+    [b"".as_slice(), b"__name__", b"up"].iter().for_each(|text| put::bytes(&mut second, 4, text));
+    with_unknown(&mut second, 5, &|out| {
+        put::packed(out, 1, &[1, 2], put::varint);
+        with_unknown(out, 2, &point);
+    });
+    for (version, body) in [(Version::V1, first), (Version::V2, second)] {
+        let body = Bytes::from(body);
+        let all = admit(version, &body, &Limits::default()).unwrap();
+        assert_eq!((all.samples, &all.refused, all.record.as_ref()), (1, &None, Some(&body)), "{version:?}");
+        let event = serde_json::to_value(decoder().decode(&body).unwrap()).unwrap();
+        assert_eq!((&event["name"], &event["value"]), (&"up".into(), &1.5.into()), "{version:?}: {event}");
+    }
+}
+
+#[test]
 fn a_request_of_the_other_version_is_none() {
     let mut one = Vec::new();
     series_v1(&mut one, &[(b"__name__", b"up")]);
