@@ -491,6 +491,20 @@ mod tests {
         records.iter().map(|record| &*record.payload).collect()
     }
 
+    #[test]
+    fn records_that_are_joined_stay_apart_and_in_order() {
+        let mut all = Records::default();
+        for mut later in [Records::default(), one(b"a"), one(b""), one(b"bcd")] {
+            let size = all.size() + later.size();
+            all.join(&mut later);
+            assert_eq!(all.size(), size);
+        }
+        let mut last = one(b"e");
+        last.push(|out| out.extend(b"fg"));
+        all.join(&mut last);
+        assert_eq!(all.payloads().collect::<Vec<_>>(), [b"a".as_slice(), b"", b"bcd", b"e", b"fg"]);
+    }
+
     #[tokio::test]
     async fn what_an_fsync_did_not_take_is_refused_and_never_read() {
         let disk = FaultyDisk::default();

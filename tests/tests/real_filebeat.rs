@@ -4,33 +4,25 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
-use weir_tests::filebeat::Filebeat;
+use weir::component::DecodingOption;
+use weir::event::{Body, Event, Position, Timestamp};
+use weir_filebeat::Filebeat;
+use weir_tests::filebeat::Filebeat as RealFilebeat;
 use weir_tests::process::Home;
 use weir_tests::push::free_address;
 use weir_tests::topic::Topic;
-use weir_tests::wait::{PATIENCE, found, until};
+use weir_tests::wait::{PATIENCE, until};
 
 const FIRST: usize = 1000;
 const SECOND: usize = 500;
 
-/// Everything that came, and what is left when each line counts once by its identity.
 fn graph(source: &str) -> String {
     format!(
-        r#"name: real-filebeat
-checkpoint_every: 20ms
-sources:
-  in: {source}
-transforms:
-  once: {{type: dedupe, inputs: [in], key: '[.agent.id, .log.file.path, .log.offset, .message]', within: 24h}}
-  said: {{type: remap, inputs: [once], source: '. = {{"message": .message, "service": .fields.service, "beat": ."@metadata".beat}}'}}
-sinks:
-  all: {{type: file, inputs: [in], path: all.ndjson}}
-  out: {{type: file, inputs: [said], path: out.ndjson}}
-"#
+        "name: real-filebeat\nsources:\n  in: {source}\nsinks:\n  out: {{type: file, inputs: [in], path: out.ndjson}}\n"
     )
 }
 
@@ -46,49 +38,66 @@ fn line(number: usize) -> String {
     format!("2026-01-02 03:04:05 INFO number={number} said \"é\\ \\u0041\"\twith a tab")
 }
 
-fn write(filebeat: &Filebeat, numbers: std::ops::Range<usize>) {
+fn write(filebeat: &RealFilebeat, numbers: std::ops::Range<usize>) {
     let lines: Vec<String> = numbers.map(line).collect();
     filebeat.write(lines.iter().map(String::as_str));
 }
 
-fn documents(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+/// What came, and which event the codec says that each is.
+fn events(home: &Home) -> Vec<(u128, Value)> {
+    let text = std::fs::read_to_string(home.path("out.ndjson")).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    whole.lines().map(|line| (identity(line), serde_json::from_str(line).unwrap())).collect()
 }
 
-/// Waits until so many lines are in the output, and checks that they are the lines of the file, each once.
-fn until_said(home: &Home, count: usize) {
-    let out = found(&format!("{count} lines in the output"), PATIENCE, || {
-        Some(documents(&home.path("out.ndjson"))).filter(|out| out.len() >= count)
+fn identity(line: &str) -> u128 {
+    let codec = DecodingOption::Other(Arc::new(Filebeat {})).build().unwrap();
+    let mut event = Event::new(Body::Raw(line.to_owned().into(), codec.clone()), Position(0), Timestamp(0));
+    codec.decoder().unwrap().admit(&mut event);
+    assert!(event.time > Timestamp(0), "it has a time: {line}");
+    event.meta.unwrap().identity.unwrap()
+}
+
+/// Waits until so many lines have come, and checks that they are the lines of the file, and each one event however often it came.
+/// Gives how many came.
+fn until_there(home: &Home, count: usize) -> usize {
+    let mut all = Vec::new();
+    until(&format!("{count} lines in the output"), PATIENCE, || {
+        all = events(home);
+        all.iter().map(|(identity, _)| identity).collect::<BTreeSet<_>>().len() >= count
     });
-    let said: BTreeSet<&str> = out.iter().map(|event| event["message"].as_str().unwrap()).collect();
+    let said: BTreeSet<(u128, &str)> =
+        all.iter().map(|(identity, event)| (*identity, event["message"].as_str().unwrap())).collect();
+    let messages: BTreeSet<&str> = said.iter().map(|(_, message)| *message).collect();
     let lines: Vec<String> = (0..count).map(line).collect();
-    assert_eq!((said, out.len()), (lines.iter().map(String::as_str).collect(), count));
-    let is_whole = |event: &Value| event["service"] == "weir-test" && event["beat"] == "filebeat";
-    assert!(out.iter().all(is_whole), "{:?}", out.iter().find(|event| !is_whole(event)));
+    let expected: BTreeSet<&str> = lines.iter().map(String::as_str).collect();
+    assert!(messages == expected, "{:?}", messages.symmetric_difference(&expected).next());
+    assert_eq!(said.len(), count, "a line is one event");
+    let is_whole =
+        |event: &Value| event["fields"]["service"] == "weir-test" && event["@metadata"]["beat"] == "filebeat";
+    assert!(all.iter().all(|(_, event)| is_whole(event)), "{:?}", all.iter().find(|(_, event)| !is_whole(event)));
+    all.len()
 }
 
 /// Two portions, and weir is killed while the second is on its way.
-fn sends_two_portions(filebeat: &Filebeat, address: SocketAddr, home: &Home) {
+fn sends_two_portions(filebeat: &RealFilebeat, address: SocketAddr, home: &Home) {
     write(filebeat, 0..FIRST);
     let weir = home.start("weir", &[]);
     filebeat.start(&address.to_string());
-    until_said(home, FIRST);
+    until_there(home, FIRST);
     weir.kill();
     write(filebeat, FIRST..FIRST + SECOND);
     // It comes back, is killed as soon as it has some of it, and comes back.
     let mut weir = home.start("weir", &[]);
     until("some of the second portion", PATIENCE, || {
         weir.assert_running();
-        documents(&home.path("all.ndjson")).len() > FIRST
+        events(home).len() > FIRST
     });
     weir.kill();
     let weir = home.start("weir", &[]);
-    until_said(home, FIRST + SECOND);
+    let came = until_there(home, FIRST + SECOND);
     until("Filebeat to know that all is safe", PATIENCE, || filebeat.acknowledged() >= (FIRST + SECOND) as u64);
-    let all = documents(&home.path("all.ndjson"));
-    println!("real filebeat: {} lines, {} events came", FIRST + SECOND, all.len());
+    println!("real filebeat: {} lines came as {came} events", FIRST + SECOND);
     weir.stop(PATIENCE);
 }
 
@@ -96,7 +105,7 @@ fn sends_two_portions(filebeat: &Filebeat, address: SocketAddr, home: &Home) {
 fn every_line_arrives_once_in_clear() {
     let address = free_address();
     let home = lumberjack(address, "");
-    sends_two_portions(&Filebeat::new(Vec::new()), address, &home);
+    sends_two_portions(&RealFilebeat::new(Vec::new()), address, &home);
 }
 
 #[test]
@@ -121,22 +130,22 @@ fn every_line_arrives_once_over_tls_by_a_filebeat_that_shows_its_certificate() {
         ("FILEBEAT_CERT", path("sender.pem")),
         ("FILEBEAT_KEY", path("sender.key")),
     ];
-    sends_two_portions(&Filebeat::new(env), address, &home);
+    sends_two_portions(&RealFilebeat::new(env), address, &home);
 }
 
 #[test]
 fn what_filebeat_reads_again_after_a_crash_of_its_own_is_known_again() {
     let address = free_address();
     let home = lumberjack(address, "");
-    let filebeat = Filebeat::new(Vec::new());
+    let filebeat = RealFilebeat::new(Vec::new());
     write(&filebeat, 0..FIRST);
     let weir = home.start("weir", &[]);
     filebeat.start(&address.to_string());
-    until_said(&home, FIRST);
+    until_there(&home, FIRST);
     filebeat.kill();
     write(&filebeat, FIRST..FIRST + SECOND);
     filebeat.start(&address.to_string());
-    until_said(&home, FIRST + SECOND);
+    until_there(&home, FIRST + SECOND);
     filebeat.stop();
     weir.stop(PATIENCE);
 }
@@ -155,15 +164,15 @@ fn what_filebeat_writes_to_kafka_is_read_whether_pretty_or_not() {
             topic.servers, topic.name, topic.name
         );
         let home = Home::new(&graph(&source));
-        let filebeat = Filebeat::new(env);
+        let filebeat = RealFilebeat::new(env);
         write(&filebeat, 0..FIRST);
         let weir = home.start("weir", &[]);
         filebeat.start(&topic.servers);
-        until_said(&home, FIRST);
+        until_there(&home, FIRST);
         weir.kill();
         write(&filebeat, FIRST..FIRST + SECOND);
         let weir = home.start("weir", &[]);
-        until_said(&home, FIRST + SECOND);
+        until_there(&home, FIRST + SECOND);
         filebeat.stop();
         weir.stop(PATIENCE);
     }

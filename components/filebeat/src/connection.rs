@@ -225,7 +225,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// Whether nothing new is to be begun.
     fn is_leaving(&self) -> bool {
-        self.guest.is_stopping() && !self.session.is_in_window()
+        !self.session.is_in_window() && self.guest.is_stopping()
     }
 
     /// Whether nothing is left to do for this sender.

@@ -207,7 +207,10 @@ impl<'a> Seen<'a> {
             let label = |(name, value): &(&[u8], &[u8])| {
                 (KeyString::from(std::str::from_utf8(name).unwrap_or_default()), text(body, value))
             };
-            map = own().map(label).collect();
+            // A map is made at once of what is in order, in the memory of the list.
+            let mut all = Vec::with_capacity(labels.len());
+            all.extend(own().map(label));
+            map = all.into_iter().collect();
         }
         self.put("labels", || Value::Object(map));
     }

@@ -74,7 +74,7 @@ func send(first, count int, acknowledged *atomic.Int64) error {
 	}
 	defer client.Close()
 	var underway sync.WaitGroup
-	var trouble atomic.Value
+	var trouble atomic.Pointer[error]
 	for sent := 0; sent < count && trouble.Load() == nil; {
 		batch := make([]interface{}, 0, *window)
 		for ; len(batch) < *window && sent < count; sent++ {
@@ -84,7 +84,7 @@ func send(first, count int, acknowledged *atomic.Int64) error {
 		done := func(sequence uint32, err error) {
 			acknowledged.Add(int64(sequence))
 			if err != nil {
-				trouble.CompareAndSwap(nil, err)
+				trouble.CompareAndSwap(nil, &err)
 			}
 			underway.Done()
 		}
@@ -93,8 +93,8 @@ func send(first, count int, acknowledged *atomic.Int64) error {
 		}
 	}
 	underway.Wait()
-	if err, ok := trouble.Load().(error); ok {
-		return err
+	if err := trouble.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
