@@ -212,7 +212,8 @@ impl Event {
     /// never share one, nor do two children of one record: sinks use it so that a replay does not duplicate.
     ///
     /// It is 128 bits of XXH3: of the identity the event was given, or else of its place in its origin and its time, which keeps
-    /// a topic or a log that begins anew apart from the one before.
+    /// a topic or a log that begins anew apart from the one before. Where the source knows no time, as of the lines of a file or
+    /// of standard input, what the event says stands in for it.
     pub fn token(&self, origin: &OriginId) -> String {
         let mut hash = Xxh3::new();
         match self.meta.as_ref().and_then(|meta| meta.identity) {
@@ -227,6 +228,9 @@ impl Event {
                 hash.update(&origin.partition.to_le_bytes());
                 hash.update(&self.position.0.to_le_bytes());
                 hash.update(&self.time.0.to_le_bytes());
+                if self.time == Timestamp::default() {
+                    hash.update(&self.body.to_bytes());
+                }
             }
         }
         hash.update(&self.ordinal.0.to_le_bytes());

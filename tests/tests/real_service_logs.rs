@@ -214,9 +214,18 @@ fn each_line_is_one_document_or_one_letter_while_everything_is_killed() {
     }
     std::fs::write(filebeat.log_file(), text).unwrap();
 
+    // Some lines it never takes, from the beginning to the end: what is a document must not be refused when it comes again.
+    let choose = |is_full: bool| {
+        proxy.decide(move |item| match item.document()["n"].as_u64() {
+            Some(n) if n % 100 == 7 => Fate::Refused,
+            Some(n) if is_full && n % 10 == 3 => Fate::Waits,
+            _ => Fate::Goes,
+        });
+    };
+    choose(false);
     let mut weir = start();
     filebeat.start(&listen.to_string());
-    // So many ends of weir over all of it; in the middle the server is away, and then it is choosy.
+    // So many ends of weir over all of it; in the middle the server is away, and then it has no room for some.
     let (mut done, mut beats, mut was_away) = (0, 0, false);
     let deadline = Instant::now() + Duration::from_secs(1800);
     while done < kills || !was_away {
@@ -227,11 +236,7 @@ fn each_line_is_one_document_or_one_letter_while_everything_is_killed() {
             proxy.goes_away();
             let back = Instant::now() + away;
             until("the time to pass", 2 * PATIENCE, || Instant::now() >= back);
-            proxy.decide(|item| match item.document()["n"].as_u64() {
-                Some(n) if n % 100 == 7 => Fate::Refused,
-                Some(n) if n % 10 == 3 => Fate::Waits,
-                _ => Fate::Goes,
-            });
+            choose(true);
             proxy.comes_back();
             was_away = true;
         }
