@@ -9,7 +9,7 @@ use chrono::DateTime;
 use serde_json::{Value as Json, json};
 use weir::component::{DecodingConfig, EncodingConfig};
 use weir::event::{Decoder, Encoder};
-use weir_prometheus::{Exemplar, Histogram, Labels, Measured, Metadata, NAN, Point, STALE};
+use weir_prometheus::{Exemplar, Labels, Measured, Metadata, NAN, Point, STALE};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/codecs.md");
 
@@ -51,7 +51,7 @@ fn rows() -> Vec<(&'static str, Vec<Point>)> {
         |help: &str, unit: &str| Metadata { kind: "counter".to_owned(), help: help.to_owned(), unit: unit.to_owned() };
     let known = metadata("What it is.", "seconds");
     let nothing = Point { measured: Measured::Nothing, timestamp: None, ..with(0.0) };
-    let histogram = Measured::Histogram(Box::new(Histogram::default()));
+    let histogram = Measured::Histogram(Box::default());
     vec![
         ("a number, also -0.0", vec![with(0.1), with(-0.0), with(5e-324)]),
         ("an infinite value", vec![with(f64::INFINITY), with(f64::NEG_INFINITY)]),
