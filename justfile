@@ -49,4 +49,4 @@ fmt:
 # clippy, and shellcheck on every script
 lint:
     cargo clippy --release --workspace --all-targets -- -D warnings
-    shellcheck -x scripts/* .ci/run tests/services/kafka tests/services/prometheus tests/services/schema-registry tests/services/lib.sh benches/pipelines/peers/*/build
+    shellcheck -x scripts/* .ci/run tests/services/kafka tests/services/prometheus tests/services/schema-registry tests/services/alertmanager tests/services/filebeat tests/services/elasticsearch tests/services/lib.sh config-examples/service-logs/consume benches/pipelines/peers/*/build
