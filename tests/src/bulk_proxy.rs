@@ -42,8 +42,6 @@ pub struct Counts {
     pub sizes: Vec<usize>,
     /// Items that were answered with 429.
     pub waits: usize,
-    /// Items that were answered with 400.
-    pub refusals: usize,
 }
 
 /// The proxy. It listens as long as the process runs.
@@ -139,22 +137,18 @@ impl BulkProxy {
             }
         };
         let mut of_server = said["items"].as_array_mut()?.drain(..);
-        let of = |fate: &Fate, item: &Item, server: Option<Value>| match fate {
-            Fate::Goes => server,
+        let end = |(item, fate): (&Item, &Fate)| match fate {
+            Fate::Goes => of_server.next(),
             Fate::Waits => Some(failed(item, 429, "es_rejected_execution_exception")),
             Fate::Refused => Some(failed(item, 400, "document_parsing_exception")),
         };
-        let mut all = Vec::with_capacity(items.len());
-        for (item, fate) in items.iter().zip(&fates) {
-            let server = if *fate == Fate::Goes { of_server.next() } else { None };
-            all.push(of(fate, item, server)?);
-        }
-        drop(of_server);
-        let has_errors = all.iter().any(|item| item.to_string().contains("\"error\""));
+        let all = items.iter().zip(&fates).map(end).collect::<Option<Vec<Value>>>()?;
+        let is_failed =
+            |item: &Value| item.as_object().is_some_and(|item| item.values().any(|end| !end["error"].is_null()));
+        let has_errors = all.iter().any(is_failed);
         let mut state = self.state();
         state.counts.sizes.push(items.len());
         state.counts.waits += fates.iter().filter(|fate| **fate == Fate::Waits).count();
-        state.counts.refusals += fates.iter().filter(|fate| **fate == Fate::Refused).count();
         Some(response(200, "", &json!({"took": 1, "errors": has_errors, "items": all}).to_string()).bytes)
     }
 

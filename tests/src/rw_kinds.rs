@@ -24,11 +24,12 @@ pub const VALUES: [u64; 12] = [
 pub const STAMP: i64 = 1_700_000_000_000;
 
 /// A span of buckets.
-fn span(offset: i64, length: i64) -> Message {
+pub fn span(offset: i64, length: i64) -> Message {
     Message::new().sint(1, offset).int(2, length)
 }
 
-fn doubles(all: &[f64]) -> Vec<u8> {
+/// Floats one behind the other.
+pub fn doubles(all: &[f64]) -> Vec<u8> {
     all.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect()
 }
 

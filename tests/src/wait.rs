@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
+use rand::rngs::StdRng;
+
 /// How long a test waits for what has to happen soon.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,4 +38,18 @@ pub fn found<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
 /// When it does not after `limit`.
 pub fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     found(what, limit, || holds().then_some(()));
+}
+
+/// Does something, such as a kill, at moments left to chance in a span; gives how often.
+pub fn now_and_then(random: &mut StdRng, span: Duration, mut does: impl FnMut()) -> usize {
+    let begun = Instant::now();
+    let mut times = 0;
+    while begun.elapsed() < span {
+        let pause = Duration::from_millis(random.random_range(300..1200));
+        let started = Instant::now();
+        until("the next moment", PATIENCE, || started.elapsed() >= pause);
+        does();
+        times += 1;
+    }
+    times
 }

@@ -5,9 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rand::RngExt;
 use serde_json::{Value, json};
 use weir_filebeat::lumberjack::encode::{batch, compressed, event, window};
 use weir_tests::campaign::Campaign;
@@ -15,7 +14,7 @@ use weir_tests::command::weir as weir_says;
 use weir_tests::lumberjack::Lumberjack;
 use weir_tests::process::{Home, Weir};
 use weir_tests::push::free_address;
-use weir_tests::wait::{PATIENCE, found, moment, until};
+use weir_tests::wait::{PATIENCE, found, moment, now_and_then, until};
 
 const SENDERS: u64 = 8;
 const BATCH: u64 = 50;
@@ -80,21 +79,15 @@ fn what_was_acknowledged_is_in_the_output_however_often_the_process_is_killed() 
         }
         taken
     };
-    let mut kills = 0;
     let mut weir = Some(start(&home, address, &[]));
-    let taken: Vec<String> = std::thread::scope(|scope| {
+    let (kills, taken): (usize, Vec<String>) = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS).map(|sender| scope.spawn(move || send(sender))).collect();
-        let begun = Instant::now();
-        while begun.elapsed() < span {
-            let until_kill = Duration::from_millis(campaign.random.random_range(300..1200));
-            let started = Instant::now();
-            until("the moment of the kill", PATIENCE, || started.elapsed() >= until_kill);
+        let kills = now_and_then(&mut campaign.random, span, || {
             weir.take().unwrap().kill();
             weir = Some(start(&home, address, &[]));
-            kills += 1;
-        }
+        });
         over.store(true, Ordering::Relaxed);
-        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        (kills, senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect())
     });
     assert!(taken.len() > 1000, "only {} events were taken", taken.len());
     let mut out = Vec::new();

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rand::RngExt;
 use serde_json::Value;
 use weir::component::{BuildContext, PushLog, Pushed};
 use weir::event::{Codec, Timestamp};
@@ -22,7 +21,7 @@ use weir_tests::campaign::Campaign;
 use weir_tests::command::weir as weir_says;
 use weir_tests::process::{Home, Weir};
 use weir_tests::push::{Sender, free_address};
-use weir_tests::wait::{PATIENCE, found, moment, until};
+use weir_tests::wait::{PATIENCE, found, moment, now_and_then, until};
 
 const SENDERS: u64 = 10;
 const BATCH: u64 = 20;
@@ -90,9 +89,8 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
         }
         taken
     };
-    let mut kills = 0;
     let mut weir = Some(start(&home, address, &[]));
-    let taken: Vec<u64> = std::thread::scope(|scope| {
+    let (kills, taken): (usize, Vec<u64>) = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 scope.spawn({
@@ -101,17 +99,12 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
                 })
             })
             .collect();
-        let begun = Instant::now();
-        while begun.elapsed() < span {
-            let until_kill = Duration::from_millis(campaign.random.random_range(300..1200));
-            let started = Instant::now();
-            until("the moment of the kill", PATIENCE, || started.elapsed() >= until_kill);
+        let kills = now_and_then(&mut campaign.random, span, || {
             weir.take().unwrap().kill();
             weir = Some(start(&home, address, &[]));
-            kills += 1;
-        }
+        });
         over.store(true, Ordering::Relaxed);
-        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        (kills, senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect())
     });
     assert!(taken.len() > 1000, "only {} events were taken", taken.len());
     let mut out = Vec::new();

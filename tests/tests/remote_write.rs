@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use serde_json::Value;
 use weir_tests::campaign::Campaign;
 use weir_tests::process::{Home, Weir};
@@ -15,7 +14,7 @@ use weir_tests::push::{Answer, Sender, free_address};
 use weir_tests::remote_write::{
     Message, SNAPPY, V1, V2, bomb, declared, labels, post, request, request_2, sample, series, snappy, written,
 };
-use weir_tests::wait::{PATIENCE, found, until};
+use weir_tests::wait::{PATIENCE, found, now_and_then, until};
 
 const TO_FILE: &str = r#"name: rw
 sources:
@@ -419,20 +418,12 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
         }
         taken
     };
-    let mut kills = 0;
-    let taken: Vec<i64> = std::thread::scope(|scope| {
+    let (kills, taken): (usize, Vec<i64>) = std::thread::scope(|scope| {
         let send = &send;
         let senders: Vec<_> = (0..SENDERS).map(|sender| scope.spawn(move || send(sender))).collect();
-        let begun = Instant::now();
-        while begun.elapsed() < span {
-            let until_kill = Duration::from_millis(campaign.random.random_range(300..1200));
-            let started = Instant::now();
-            until("the moment of the kill", PATIENCE, || started.elapsed() >= until_kill);
-            receiver.again(&[]);
-            kills += 1;
-        }
+        let kills = now_and_then(&mut campaign.random, span, || receiver.again(&[]));
         over.store(true, std::sync::atomic::Ordering::Relaxed);
-        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        (kills, senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect())
     });
     assert!(taken.len() > 500, "only {} points were taken", taken.len());
     let mut lines = 0;

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use weir_tests::process::Home;
 use weir_tests::push::{Sender, free_address};
 use weir_tests::remote_write::{Message, V1, V2, labels, post, request_2, sample, snappy, written};
+use weir_tests::rw_kinds::{doubles, span};
 use weir_tests::wait::{PATIENCE, found, until};
 
 const GRAPH: &str = r#"name: rw
@@ -95,15 +96,6 @@ fn every_bit_of_a_value_comes_out_as_it_was_sent_by_either_version() {
     }
     expected.push("{\"labels\":{},\"name\":\"the_end\",\"timestamp\":1,\"value\":0.0}".to_owned());
     assert_eq!(out.lines().collect::<Vec<_>>(), expected);
-}
-
-/// A span of buckets.
-fn span(offset: i64, length: i64) -> Message {
-    Message::new().sint(1, offset).int(2, length)
-}
-
-fn doubles(all: &[f64]) -> Vec<u8> {
-    all.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect()
 }
 
 /// Whole counts, floats, and buckets of one's own; and what they are as JSON.

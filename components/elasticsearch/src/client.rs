@@ -52,17 +52,16 @@ pub(crate) struct Reach<'a> {
 impl Reach<'_> {
     /// The header that says who we are; none where there is nothing to say, or it cannot stand in a header.
     pub fn header(&self) -> Option<HeaderValue> {
-        let text = match self.auth? {
-            Auth::Basic { username, password } => {
-                return weir_http_client::Auth::Basic { username: username.clone(), password: password.clone() }
-                    .header();
+        use weir_http_client::Auth as Common;
+        match self.auth?.clone() {
+            Auth::Basic { username, password } => Common::Basic { username, password }.header(),
+            Auth::Bearer { token } => Common::Bearer { token }.header(),
+            Auth::ApiKey { key } => {
+                let mut header = HeaderValue::try_from(format!("ApiKey {}", key.0)).ok()?;
+                header.set_sensitive(true);
+                Some(header)
             }
-            Auth::ApiKey { key } => format!("ApiKey {}", key.0),
-            Auth::Bearer { token } => format!("Bearer {}", token.0),
-        };
-        let mut header = HeaderValue::try_from(text).ok()?;
-        header.set_sensitive(true);
-        Some(header)
+        }
     }
 
     fn transport(&self, address: &str) -> Result<Transport> {

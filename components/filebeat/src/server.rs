@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weir::component::{PushLog, Trouble};
 use weir::delivery::JournalError;
 use weir::state::Clock;
-use weir_http_server::{Guest, Lost, Memory, Service};
+use weir_http_server::{Guest, Lost, Memory, Service, why_not_kept};
 
 use crate::connection::{Connection, Cut};
 use crate::lumberjack::Limits;
@@ -93,9 +93,6 @@ impl Lumberjack {
 
     /// It does not: senders wait, and keep what they have.
     pub fn is_in_trouble(&self, error: &JournalError) {
-        self.trouble.set(match error {
-            JournalError::Full(_) => format!("{error}: it waits for what is behind this source; raise max_size"),
-            _ => error.to_string(),
-        });
+        self.trouble.set(why_not_kept(error));
     }
 }

@@ -15,6 +15,14 @@ use crate::gate::{Gate, Service};
 use crate::listen::{Listen, Place};
 use crate::server::{Door, Handler};
 
+/// Why the log of a source does not take events, and what helps.
+pub fn why_not_kept(error: &JournalError) -> String {
+    match error {
+        JournalError::Full(_) => format!("{error}: it waits for what is behind this source; raise max_size"),
+        _ => error.to_string(),
+    }
+}
+
 /// The log that makes an answer true.
 #[derive(Clone)]
 pub struct Ledger {
@@ -40,12 +48,7 @@ impl Ledger {
                 Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "there are too many events for the log; send fewer at once"))
             }
             Err(error) => {
-                let what = match &error {
-                    JournalError::Full(_) => {
-                        format!("{error}: it waits for what is behind this source; raise max_size")
-                    }
-                    _ => error.to_string(),
-                };
+                let what = why_not_kept(&error);
                 self.trouble.set(&*what);
                 Err(come_back(&what, 5))
             }

@@ -82,7 +82,7 @@ impl Recorder {
         let origin = &*flight.origin;
         let partition = self.partition(event, origin)?;
         let headers = self.headers(event, origin)?;
-        let is_keyed_by_subject = self.is_keyed_by_subject();
+        let is_keyed_by_subject = self.key.is_none() && self.encoding.has_subjects();
         let Recorder { topic, key, encoding, buffer, subject, last_topic, .. } = self;
         let topic = topic.render(event, origin).map_err(template_failed)?;
         if *last_topic != *topic {
@@ -117,16 +117,6 @@ impl Recorder {
             let size = value.map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
             refusal(&error, &topic, partition, size)
         })
-    }
-
-    /// Whether a record of this encoding has a key of its own making.
-    fn is_keyed_by_subject(&self) -> bool {
-        self.key.is_none() && self.encoding.has_subjects()
-    }
-
-    /// Whether every record has a key.
-    pub fn sets_key(&self) -> bool {
-        self.key.is_some() || self.is_keyed_by_subject()
     }
 
     fn partition(&mut self, event: &Event, origin: &OriginId) -> Result<Option<i32>, Refusal> {

@@ -301,7 +301,7 @@ impl SinkConfig for KafkaSink {
         let common = Common::new(&config, Flights::new(context.clone()), troubles)
             .map_err(|error| refused().caused_by(error))?;
         let (reports, trouble) = (common.reports.clone(), context.trouble.clone());
-        let topics = Topics::new(&config, self.create_topic.clone(), recorder.sets_key(), trouble, reports);
+        let topics = Topics::new(&config, self.create_topic.clone(), self.sets_key(), trouble, reports);
         if let Some(topic) = recorder.topic.constant() {
             tokio::spawn(learn(topics.clone(), topic.to_owned(), common.clone(), context.clock.clone()));
         }
