@@ -278,14 +278,14 @@ fn each_line_is_one_document_or_one_letter_while_everything_is_killed() {
     assert_eq!(numbers.len(), documents.len(), "no line is two documents");
     let refused = refused();
     let distinct: BTreeSet<u64> = refused.iter().copied().collect();
+    assert_eq!(distinct.len(), refused.len(), "no line is two letters");
     assert!(distinct.is_disjoint(&numbers), "no line is a document and a letter");
     numbers.extend(&distinct);
     assert_eq!(numbers.len() as u64, lines, "no line is missing");
     println!(
-        "service-logs: {lines} lines, {done} kills of weir, {beats} of Filebeat, server away for {away:?}: {} documents, {} letters of {} lines, {} items sent again",
+        "service-logs: {lines} lines, {done} kills of weir, {beats} of Filebeat, server away for {away:?}: {} documents, {} dead letters, {} items sent again",
         documents.len(),
         refused.len(),
-        distinct.len(),
         proxy.counts().waits
     );
 }

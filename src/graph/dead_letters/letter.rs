@@ -1,5 +1,6 @@
 //! One dead letter: an event and why no node took it, as a JSON document, and back.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -10,6 +11,7 @@ use super::RECORD_BYTES;
 use crate::delivery::SettledRecords;
 use crate::delivery::log::LogReader;
 use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp};
+use crate::script::hash;
 
 /// An event as the failing node received it, and why it is here. One JSON document a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +109,15 @@ impl DeadLetter {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// The same for letters about one event at one node, however often it was read or sent; another event that has its id, as
+    /// when a file was written anew, has another body.
+    pub(super) fn fingerprint(&self) -> u128 {
+        let body = self.bytes().unwrap_or_default();
+        let event = self.identity.as_ref().unwrap_or(&self.id);
+        let [node, event, codec, body] = [self.node.as_bytes(), event.as_bytes(), self.codec.as_bytes(), &body];
+        u128::from(hash([node, event, codec, body])) << 64 | u128::from(hash([body, codec, event, node]))
+    }
+
     /// The body's bytes as they were.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         match (&self.body, &self.body_base64) {
@@ -137,17 +148,34 @@ impl LetterChoice {
 }
 
 /// Reads the dead letters in a folder that wait for somebody, oldest first; `damage` is told what could not be read.
+///
+/// An event that was read or sent again after a kill may have left another letter: the first speaks for all of them.
 pub fn read_dead_letters(
     dir: &Path,
     mut each: impl FnMut(DeadLetter),
+    damage: impl FnMut(String),
+) -> std::io::Result<()> {
+    let mut events = HashSet::new();
+    let first = |_, letter: DeadLetter| {
+        if events.insert(letter.fingerprint()) {
+            each(letter);
+        }
+    };
+    read_waiting(dir, &SettledRecords::open(dir)?, first, damage)
+}
+
+/// Reads every record that is not settled, with its number.
+pub(super) fn read_waiting(
+    dir: &Path,
+    settled: &SettledRecords,
+    mut each: impl FnMut(u64, DeadLetter),
     mut damage: impl FnMut(String),
 ) -> std::io::Result<()> {
-    let settled = SettledRecords::open(dir)?;
     for record in LogReader::open(dir, RECORD_BYTES, 0)? {
         match record {
             Ok(record) if settled.contains(record.number) => {}
             Ok(record) => match serde_json::from_slice(&record.payload) {
-                Ok(letter) => each(letter),
+                Ok(letter) => each(record.number, letter),
                 Err(error) => damage(format!("record {}: {error}", record.number)),
             },
             Err(error) => damage(error.to_string()),

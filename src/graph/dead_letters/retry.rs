@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use super::letter::read_waiting;
 use super::{DeadLetter, LetterChoice, RECORD_BYTES};
 use crate::component::{Again, Lanes, Origin, Read, ReadLimit, Source};
 use crate::config::{Graph, NodeConfig};
@@ -92,7 +93,7 @@ impl Retry {
                 Ok(letter) => {
                     let node = choice.takes(&letter).then(|| node_of(graph, &letter, &codecs));
                     let this = Waiting { number: record.number, event: hash([letter.id.as_bytes()]), node };
-                    repeated.extend(waiting.insert(fingerprint(&letter), this).map(|older| older.number));
+                    repeated.extend(waiting.insert(letter.fingerprint(), this).map(|older| older.number));
                 }
                 Err(_) => *left.entry("the letter is no JSON document of ours".to_owned()).or_default() += 1,
             }
@@ -165,30 +166,23 @@ struct Waiting {
     node: Option<Result<usize, String>>,
 }
 
-/// The same for letters about one event at one node, as when the same input was read in several runs; another event that has
-/// its id, as when a file was written anew, has another body.
-fn fingerprint(letter: &DeadLetter) -> u128 {
-    let body = letter.bytes().unwrap_or_default();
-    let parts = [letter.node.as_bytes(), letter.id.as_bytes(), letter.codec.as_bytes(), &body];
-    let [node, id, codec, body] = parts;
-    u128::from(hash(parts)) << 64 | u128::from(hash([body, codec, id, node]))
-}
-
-/// Takes letters out of the log of a graph that does not run; gives how many.
+/// Takes letters out of the log of a graph that does not run; gives of how many events.
 pub fn purge_dead_letters(graph: &Graph, choice: &LetterChoice) -> Result<u64> {
     let _lock = lock_data_dir(&graph.dir())?;
     let dir = graph.dead_letters_dir();
     let purge = || -> io::Result<u64> {
         let mut records = SettledRecords::open(&dir)?;
-        let is_chosen = |payload: &[u8]| serde_json::from_slice(payload).is_ok_and(|letter| choice.takes(&letter));
-        let all = LogReader::open(&dir, RECORD_BYTES, 0)?.flatten();
-        let chosen: Vec<u64> = all
-            .filter(|record| !records.contains(record.number) && is_chosen(&record.payload))
-            .map(|record| record.number)
-            .collect();
+        let (mut chosen, mut events) = (Vec::new(), HashSet::new());
+        let take = |number, letter: DeadLetter| {
+            if choice.takes(&letter) {
+                chosen.push(number);
+                events.insert(letter.fingerprint());
+            }
+        };
+        read_waiting(&dir, &records, take, |_| {})?;
         records.mark(&chosen)?;
         records.remove_finished()?;
-        Ok(chosen.len() as u64)
+        Ok(events.len() as u64)
     };
     purge().map_err(|error| io_error("purge dead letters", &dir, error))
 }
