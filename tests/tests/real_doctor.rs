@@ -24,8 +24,9 @@ sinks:
     ))
 }
 
+/// With time enough for a broker's first TLS handshake on a machine that is busy.
 fn doctor(home: &Home) -> Done {
-    weir(&home.path(""), &["doctor", "graph.yaml", "--timeout", "3s"])
+    weir(&home.path(""), &["doctor", "graph.yaml", "--timeout", "15s"])
 }
 
 /// The findings with this verdict, each as `node: message; remedy`.

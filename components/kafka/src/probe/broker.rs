@@ -48,7 +48,8 @@ pub(super) fn greet(config: &ClientConfig, server: &str, tls: bool, limit: Durat
             let address = |broker: &rdkafka::metadata::MetadataBroker| format!("{}:{}", broker.host(), broker.port());
             return Ok(metadata.brokers().iter().map(address).collect());
         }
-        client.poll(Duration::ZERO);
+        // Some time: a poll without takes one event, and the one that tells may stand behind others.
+        client.poll(SLICE / 10);
         if let Some((code, reason)) = client.context().telling() {
             return Err(if code == Code::SSL {
                 let help = "tls.ca must hold the authority of the broker's certificate, and the port must speak TLS";
