@@ -90,8 +90,9 @@ free_ports() {
 
 # --- downloads ---------------------------------------------------------------------------------------------------
 
-# maven_jars NAME POM: copies what the pom depends on into the cache; sets JARS to that folder. The folder's name
-# carries the pom's checksum: an edited pom is a new folder, and a half-filled one is never taken for a whole.
+# maven_jars NAME POM [OPTION]...: copies what the pom depends on into the cache; sets JARS to that folder. The folder's name
+# carries the pom's checksum: an edited pom is a new folder, and a half-filled one is never taken for a whole. Options are
+# Maven's, and NAME has to tell those apart that are given others.
 maven_jars() {
   local name=$1 pom=$2 part
   JARS=$WEIR_SERVICES_CACHE/$name-$(sha256sum <"$pom" | head -c 12)
@@ -105,7 +106,7 @@ maven_jars() {
     part=$JARS.part
     rm -rf "$part"
     # -U: Maven remembers a look-up that failed, for a day
-    if ! mvn --batch-mode --quiet -U --file "$pom" \
+    if ! mvn --batch-mode --quiet -U --file "$pom" "${@:3}" \
       org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
       -DincludeScope=runtime -DoutputDirectory="$part" &>"$JARS.log"; then
       cat "$JARS.log" >&2

@@ -1,4 +1,4 @@
-//! A real Elasticsearch, or a real OpenSearch, of a test's own, and questions to it.
+//! A real Elasticsearch or OpenSearch of a test's own, and questions to it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,20 +12,52 @@ use crate::wait::PATIENCE;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/services/elasticsearch");
 
+/// What `tests/services/elasticsearch` starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Elasticsearch 8.19.
+    Elasticsearch8,
+    /// Elasticsearch 9.1.
+    Elasticsearch9,
+    /// OpenSearch 2.19.
+    OpenSearch2,
+    /// OpenSearch 3.3.
+    OpenSearch3,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Kind; 4] = [Kind::Elasticsearch8, Kind::Elasticsearch9, Kind::OpenSearch2, Kind::OpenSearch3];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Elasticsearch8 => "elasticsearch-8",
+            Kind::Elasticsearch9 => "elasticsearch-9",
+            Kind::OpenSearch2 => "opensearch-2",
+            Kind::OpenSearch3 => "opensearch-3",
+        }
+    }
+
+    /// Whether it [counts](OwnSearch::bulk_requests) the requests it gets.
+    pub fn counts_requests(self) -> bool {
+        matches!(self, Kind::Elasticsearch8 | Kind::Elasticsearch9)
+    }
+}
+
 /// A node; it stops when this is dropped, also when the test has failed.
 #[derive(Debug)]
 pub struct OwnSearch {
     dir: TempDir,
     address: String,
-    is_open: bool,
+    kind: Kind,
 }
 
 impl OwnSearch {
-    /// Starts an Elasticsearch, or an OpenSearch; returns when it is ready.
-    pub fn start(is_open: bool) -> OwnSearch {
+    /// Starts one; returns when it is ready.
+    pub fn start(kind: Kind) -> OwnSearch {
         let port = call(&["free-port".as_ref()]);
         let dir = tempfile::Builder::new().prefix("weir-search-").tempdir().unwrap();
-        let search = OwnSearch { dir, address: format!("127.0.0.1:{port}"), is_open };
+        let search = OwnSearch { dir, address: format!("127.0.0.1:{port}"), kind };
         search.restart();
         search
     }
@@ -33,9 +65,7 @@ impl OwnSearch {
     /// Starts it where it was.
     pub fn restart(&self) {
         let (_, port) = self.address.split_once(':').unwrap();
-        let mut args = vec!["start".as_ref(), port.as_ref(), self.dir.path()];
-        args.extend(self.is_open.then_some(Path::new("--opensearch")));
-        call(&args);
+        call(&["start".as_ref(), port.as_ref(), self.dir.path(), self.kind.name().as_ref()]);
     }
 
     /// Ends it without warning, as a crash would; what it has said it has stays.

@@ -1,4 +1,4 @@
-//! Documents into a real Elasticsearch and a real OpenSearch.
+//! Documents into real Elasticsearches and real OpenSearches.
 //!
 //! The published server has no security, so that passwords and rights are held against a scripted one, in `elasticsearch.rs`.
 #![cfg(feature = "real")]
@@ -10,10 +10,20 @@ use std::time::Duration;
 use serde_json::json;
 use weir_tests::command::weir;
 use weir_tests::process::Home;
-use weir_tests::search::OwnSearch;
+use weir_tests::search::{Kind, OwnSearch};
 use weir_tests::wait::{PATIENCE, until};
 
 const LIMIT: Duration = Duration::from_secs(180);
+
+/// The servers side by side: most of it is waiting.
+fn on_each(test: impl Fn(Kind) + Sync) {
+    std::thread::scope(|scope| {
+        for kind in Kind::ALL {
+            let test = &test;
+            scope.spawn(move || test(kind));
+        }
+    });
+}
 
 /// A graph from `in.ndjson` into an index, with more options of the sink.
 fn home(search: &OwnSearch, sink: &str, lines: &str) -> Home {
@@ -80,8 +90,7 @@ fn documents(search: &OwnSearch, requests: Option<u64>) {
 
 #[test]
 fn documents_are_counted_dated_and_refused_with_a_reason() {
-    documents(&OwnSearch::start(false), Some(11));
-    documents(&OwnSearch::start(true), None);
+    on_each(|kind| documents(&OwnSearch::start(kind), kind.counts_requests().then_some(11)));
 }
 
 fn streams(search: &OwnSearch) {
@@ -135,13 +144,12 @@ fn streams(search: &OwnSearch) {
 
 #[test]
 fn data_streams_aliases_versions_and_templates() {
-    streams(&OwnSearch::start(false));
-    streams(&OwnSearch::start(true));
+    on_each(|kind| streams(&OwnSearch::start(kind)));
 }
 
 #[test]
 fn an_elasticsearch_that_is_killed_under_load_has_everything_when_it_is_back() {
-    let search = OwnSearch::start(false);
+    let search = OwnSearch::start(Kind::Elasticsearch9);
     let sink = "    index: load\n    batch: {max_events: 500}\n    request: {timeout: 20s}\n";
     let count = 200_000;
     let home = home(&search, sink, &numbered(count));

@@ -17,7 +17,7 @@ use weir_tests::campaign::Campaign;
 use weir_tests::filebeat::Filebeat;
 use weir_tests::process::{Home, binary};
 use weir_tests::push::free_address;
-use weir_tests::search::OwnSearch;
+use weir_tests::search::{Kind, OwnSearch};
 use weir_tests::topic::{Group, Topic};
 use weir_tests::wait::{PATIENCE, moment, until};
 
@@ -98,7 +98,7 @@ fn documents(search: &OwnSearch, index: &str) -> Vec<Value> {
 #[test]
 fn the_consumer_takes_both_shapes_a_thousand_at_a_time_and_keeps_what_is_broken() {
     let topic = Topic::create("service-logs", 3, &[]);
-    let search = OwnSearch::start(false);
+    let search = OwnSearch::start(Kind::Elasticsearch8);
     let proxy = BulkProxy::start(&search.url());
     let direct = |n: usize| json!({"service": "cart-service", "level": "INFO", "timestamp": "2026-03-01T10:00:00.123Z", "hostname": "a", "message": format!("direct {n:05}")});
     let beat = |n: usize| {
@@ -144,7 +144,7 @@ fn the_consumer_takes_both_shapes_a_thousand_at_a_time_and_keeps_what_is_broken(
 fn a_server_that_is_away_or_full_costs_no_record_and_no_offset_runs_ahead() {
     let campaign = Campaign::of("a_server_that_is_away_or_full_costs_no_record_and_no_offset_runs_ahead");
     let topic = Topic::create("service-logs", 3, &[]);
-    let search = OwnSearch::start(false);
+    let search = OwnSearch::start(Kind::Elasticsearch8);
     let proxy = BulkProxy::start(&search.url());
     proxy.decide(|item| match item.document()["message"].as_str().and_then(|text| text.parse::<u64>().ok()) {
         Some(n) if n % 100 == 7 => Fate::Refused,
@@ -201,7 +201,7 @@ fn each_line_is_one_document_or_one_letter_while_everything_is_killed() {
     let mut campaign = Campaign::of("each_line_is_one_document_or_one_letter_while_everything_is_killed");
     let (lines, kills, beat_kills) = (campaign.count(1_000_000), campaign.count(50), campaign.count(5).max(1));
     let away = campaign.span(Duration::from_secs(60), Duration::from_secs(6));
-    let search = OwnSearch::start(false);
+    let search = OwnSearch::start(Kind::Elasticsearch8);
     let proxy = BulkProxy::start(&search.url());
     let (listen, home) = (free_address(), Home::new(LUMBERJACK));
     let set = [format!("sources.in.listen={listen}"), format!("sinks.out.endpoints.0=http://{}", proxy.address())];

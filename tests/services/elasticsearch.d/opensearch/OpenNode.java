@@ -1,4 +1,6 @@
+import java.util.Arrays;
 import java.util.concurrent.CountDownLatch;
+import java.util.stream.Collectors;
 import org.codelibs.opensearch.runner.OpenSearchRunner;
 
 /** A node of OpenSearch in this process. Arguments: its folder, and the port for HTTP; nodes talk on the next one. */
@@ -16,8 +18,17 @@ public final class OpenNode {
             .put("cluster.routing.allocation.disk.threshold_enabled", false));
         Runtime.getRuntime().addShutdownHook(new Thread(() -> close(runner)));
         runner.build(OpenSearchRunner.newConfigs()
-            .basePath(arguments[0]).clusterName("weir-tests").numOfNode(1).baseHttpPort(port - 1).useLogger());
+            .basePath(arguments[0]).clusterName("weir-tests").numOfNode(1).baseHttpPort(port - 1).useLogger()
+            .moduleTypes(Modules.fit()));
         new CountDownLatch(1).await();
+    }
+
+    /** The names are for heirs alone. */
+    private static final class Modules extends OpenSearchRunner {
+        /** All but the analysis of languages, which asks for more of Java than a small one has. */
+        static String fit() {
+            return Arrays.stream(MODULE_TYPES).filter(name -> !name.contains(".analysis.")).collect(Collectors.joining(","));
+        }
     }
 
     private static void close(OpenSearchRunner runner) {
