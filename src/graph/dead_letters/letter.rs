@@ -109,11 +109,17 @@ impl DeadLetter {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The same for letters about one event at one node, however often it was read or sent; another event that has its id, as
-    /// when a file was written anew, has another body.
+    /// The same for letters about one event at one node, however often it was read or sent. An event with an identity may have
+    /// another body when it is sent again, such as the time it was read; another event at the same place, as when a file was
+    /// written anew, has another body.
     pub(super) fn fingerprint(&self) -> u128 {
-        let body = self.bytes().unwrap_or_default();
-        let event = self.identity.as_ref().unwrap_or(&self.id);
+        let (event, body) = match &self.identity {
+            Some(identity) => {
+                let child = EventId::parse(&self.id, self.kind).map_or(0, |(_, _, ordinal)| ordinal.0);
+                (format!("{identity}.{child}"), Vec::new())
+            }
+            None => (self.id.clone(), self.bytes().unwrap_or_default()),
+        };
         let [node, event, codec, body] = [self.node.as_bytes(), event.as_bytes(), self.codec.as_bytes(), &body];
         u128::from(hash([node, event, codec, body])) << 64 | u128::from(hash([body, codec, event, node]))
     }
@@ -205,6 +211,32 @@ mod tests {
             assert_eq!((&from, again.key(), again.headers()), (&origin, event.key(), event.headers()));
             assert_eq!(again.token(&from), event.token(&origin));
             assert_eq!(again.body.to_bytes(), event.body.to_bytes());
+        }
+    }
+
+    #[test]
+    fn an_event_that_comes_again_is_known_by_its_identity_or_by_place_and_body() {
+        let origin = OriginId { node: "in".into(), log: "a".into(), partition: 0, kind: OriginKind::Other };
+        let print = |position, ordinal, identity: Option<u128>, body: &str, node| {
+            let body = Body::Raw(body.to_owned().into(), Codec::Json);
+            let mut event = Event::new(body, Position(position), Timestamp(9));
+            event.ordinal = crate::event::Ordinal(ordinal);
+            if let Some(identity) = identity {
+                event.set_identity(identity);
+            }
+            DeadLetter::new(node, Timestamp(1), &origin, &event, "code", "why").fingerprint()
+        };
+        let sent = print(7, 0, Some(5), "{}", "out");
+        assert_eq!(sent, print(8, 0, Some(5), "{\"read\":2}", "out"), "sent again");
+        for other in
+            [print(7, 0, Some(6), "{}", "out"), print(7, 1, Some(5), "{}", "out"), print(7, 0, Some(5), "{}", "in")]
+        {
+            assert_ne!(sent, other);
+        }
+        let read = print(7, 0, None, "{}", "out");
+        assert_eq!(read, print(7, 0, None, "{}", "out"), "read again");
+        for other in [print(8, 0, None, "{}", "out"), print(7, 1, None, "{}", "out"), print(7, 0, None, "[]", "out")] {
+            assert_ne!(read, other);
         }
     }
 }
