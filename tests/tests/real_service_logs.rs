@@ -75,23 +75,24 @@ fn letters(data_dir: &Path, graph: &str) -> Vec<DeadLetter> {
     letters
 }
 
-/// Every document of an index, in pages.
+/// Every document of an index, in pages of one view: segments merge while nobody writes, and pages of the index as it stands
+/// would overlap.
 fn documents(search: &OwnSearch, index: &str) -> Vec<Value> {
-    search.count(index);
+    let count = search.count(index);
     let mut all = Vec::new();
-    let mut after = Value::Null;
+    let mut path = format!("/{index}/_search?scroll=1m");
+    let mut question = json!({"size": 10_000, "sort": ["_doc"]});
     loop {
-        let mut ask = json!({"size": 10_000, "sort": [{"_doc": "asc"}], "query": {"match_all": {}}});
-        if !after.is_null() {
-            ask["search_after"] = after;
-        }
-        // `_doc` is a place in the shard: an index of one shard that nobody writes to any more keeps it.
-        let (status, answer) = search.ask("POST", &format!("/{index}/_search"), &ask);
+        let (status, answer) = search.ask("POST", &path, &question);
         assert_eq!(status, 200, "{answer}");
         let hits = answer["hits"]["hits"].as_array().unwrap();
-        let Some(last) = hits.last() else { return all };
-        after = last["sort"].clone();
+        if hits.is_empty() {
+            assert_eq!(all.len() as u64, count);
+            return all;
+        }
         all.extend(hits.iter().map(|hit| hit["_source"].clone()));
+        "/_search/scroll".clone_into(&mut path);
+        question = json!({"scroll": "1m", "scroll_id": answer["_scroll_id"]});
     }
 }
 
