@@ -90,59 +90,63 @@ free_ports() {
 
 # --- downloads ---------------------------------------------------------------------------------------------------
 
-# maven_jars NAME POM [OPTION]...: copies what the pom depends on into the cache; sets JARS to that folder. The folder's name
-# carries the pom's checksum: an edited pom is a new folder, and a half-filled one is never taken for a whole. Options are
-# Maven's, and NAME has to tell those apart that are given others.
-maven_jars() {
-  local name=$1 pom=$2 part
-  JARS=$WEIR_SERVICES_CACHE/$name-$(sha256sum <"$pom" | head -c 12)
-  [[ -d $JARS ]] && return
-  require java mvn
-  mkdir -p "$WEIR_SERVICES_CACHE"
-  exec {lock}>"$WEIR_SERVICES_CACHE/$name.lock"
+# once PATH COMMAND...: puts what COMMAND makes at PATH in the cache, unless it is there. COMMAND is given a path to make it at
+# as its last argument, and a half-made thing is never taken for a whole.
+once() {
+  local path=$1 lock
+  shift
+  [[ -e $path ]] && return
+  mkdir -p "${path%/*}"
+  exec {lock}>"$path.lock"
   flock "$lock" # two test runs at once: the second finds the work done
-  if [[ ! -d $JARS ]]; then
-    say "downloading the jars of $name, once"
-    part=$JARS.part
-    rm -rf "$part"
-    # -U: Maven remembers a look-up that failed, for a day
-    if ! mvn --batch-mode --quiet -U --file "$pom" "${@:3}" \
-      org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-      -DincludeScope=runtime -DoutputDirectory="$part" &>"$JARS.log"; then
-      cat "$JARS.log" >&2
-      fail "Maven could not fetch the jars named in $pom"
-    fi
-    mv "$part" "$JARS"
+  if [[ ! -e $path ]]; then
+    rm -rf "$path.part"
+    "$@" "$path.part"
+    mv "$path.part" "$path"
   fi
   exec {lock}>&-
+}
+
+# maven_jars NAME POM [OPTION]...: copies what the pom depends on into the cache; sets JARS to that folder. The folder's name
+# carries the pom's checksum: an edited pom is a new folder. Options are Maven's, and NAME has to tell those apart that are
+# given others.
+maven_jars() {
+  JARS=$WEIR_SERVICES_CACHE/$1-$(sha256sum <"$2" | head -c 12)
+  once "$JARS" copy_jars "$@"
+}
+
+copy_jars() {
+  local name=$1 pom=$2 part=${*: -1}
+  require java mvn
+  say "downloading the jars of $name, once"
+  # -U: Maven remembers a look-up that failed, for a day
+  if ! mvn --batch-mode --quiet -U --file "$pom" "${@:3:$#-3}" \
+    org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$part" &>"$JARS.log"; then
+    cat "$JARS.log" >&2
+    fail "Maven could not fetch the jars named in $pom"
+  fi
 }
 
 # debian NAME...: unpacks packages of the distribution into the cache, where they start no service of the system's; sets
 # DEBIAN to that folder.
 debian() {
-  local part as_root=()
   DEBIAN=$WEIR_SERVICES_CACHE/debian-$1
-  [[ -d $DEBIAN ]] && return
+  once "$DEBIAN" unpack_packages "$@"
+}
+
+unpack_packages() {
+  local part=${*: -1} names=("${@:1:$#-1}") as_root=() deb
   require apt-get dpkg-deb
-  mkdir -p "$WEIR_SERVICES_CACHE"
-  exec {lock}>"$DEBIAN.lock"
-  flock "$lock"
-  if [[ ! -d $DEBIAN ]]; then
-    say "downloading $* of the distribution, once"
-    part=$DEBIAN.part
-    rm -rf "$part"
-    mkdir "$part"
-    if ! (cd "$part" && apt-get download -qq "$@") &>"$DEBIAN.log"; then
-      # a fresh image has no lists of packages
-      if ((EUID != 0)); then as_root=(sudo -n); fi
-      if ! ("${as_root[@]}" apt-get update -qq && cd "$part" && apt-get download -qq "$@") &>>"$DEBIAN.log"; then
-        cat "$DEBIAN.log" >&2
-        fail "apt-get could not download $*; install them, or run apt-get update as root"
-      fi
+  say "downloading ${names[*]} of the distribution, once"
+  mkdir "$part"
+  if ! (cd "$part" && apt-get download -qq "${names[@]}") &>"$DEBIAN.log"; then
+    # a fresh image has no lists of packages
+    if ((EUID != 0)); then as_root=(sudo -n); fi
+    if ! ("${as_root[@]}" apt-get update -qq && cd "$part" && apt-get download -qq "${names[@]}") &>>"$DEBIAN.log"; then
+      cat "$DEBIAN.log" >&2
+      fail "apt-get could not download ${names[*]}; install them, or run apt-get update as root"
     fi
-    local deb
-    for deb in "$part"/*.deb; do dpkg-deb -x "$deb" "$part"; done
-    mv "$part" "$DEBIAN"
   fi
-  exec {lock}>&-
+  for deb in "$part"/*.deb; do dpkg-deb -x "$deb" "$part"; done
 }
