@@ -350,18 +350,21 @@ pub(crate) struct Completions {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct List {
-    /// How the list is printed
+    /// Components whose options to print; all components, one line each, if omitted
+    #[arg(value_name = "COMPONENT", conflicts_with = "format")]
+    pub components: Vec<String>,
+    /// Output format of the list
     #[arg(long, value_enum, default_value = "text")]
     pub format: ListFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListFormat {
-    /// A line a component
+    /// One line per component
     Text,
-    /// For programs
+    /// JSON, for programs
     Json,
-    /// The whole reference, with every option
+    /// The complete reference with every option, in Markdown
     Markdown,
 }
 

@@ -88,10 +88,23 @@ fn the_reference_is_up_to_date() {
 fn every_option_says_what_it_is_for() {
     let lacking: Vec<String> = pages()
         .iter()
-        .flat_map(|page| page.text.lines().map(|line| (page.file.clone(), line)))
-        .filter(|(_, line)| line.starts_with("| `") && line.trim_end().ends_with("|  |"))
-        .map(|(file, line)| format!("{file}: {line}"))
+        .flat_map(|page| {
+            let lines: Vec<&str> = page.text.lines().collect();
+            let is_bare =
+                |two: &[&str]| two[0].starts_with("- **`") && two[1].trim().is_empty() && two[2].trim().is_empty();
+            let bare: Vec<String> =
+                lines.windows(3).filter(|three| is_bare(three)).map(|three| three[0].to_owned()).collect();
+            bare.into_iter().map(move |line| format!("{}: {line}", page.file))
+        })
         .collect();
     assert!(lacking.is_empty(), "{lacking:#?}");
-    assert!(pages().iter().any(|page| page.text.contains("| `tls.ca` |")), "nested options are missing");
+    for path in ["tls.ca", "auth.strategy", "decoding.codec"] {
+        assert!(pages().iter().any(|page| page.text.contains(&format!("- **`{path}`**"))), "`{path}` is not listed");
+    }
+}
+
+#[test]
+fn no_page_is_wider_than_a_line_of_text() {
+    // a table of options is cut off in a narrow window; a list is not
+    assert!(!pages().iter().any(|page| page.text.contains("| option |")), "options are listed, not put into tables");
 }

@@ -4,9 +4,12 @@ use weir::component::{codecs, components};
 
 use crate::Exit;
 use crate::args::{List, ListFormat};
-use crate::print::outln;
+use crate::print::{errln, outln};
 
 pub(super) fn run(args: &List) -> Exit {
+    if !args.components.is_empty() {
+        return options_of(&args.components);
+    }
     let all = components();
     let codecs = [("decoding", codecs(true)), ("encoding", codecs(false))];
     let codecs = codecs.into_iter().flat_map(|(kind, codecs)| codecs.into_iter().map(move |codec| (kind, codec)));
@@ -35,12 +38,27 @@ pub(super) fn run(args: &List) -> Exit {
         }
         ListFormat::Text => {
             for component in all {
-                outln!("{:<10} {:<12} {}", component.kind.name(), component.name, component.summary());
+                outln!("{:<10} {:<24} {}", component.kind.name(), component.name, component.summary());
             }
             for (kind, (name, summary)) in codecs {
-                outln!("{kind:<10} {name:<12} {summary}");
+                outln!("{kind:<10} {name:<24} {summary}");
             }
         }
     }
     Exit::Ok
+}
+
+/// Prints the reference page of each named component; a source and a sink can have the same name.
+fn options_of(names: &[String]) -> Exit {
+    let pages = crate::reference::complete_pages();
+    let mut exit = Exit::Ok;
+    for name in names {
+        let mut found = pages.iter().filter(|page| page.package.is_some() && page.title == *name).peekable();
+        if found.peek().is_none() {
+            errln!("there is no component `{name}`; `weir list` prints all of them");
+            exit = Exit::Usage;
+        }
+        found.for_each(|page| outln!("{}", page.text));
+    }
+    exit
 }
