@@ -14,7 +14,9 @@ mod rejects;
 mod settled;
 
 pub use books::{BookTotals, Books};
-pub use journal::{Journal, JournalContent, JournalError, JournalReader, Records, Refused, inspect_journal};
+pub use journal::{
+    Journal, JournalContent, JournalError, JournalOwner, JournalReader, Records, Refused, inspect_journal,
+};
 pub use ledger::{Ledger, Progress};
 pub use memory::{MemoryBudget, MemoryPermit};
 pub use receipt::{Outcome, Receipt, Settled, Settlements};

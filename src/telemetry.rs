@@ -74,7 +74,11 @@ fn describe() {
     describe_gauge!("weir_node_ready", "1 while the node can work, else 0; /ready says why");
     describe_gauge!("weir_source_lag_events", "Events a source's log still holds for it, as of the last reads");
     describe_gauge!("weir_log_bytes", "Bytes the log of a push source or a buffer holds");
-    describe_counter!("weir_log_lost_records_total", "Records of such a log that were lost to damage of the disk");
+    describe_counter!(
+        "weir_log_lost_records_total",
+        "Records of such a log or of the dead letters that were lost to damage of the disk"
+    );
+    describe_counter!("weir_state_lost_checkpoints_total", "Last checkpoints that were lost to damage of the disk");
     describe_counter!("weir_buffer_dropped_events_total", "Events dropped because a buffer was full");
     describe_counter!("weir_state_evicted_keys_total", "Keys that had to leave a state because there were too many");
     describe_gauge!("weir_lanes", "Lanes running");

@@ -1,5 +1,6 @@
 //! What a component is given when it is built.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -51,25 +52,52 @@ impl BuildContext {
 
 /// A node's word on why it cannot work at the moment: while there is one, `/ready` answers "not ready" and
 /// names it.
-#[derive(Debug, Clone, Default)]
-pub struct Trouble(Arc<watch::Sender<Word>>);
+///
+/// Several things of one node may fail at a time, such as the log of a source and the lane that reads it. Each has a
+/// [`part`](Self::part) of its own: what it says, the others neither replace nor clear.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    words: Arc<watch::Sender<Words>>,
+    part: Arc<str>,
+}
 
 #[derive(Debug, Default)]
-struct Word {
-    what: Option<String>,
+struct Words {
+    by_part: BTreeMap<Arc<str>, String>,
     /// Waiting does not help.
-    is_final: bool,
+    given_up: Option<String>,
+}
+
+/// Parts of a node that [`Trouble::all`] lets speak; the others are counted.
+const SHOWN: usize = 5;
+
+impl Default for Trouble {
+    fn default() -> Trouble {
+        Trouble { words: Arc::default(), part: "".into() }
+    }
 }
 
 impl Trouble {
+    /// The word of another part of the same node.
+    pub fn part(&self, part: &str) -> Trouble {
+        Trouble { words: self.words.clone(), part: part.into() }
+    }
+
     /// Says what is wrong; a later text replaces it.
     pub fn set(&self, what: impl Into<String>) {
-        self.say(Some(what.into()));
+        let what = what.into();
+        self.words.send_if_modified(|words| {
+            let is_news = words.by_part.get(&self.part) != Some(&what);
+            if is_news {
+                words.by_part.insert(self.part.clone(), what);
+            }
+            is_news
+        });
     }
 
     /// All is well again.
     pub fn clear(&self) {
-        self.say(None);
+        self.words.send_if_modified(|words| words.by_part.remove(&self.part).is_some());
     }
 
     /// All is well again, if what is wrong is this.
@@ -82,29 +110,59 @@ impl Trouble {
     /// What is wrong will never be well again, such as an output that nobody reads any more: the graph stops, and the
     /// run fails with this text.
     pub fn give_up(&self, what: impl Into<String>) {
-        self.0.send_replace(Word { what: Some(what.into()), is_final: true });
+        let what = what.into();
+        self.words.send_modify(|words| words.given_up = Some(what));
     }
 
-    /// What is wrong, if anything.
+    /// What is wrong with this part, if anything.
     pub fn get(&self) -> Option<String> {
-        self.0.borrow().what.clone()
+        let words = self.words.borrow();
+        words.given_up.as_ref().or_else(|| words.by_part.get(&self.part)).cloned()
+    }
+
+    /// What is wrong with the node, if anything.
+    pub fn all(&self) -> Option<String> {
+        let words = self.words.borrow();
+        let mut said: Vec<&str> = words.given_up.iter().chain(words.by_part.values()).map(String::as_str).collect();
+        said.dedup();
+        let (shown, others) = said.split_at(said.len().min(SHOWN));
+        let more = if others.is_empty() { String::new() } else { format!("; and {} more", others.len()) };
+        (!shown.is_empty()).then(|| shown.join("; ") + &more)
+    }
+
+    /// With what the node gave up, if it did.
+    pub(crate) fn last_word(&self) -> Option<String> {
+        self.words.borrow().given_up.clone()
     }
 
     /// Resolves when the node gives up, with what is wrong.
     pub async fn given_up(&self) -> String {
-        match self.0.subscribe().wait_for(|word| word.is_final).await {
-            Ok(word) => word.what.clone().unwrap_or_default(),
+        match self.words.subscribe().wait_for(|words| words.given_up.is_some()).await {
+            Ok(words) => words.given_up.clone().unwrap_or_default(),
             Err(_closed) => unreachable!("the sender is borrowed here"),
         }
     }
+}
 
-    fn say(&self, what: Option<String>) {
-        self.0.send_if_modified(|word| {
-            let is_news = !word.is_final && word.what != what;
-            if is_news {
-                word.what = what;
-            }
-            is_news
-        });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_that_recovers_does_not_hide_anothers_trouble() {
+        let trouble = Trouble::default();
+        let (log, lane) = (trouble.part("log"), trouble.part("lane"));
+        log.set("the disk is full");
+        lane.set("it cannot be read");
+        trouble.set("the peer is away");
+        assert_eq!(trouble.all().as_deref(), Some("the peer is away; it cannot be read; the disk is full"));
+        trouble.clear();
+        lane.clear();
+        assert_eq!((trouble.get(), log.get().as_deref()), (None, Some("the disk is full")));
+        assert_eq!(trouble.all(), log.get());
+        log.clear();
+        assert_eq!(trouble.all(), None);
+        (0..7).for_each(|at| trouble.part(&at.to_string()).set(at.to_string()));
+        assert_eq!(trouble.all().as_deref(), Some("0; 1; 2; 3; 4; and 2 more"));
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{BuildContext, Origin, Read, ReadLimit, async_trait};
-use crate::delivery::{Journal, JournalError, JournalReader, Records};
+use crate::delivery::{Journal, JournalError, JournalOwner, JournalReader, Records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use crate::state::Clock;
@@ -80,8 +80,13 @@ impl PushLog {
         let Some(dir) = context.storage.dir().map(|dir| dir.join(FOLDER)) else {
             return Err(Error::new(ErrorKind::Internal, "open the log of a push source", "the node has no folder"));
         };
+        let owner = JournalOwner {
+            node: context.node.clone(),
+            trouble: context.trouble.clone(),
+            when_full: Some("it waits for what is behind this source; raise max_size"),
+        };
         let (journal, reader) =
-            Journal::open(&dir, &context.node, max_size).map_err(|error| unusable("open its log", &dir, error))?;
+            Journal::open(&dir, owner, max_size).map_err(|error| unusable("open its log", &dir, error))?;
         let id = OriginId {
             node: context.node.to_string(),
             log: context.node.to_string(),
@@ -143,15 +148,15 @@ impl PushOrigin {
     }
 
     /// Waits for records; meanwhile what is settled becomes durable.
-    async fn ready(&mut self) -> Result<()> {
+    async fn ready(&mut self) {
         loop {
             let store_in = self.reader.store_in();
             tokio::select! {
-                () = self.reader.ready() => return Ok(()),
+                () = self.reader.ready() => return,
                 () = sleep(&*self.clock, store_in) => {}
             }
             let reader = &mut self.reader;
-            tokio::task::block_in_place(|| reader.store()).map_err(|error| self.failed(error))?;
+            tokio::task::block_in_place(|| reader.store());
         }
     }
 }
@@ -165,6 +170,9 @@ async fn sleep(clock: &dyn Clock, span: Option<Duration>) {
 }
 
 fn unusable(operation: &'static str, dir: &Path, error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Error::new(ErrorKind::Config, operation, error.to_string());
+    }
     Error::new(ErrorKind::Io, operation, "the file system refused").with("path", dir.display()).caused_by(error)
 }
 
@@ -179,7 +187,7 @@ impl Origin for PushOrigin {
             if self.once && self.reader.lag() == 0 {
                 return Ok(Read::End);
             }
-            self.ready().await?;
+            self.ready().await;
             let reader = &mut self.reader;
             let records = tokio::task::block_in_place(|| reader.read(limit.events, limit.bytes));
             let records = records.map_err(|error| self.failed(error))?;
@@ -192,7 +200,8 @@ impl Origin for PushOrigin {
 
     async fn commit(&mut self, position: Position) -> Result<()> {
         let reader = &mut self.reader;
-        tokio::task::block_in_place(|| reader.settle(position.0)).map_err(|error| self.failed(error))
+        tokio::task::block_in_place(|| reader.settle(position.0));
+        Ok(())
     }
 
     async fn seek(&mut self, position: Position) -> Result<()> {

@@ -140,6 +140,11 @@ pub trait Origin: Send {
         None
     }
 
+    /// The lane ends: makes durable what was committed. After an error it is read again, and the run fails.
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Every event was read and settled under `--once`: the next run begins anew.
     async fn complete(&mut self) -> Result<()> {
         Ok(())

@@ -2,23 +2,30 @@
 //!
 //! One thread writes. What is appended while an fsync runs goes together with the next one, so that an fsync serves all
 //! that wait for it, and a lone sender waits for one alone. Appending returns when the records are durable. The reader sees
-//! durable records only, remembers what is settled beside the log (`position`: the first number that is not settled, u64
-//! LE, and its CRC-32), and files of which everything is settled go. When the log is full, appending is refused.
+//! durable records only, remembers what is settled beside the log (`position`, a [`Note`] of the first number that is not
+//! settled), and files of which everything is settled go. When the log is full, appending is refused.
 //!
 //! Damage costs the records it is in: it is logged, counted (`weir_log_lost_records_total`) and copied beside the log.
+//!
+//! A disk that fails is tried again, also while nobody appends; until it works the node is not ready and says why.
+
+mod writer;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::writer::{Writer, WriterThread};
 use super::log::{
-    AppendError, Damage, Disk, Folder, LogFull, LogLimits, LogReader, Record, SegmentedLog, log_size, segments_on,
+    Damage, Disk, Folder, LogFull, LogLimits, LogReader, Note, Record, SegmentedLog, log_size, segments_on,
 };
+use crate::component::Trouble;
+use crate::private;
 
 /// The largest file, for logs that hold much.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -26,10 +33,10 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 const RECORD_BYTES: u32 = 256 << 20;
 /// Appends that wait for the writer; beyond them, those who append wait.
 const WAITING: usize = 256;
-/// Bytes after which no more appends join an fsync.
-const GROUP: u64 = 8 << 20;
 /// How often what is settled is made durable.
 const STORE_EVERY: Duration = Duration::from_millis(200);
+/// Pause before a position that could not be stored is tried again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
 const POSITION: &str = "position";
 
 /// Why records were not appended; none of them is.
@@ -85,7 +92,7 @@ impl Records {
         log_size(self.ends.len(), self.bytes.len())
     }
 
-    fn payloads(&self) -> impl Iterator<Item = &[u8]> {
+    fn payloads(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
     }
@@ -100,6 +107,7 @@ pub struct Refused {
     pub records: Records,
 }
 
+#[derive(Debug)]
 enum Request {
     Append(Records, oneshot::Sender<Result<(), Refused>>),
     /// More is settled: there may be room.
@@ -111,12 +119,12 @@ enum Request {
 pub struct Journal {
     send: mpsc::Sender<Request>,
     shared: Arc<Shared>,
+    /// Last, so that the thread finds no sender any more when it is waited for.
+    thread: Arc<WriterThread>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// The writer until the first request: opening starts no thread.
-    idle: Mutex<Option<Writer>>,
     /// The number behind the last durable record.
     durable: watch::Sender<u64>,
     /// Everything below is durably settled.
@@ -125,46 +133,73 @@ struct Shared {
     freed: watch::Sender<u64>,
 }
 
+/// Who a journal belongs to, and where it says that it does not work.
+#[derive(Debug, Clone)]
+pub struct JournalOwner {
+    /// The node.
+    pub node: Arc<str>,
+    /// The node's word.
+    pub trouble: Trouble,
+    /// What helps when the log is full, where that keeps the node from being ready.
+    pub when_full: Option<&'static str>,
+}
+
 impl Journal {
-    /// Opens the log of `node` in `dir`, which may hold `max_size` bytes, and its one reader.
-    pub fn open(dir: &Path, node: &str, max_size: u64) -> io::Result<(Journal, JournalReader)> {
-        std::fs::create_dir_all(dir)?;
-        Journal::on(Arc::new(Folder::new(dir)), node, max_size)
+    /// Opens the log in `dir`, which may hold `max_size` bytes, and its one reader. Nobody else may write to the folder
+    /// meanwhile.
+    pub fn open(dir: &Path, owner: JournalOwner, max_size: u64) -> io::Result<(Journal, JournalReader)> {
+        private::own_folder(dir)?;
+        Journal::on(Arc::new(Folder::locked(dir)?), owner, max_size)
     }
 
-    fn on(disk: Arc<dyn Disk>, node: &str, max_size: u64) -> io::Result<(Journal, JournalReader)> {
+    pub(crate) fn on(disk: Arc<dyn Disk>, owner: JournalOwner, max_size: u64) -> io::Result<(Journal, JournalReader)> {
         let limits = LogLimits {
             segment_bytes: SEGMENT_BYTES.min(max_size / 8).max(4096),
             total_bytes: max_size,
             record_bytes: RECORD_BYTES,
         };
-        let stored = read_position(&*disk)?;
+        let (mut position, stored) = Note::open(&*disk, POSITION)?;
         let mut log = SegmentedLog::on(disk.clone(), limits)?;
         let start = stored.unwrap_or_else(|| log.first());
+        // Takes the room it needs ever after: on a disk that is full, room is made by storing the position.
+        position.write(&*disk, start)?;
         log.skip_to(start);
+        let damage = log.take_damage();
         let (durable, durable_seen) = watch::channel(log.durable());
         let (send, requests) = mpsc::channel(WAITING);
-        let node: Arc<str> = node.into();
+        let JournalOwner { node, trouble, when_full } = owner;
         gauge!("weir_log_bytes", "node" => node.to_string()).set(log.bytes() as f64);
-        let shared = Arc::new(Shared {
-            idle: Mutex::new(Some(Writer { log, requests, node: node.clone(), max_size })),
-            durable,
-            settled: AtomicU64::new(start),
-            freed: watch::Sender::new(0),
-        });
-        let journal = Journal { send, shared };
+        let shared = Arc::new(Shared { durable, settled: AtomicU64::new(start), freed: watch::Sender::new(0) });
+        let writer = Writer {
+            log,
+            requests,
+            shared: shared.clone(),
+            node: node.clone(),
+            max_size,
+            group: Vec::new(),
+            trouble: trouble.part("log"),
+            when_full,
+            refused: None,
+        };
+        let thread = Arc::new(WriterThread::new(writer));
         let reader = JournalReader {
             log: LogReader::on(disk.clone(), RECORD_BYTES, start)?.missing_none(),
             ahead: None,
             disk,
             node,
-            journal: journal.clone(),
+            journal: Journal { send: send.clone(), shared: shared.clone(), thread: thread.clone() },
             durable: durable_seen,
             settled: start,
             stored: start,
-            stored_at: None,
+            position,
+            tried_at: None,
+            store_every: STORE_EVERY,
+            trouble: trouble.part("position"),
         };
-        Ok((journal, reader))
+        if let Some(damage) = damage {
+            reader.note(&damage);
+        }
+        Ok((Journal { send, shared, thread }, reader))
     }
 
     /// Appends the records; durable when it returns.
@@ -173,7 +208,7 @@ impl Journal {
             return Ok(());
         }
         let (done, answer) = oneshot::channel();
-        self.wake();
+        self.thread.wake();
         // Only a writer that panicked is gone.
         let gone = |records| Refused { error: JournalError::Io("its writer is gone".to_owned()), records };
         match self.send.send(Request::Append(records, done)).await {
@@ -192,99 +227,6 @@ impl Journal {
     pub fn end(&self) -> u64 {
         *self.shared.durable.borrow()
     }
-
-    /// Starts the writer, if it was not yet.
-    fn wake(&self) {
-        let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = idle {
-            // The writer ends with the last sender.
-            let shared = Arc::downgrade(&self.shared);
-            let thread = std::thread::Builder::new().name("journal".to_owned());
-            if let Err(error) = thread.spawn(move || writer.run(&shared)) {
-                tracing::error!(%error, "cannot start the writer's thread");
-            }
-        }
-    }
-}
-
-/// Appends groups of records, each with one fsync.
-#[derive(Debug)]
-struct Writer {
-    log: SegmentedLog,
-    requests: mpsc::Receiver<Request>,
-    node: Arc<str>,
-    max_size: u64,
-}
-
-impl Writer {
-    fn run(mut self, shared: &std::sync::Weak<Shared>) {
-        let mut group = Vec::new();
-        while let Some(first) = self.requests.blocking_recv() {
-            let Some(shared) = shared.upgrade() else { return };
-            self.make_room(&shared);
-            let (mut next, mut size, mut result) = (Some(first), 0, Ok(()));
-            while let Some(request) = next {
-                match request {
-                    Request::Settled => self.make_room(&shared),
-                    Request::Append(records, done) => match self.has_room(&records) {
-                        Err(error) => drop(done.send(Err(Refused { error, records }))),
-                        Ok(()) => {
-                            size += records.size();
-                            result = result.and_then(|()| self.append(&records));
-                            group.push((records, done));
-                        }
-                    },
-                }
-                next = if size < GROUP { self.requests.try_recv().ok() } else { None };
-            }
-            let result = result.and_then(|()| self.log.sync());
-            match result {
-                Ok(()) => {
-                    shared.durable.send_replace(self.log.durable());
-                    group.drain(..).for_each(|(_, done)| drop(done.send(Ok(()))));
-                }
-                Err(error) => {
-                    tracing::error!(node = &*self.node, %error, "the log cannot be written");
-                    self.log.discard();
-                    for (records, done) in group.drain(..) {
-                        let refused = Refused { error: JournalError::Io(error.to_string()), records };
-                        let _gone = done.send(Err(refused));
-                    }
-                }
-            }
-            gauge!("weir_log_bytes", "node" => self.node.to_string()).set(self.log.bytes() as f64);
-        }
-    }
-
-    fn has_room(&self, records: &Records) -> Result<(), JournalError> {
-        // What is settled may stand in the file that is written to, which is as large as one record at most.
-        if records.size() > self.max_size / 4 {
-            return Err(JournalError::TooLarge(records.size(), self.max_size));
-        }
-        Ok(self.log.has_room(records.ends.len(), records.bytes.len())?)
-    }
-
-    fn append(&mut self, records: &Records) -> io::Result<()> {
-        for payload in records.payloads() {
-            match self.log.append(payload) {
-                Ok(_) => {}
-                Err(AppendError::Io(error)) => return Err(error),
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes files of which everything is settled.
-    fn make_room(&mut self, shared: &Shared) {
-        let before = self.log.bytes();
-        if let Err(error) = self.log.truncate_before(shared.settled.load(Ordering::Acquire)) {
-            tracing::warn!(node = &*self.node, %error, "a file of the log that is done with cannot be removed");
-        }
-        if self.log.bytes() < before {
-            shared.freed.send_modify(|freed| *freed += 1);
-        }
-    }
 }
 
 /// Reads a journal behind what was settled before.
@@ -299,7 +241,11 @@ pub struct JournalReader {
     durable: watch::Receiver<u64>,
     settled: u64,
     stored: u64,
-    stored_at: Option<Instant>,
+    position: Note,
+    /// When storing was tried last, and how long to wait for the next time.
+    tried_at: Option<Instant>,
+    store_every: Duration,
+    trouble: Trouble,
 }
 
 impl JournalReader {
@@ -349,40 +295,59 @@ impl JournalReader {
     }
 
     /// Every record below `number` is settled; durable some time later, or after [`store`](Self::store).
-    pub fn settle(&mut self, number: u64) -> io::Result<()> {
+    pub fn settle(&mut self, number: u64) {
         self.settled = self.settled.max(number);
-        match self.stored_at.is_none_or(|at| at.elapsed() >= STORE_EVERY) {
-            true => self.store(),
-            false => Ok(()),
+        if self.store_in() == Some(Duration::ZERO) {
+            self.store();
         }
     }
 
     /// How long until what is settled is to be stored; `None`: it is.
     pub fn store_in(&self) -> Option<Duration> {
-        let waited = self.stored_at.map_or(STORE_EVERY, |at| at.elapsed());
-        (self.settled != self.stored).then(|| STORE_EVERY.saturating_sub(waited))
+        let waited = self.tried_at.map_or(self.store_every, |at| at.elapsed());
+        (self.settled != self.stored).then(|| self.store_every.saturating_sub(waited))
     }
 
-    /// Makes durable what is settled.
-    pub fn store(&mut self) -> io::Result<()> {
-        if self.settled == self.stored {
+    /// Makes durable what is settled. Where the disk refuses, the node is not ready until a later call, which
+    /// [`store_in`](Self::store_in) asks for, has succeeded; nothing else has to wait for that.
+    pub fn store(&mut self) {
+        match self.try_store() {
+            Ok(()) => {
+                self.store_every = STORE_EVERY;
+                self.trouble.clear();
+            }
+            Err(error) => {
+                self.store_every = STORE_AGAIN;
+                let text = format!("{}; mend the disk: it is tried again until it works", self.not_stored(&error));
+                tracing::error!(node = &*self.node, text, "waiting");
+                self.trouble.set(text);
+            }
+        }
+        self.tried_at = Some(Instant::now());
+    }
+
+    /// Whether all that is settled is durably so.
+    pub fn is_stored(&self) -> bool {
+        self.settled == self.stored
+    }
+
+    fn try_store(&mut self) -> io::Result<()> {
+        if self.is_stored() {
             return Ok(());
         }
-        let number = self.settled.to_le_bytes();
-        let beside = format!("{POSITION}.new");
-        let mut file = self.disk.create(&beside)?;
-        file.append(&number)?;
-        file.append(&crc32fast::hash(&number).to_le_bytes())?;
-        file.sync()?;
-        self.disk.rename(&beside, POSITION)?;
-        self.disk.sync()?;
+        self.position.write(&*self.disk, self.settled)?;
+        self.position.sync(&*self.disk)?;
         self.stored = self.settled;
-        self.stored_at = Some(Instant::now());
         self.journal.shared.settled.store(self.stored, Ordering::Release);
-        self.journal.wake();
+        self.journal.thread.wake();
         // A writer that has requests before it looks at this, too.
         let _full = self.journal.send.try_send(Request::Settled);
         Ok(())
+    }
+
+    fn not_stored(&self, error: &io::Error) -> String {
+        let path = self.disk.path(POSITION);
+        format!("the position of the log cannot be stored in {}: {error}; its records are kept", path.display())
     }
 
     /// The next record read is `number`, or the first behind it.
@@ -410,25 +375,16 @@ impl JournalReader {
 
 impl Drop for JournalReader {
     fn drop(&mut self) {
-        if let Err(error) = self.store() {
-            tracing::warn!(node = &*self.node, %error, "the position is not stored: some events may come again");
+        match self.try_store() {
+            Ok(()) => self.trouble.clear(),
+            // Nobody is left who would try again.
+            Err(error) => {
+                let events = self.settled - self.stored;
+                let text = format!("{}: up to {events} events come again with the next start", self.not_stored(&error));
+                self.trouble.give_up(text);
+            }
         }
     }
-}
-
-/// What was settled before; `None` where that is not known.
-fn read_position(disk: &dyn Disk) -> io::Result<Option<u64>> {
-    let mut bytes = [0; 12];
-    match disk.open(POSITION) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => drop(file?.read_at(&mut bytes, 0)?),
-    }
-    let (number, crc) = bytes.split_at(8);
-    let is_whole = crc32fast::hash(number).to_le_bytes() == crc;
-    if !is_whole {
-        tracing::warn!(path = %disk.path(POSITION).display(), "it is damaged: what the log holds is read again");
-    }
-    Ok(is_whole.then(|| u64::from_le_bytes(number.try_into().unwrap_or_default())))
 }
 
 /// What a journal holds, as it is found where nobody uses it.
@@ -453,11 +409,13 @@ pub struct JournalContent {
 /// Reads the whole journal in `dir`, and hands out every record that is not settled.
 pub fn inspect_journal(dir: &Path, mut each: impl FnMut(Record)) -> io::Result<JournalContent> {
     let folder: Arc<dyn Disk> = Arc::new(Folder::new(dir));
-    let position = read_position(&*folder)?;
+    let position = Note::read(&*folder, POSITION)?;
     let sizes = folder.list()?.into_iter().filter(|(name, _)| name.ends_with(".log"));
     let mut content =
         JournalContent { bytes: sizes.map(|(_, size)| size).sum(), position, ..JournalContent::default() };
-    let first = segments_on(&*folder)?.first().map_or(0, |(first, _)| *first);
+    let first = segments_on(&*folder)?.first().map_or(u64::MAX, |(first, _)| *first).min(position.unwrap_or(u64::MAX));
+    // Where nothing is known there is nothing.
+    let first = if first == u64::MAX { 0 } else { first };
     for read in LogReader::on(folder, RECORD_BYTES, first)?.missing_none() {
         match read {
             Ok(record) => {
@@ -476,69 +434,4 @@ pub fn inspect_journal(dir: &Path, mut each: impl FnMut(Record)) -> io::Result<J
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::super::log::faults::FaultyDisk;
-    use super::*;
-
-    fn one(payload: &[u8]) -> Records {
-        let mut records = Records::default();
-        records.push(|out| out.extend(payload));
-        records
-    }
-
-    fn payloads(records: &[Record]) -> Vec<&[u8]> {
-        records.iter().map(|record| &*record.payload).collect()
-    }
-
-    #[test]
-    fn records_that_are_joined_stay_apart_and_in_order() {
-        let mut all = Records::default();
-        for mut later in [Records::default(), one(b"a"), one(b""), one(b"bcd")] {
-            let size = all.size() + later.size();
-            all.join(&mut later);
-            assert_eq!(all.size(), size);
-        }
-        let mut last = one(b"e");
-        last.push(|out| out.extend(b"fg"));
-        all.join(&mut last);
-        assert_eq!(all.payloads().collect::<Vec<_>>(), [b"a".as_slice(), b"", b"bcd", b"e", b"fg"]);
-    }
-
-    #[tokio::test]
-    async fn what_an_fsync_did_not_take_is_refused_and_never_read() {
-        let disk = FaultyDisk::default();
-        let (journal, mut reader) = Journal::on(Arc::new(disk.clone()), "in", 1 << 20).unwrap();
-        journal.append(one(b"first")).await.unwrap();
-        disk.fail_sync();
-        let refused = journal.append(one(b"lost")).await.unwrap_err();
-        assert!(matches!(refused.error, JournalError::Io(_)) && refused.records.len() == 1);
-        journal.append(one(b"second")).await.unwrap();
-        reader.ready().await;
-        assert_eq!(payloads(&reader.read(10, 1000).unwrap()), [b"first".as_slice(), b"second"]);
-        reader.settle(1).unwrap();
-        drop((journal, reader));
-        let (_journal, mut reader) = Journal::on(Arc::new(disk), "in", 1 << 20).unwrap();
-        assert_eq!(payloads(&reader.read(10, 1000).unwrap()), [b"second".as_slice()], "settled is settled");
-    }
-
-    #[tokio::test]
-    async fn a_full_log_takes_again_once_something_is_settled() {
-        let (journal, mut reader) = Journal::on(Arc::new(FaultyDisk::default()), "in", 40_000).unwrap();
-        assert!(matches!(journal.append(one(&[0; 20_000])).await.unwrap_err().error, JournalError::TooLarge(..)));
-        let mut taken = 0;
-        let mut freed = journal.freed();
-        let refused = loop {
-            match journal.append(one(&[1; 1000])).await {
-                Ok(()) => taken += 1,
-                Err(refused) => break refused,
-            }
-        };
-        assert!(matches!(refused.error, JournalError::Full(_)) && taken > 30);
-        assert_eq!(reader.read(100, 1 << 20).unwrap().len(), taken);
-        reader.settle(reader.next_number()).unwrap();
-        freed.changed().await.unwrap();
-        journal.append(refused.records).await.unwrap();
-        assert_eq!(reader.lag(), 1);
-    }
-}
+pub(crate) mod tests;

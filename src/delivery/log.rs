@@ -34,6 +34,12 @@
 //! lost follows from the numbers around the damage, at the end of a file from the next one's head. What would be the
 //! beginning of a record at the end of a file is a torn write and no damage.
 //!
+//! **A tail that is missing is noticed.** Beside the files lies `end`, a [`Note`] of the number behind the last durable
+//! record. It is written after each fsync and not fsynced itself: it costs a write to the kernel's memory. So the note is
+//! exact after the end of the process, however that ends. After a loss of power it may be as old as the kernel's write-back,
+//! half a minute; records that were durable since are then missed only where later ones are there. An end that is below the
+//! note has lost what is between, and one that holds bytes that are no record may have lost some.
+//!
 //! **Numbers are never used again.** Opening reads the last file and goes on behind its last record. Where bytes that are
 //! no record follow it, as many numbers are left out as records could have stood there.
 //!
@@ -46,16 +52,22 @@
 
 mod disk;
 #[cfg(test)]
-pub(super) mod faults;
+pub(crate) mod faults;
 mod format;
+mod note;
 mod reader;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::private;
+
+use disk::is_at;
 pub(crate) use disk::{Disk, DiskFile, Folder};
 use format::{HEAD, RECORD_HEAD};
+pub(crate) use note::Note;
 pub use reader::{Damage, LogReader, Record};
 use reader::{Next, Segment};
 
@@ -110,6 +122,11 @@ pub struct SegmentedLog {
     next: u64,
     /// Appended since the last sync; written to the file at once when synced.
     buffer: Vec<u8>,
+    end: Note,
+    /// What was found at the end of the log when it was opened, and no reader sees.
+    damage: Option<Damage>,
+    /// Records that were missing there, by number.
+    missing: Range<u64>,
 }
 
 /// The file that is written to. All of it is durable.
@@ -121,18 +138,24 @@ struct Current {
 }
 
 impl SegmentedLog {
-    /// Opens the log in `dir`, making it where there is none.
+    /// Opens the log in `dir`, making it where there is none, and locks it: [`io::ErrorKind::WouldBlock`] where somebody
+    /// else writes to it.
     pub fn open(dir: &Path, limits: LogLimits) -> io::Result<SegmentedLog> {
-        std::fs::create_dir_all(dir)?;
-        SegmentedLog::on(Arc::new(Folder::new(dir)), limits)
+        private::make_folder(dir)?;
+        SegmentedLog::on(Arc::new(Folder::locked(dir)?), limits)
     }
 
     pub(crate) fn on(disk: Arc<dyn Disk>, limits: LogLimits) -> io::Result<SegmentedLog> {
         let mut closed = segments_on(&*disk)?;
-        let (mut durable, mut next) = (0, 0);
+        let (end, noted) = Note::open(&*disk, END)?;
+        let noted = noted.unwrap_or(0);
+        let (mut durable, mut next, mut damage, mut missing) = (noted, noted, None, 0..0);
         if let Some((first, size)) = closed.last().copied() {
             let last = LastFile::read(&*disk, first, size, limits)?;
-            (durable, next) = (last.behind, last.behind + last.perhaps);
+            // Readers go on to the note, and find what is missing before it.
+            (durable, next) = (last.behind.max(noted), noted.max(last.behind + last.perhaps));
+            damage = last.damage.filter(|_| noted <= last.behind);
+            missing = last.behind..durable;
             if last.behind == first && next == first {
                 // Nothing is in it: the next file has its name.
                 closed.pop();
@@ -156,24 +179,59 @@ impl SegmentedLog {
             durable,
             next,
             buffer: Vec::new(),
+            end,
+            damage,
+            missing,
         })
+    }
+
+    /// What was found when the log was opened and readers do not come across: bytes at its end that are no record. It may
+    /// have been records or a torn write. Given once.
+    pub(crate) fn take_damage(&mut self) -> Option<Damage> {
+        self.damage.take()
+    }
+
+    /// Records that were missing at the end when the log was opened. Readers find them, too.
+    pub(crate) fn missing(&self) -> Range<u64> {
+        self.missing.clone()
     }
 
     /// Adds a record; returns its number. Durable after the next [`SegmentedLog::sync`].
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, AppendError> {
-        let length = u32::try_from(payload.len()).ok().filter(|length| *length <= self.limits.record_bytes);
-        if length.is_none() {
-            return Err(AppendError::TooLarge(payload.len()));
+        self.append_all([payload])?;
+        Ok(self.next - 1)
+    }
+
+    /// Adds records to one file: no error of the disk leaves some of them durable and others not.
+    pub(crate) fn append_all<'a>(
+        &mut self,
+        payloads: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
+    ) -> Result<(), AppendError> {
+        let payloads = payloads.into_iter();
+        let (mut records, mut bytes) = (0, 0);
+        for payload in payloads.clone() {
+            if u32::try_from(payload.len()).is_ok_and(|length| length <= self.limits.record_bytes) {
+                (records, bytes) = (records + 1, bytes + payload.len());
+            } else {
+                return Err(AppendError::TooLarge(payload.len()));
+            }
         }
-        self.has_room(1, payload.len())?;
-        let held = self.current.as_ref().map_or(HEAD, |current| current.bytes) + self.buffer.len() as u64;
-        if held > HEAD && held + record_size(payload.len()) > self.limits.segment_bytes {
+        self.has_room(records, bytes)?;
+        if self.ends_file(log_size(records, bytes)) {
             self.sync()?;
             self.close();
         }
-        format::record(self.marker, self.next, payload, &mut self.buffer);
-        self.next += 1;
-        Ok(self.next - 1)
+        for payload in payloads {
+            format::record(self.marker, self.next, payload, &mut self.buffer);
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether records of so many bytes go into a new file, for which those before are made durable.
+    pub(crate) fn ends_file(&self, size: u64) -> bool {
+        let held = self.current.as_ref().map_or(HEAD, |current| current.bytes) + self.buffer.len() as u64;
+        held > HEAD && held + size > self.limits.segment_bytes
     }
 
     /// Whether so many records fit, which hold so many bytes together.
@@ -186,8 +244,8 @@ impl SegmentedLog {
         }
     }
 
-    /// Makes every appended record durable. After an error nothing appended since the last good sync is; calling again
-    /// writes all of it anew, into a new file.
+    /// Makes every appended record durable, in a file that is at its path. After an error nothing appended since the last
+    /// good sync is; calling again writes all of it anew, into a new file.
     pub fn sync(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -197,6 +255,7 @@ impl SegmentedLog {
             None => self.create()?,
         };
         let written = current.file.append(&self.buffer).and_then(|()| current.file.sync());
+        let written = written.and_then(|()| is_at(&*self.disk, &segment_name(current.first), &*current.file));
         if let Err(error) = written {
             // Gives room free where the disk is full. Where it fails, too, the next file's number says what counts.
             let _ = current.file.truncate(current.bytes);
@@ -206,6 +265,8 @@ impl SegmentedLog {
         current.bytes += self.buffer.len() as u64;
         self.current = Some(current);
         self.durable = self.next;
+        // Without it the loss of what is durable now might not be noticed, which is no reason to refuse it.
+        let _ = self.end.write(&*self.disk, self.durable);
         self.buffer.clear();
         if self.buffer.capacity() > BUFFER {
             self.buffer = Vec::new();
@@ -228,6 +289,11 @@ impl SegmentedLog {
         let head = if self.buffer.is_empty() { 0 } else { HEAD };
         let current = self.current.as_ref().map_or(head, |current| current.bytes);
         self.closed_bytes + current + self.buffer.len() as u64
+    }
+
+    /// How messages name its folder.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.disk.path("")
     }
 
     /// Number of the first record that is held, or else of the next one.
@@ -258,12 +324,13 @@ impl SegmentedLog {
         self.limits.total_bytes = total_bytes;
     }
 
-    /// Removes files that hold only records below `number`. The last one stays, for its numbers.
+    /// Removes files that hold only records below `number`, which is known to be below what is appended next when the log
+    /// is opened again. The one that is written to stays.
     pub fn truncate_before(&mut self, number: u64) -> io::Result<()> {
         while let Some(&(first, _)) = self.closed.first() {
             let following = self.closed.get(1).map(|(first, _)| *first);
-            let end = following.or(self.current.as_ref().map(|current| current.first));
-            if end.is_none_or(|end| end > number) {
+            let end = following.or(self.current.as_ref().map(|current| current.first)).unwrap_or(self.durable);
+            if end > number {
                 break;
             }
             match self.disk.remove(&segment_name(first)) {
@@ -302,8 +369,21 @@ impl SegmentedLog {
         }
     }
 
+    /// Whether the disk takes so many bytes now; writes them, and removes them again.
+    pub(crate) fn probe(&self, bytes: u64) -> io::Result<()> {
+        self.disk.check()?;
+        let name = format!("{:020}.new", self.next);
+        let written = (|| {
+            let mut file = self.disk.create(&name)?;
+            file.append(&vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)])?;
+            file.sync()
+        })();
+        written.and(self.disk.remove(&name))
+    }
+
     /// Makes a file for what is in the buffer, durably.
     fn create(&mut self) -> io::Result<Current> {
+        self.disk.check()?;
         let first = self.unsynced();
         let name = segment_name(first);
         let beside = format!("{first:020}.new");
@@ -318,11 +398,8 @@ impl SegmentedLog {
 
 /// Memory that is kept for the next records.
 const BUFFER: usize = 4 << 20;
-
-/// What a record takes on the disk.
-fn record_size(payload: usize) -> u64 {
-    RECORD_HEAD + payload as u64
-}
+/// The note of the number behind the last durable record.
+const END: &str = "end";
 
 /// What so many records take on the disk that hold so many bytes together.
 pub(crate) fn log_size(records: usize, bytes: usize) -> u64 {
@@ -335,6 +412,8 @@ struct LastFile {
     behind: u64,
     /// Records that may have stood behind that.
     perhaps: u64,
+    /// Bytes behind it that are no record.
+    damage: Option<Damage>,
 }
 
 impl LastFile {
@@ -351,11 +430,15 @@ impl LastFile {
                 Next::Later => {}
                 // A head is durable before the file has its name: without one it was damaged, whatever it held.
                 Next::End(_) if size < HEAD && !segment.is_version_1() => {
-                    return Ok(LastFile { behind, perhaps: limits.segment_bytes / RECORD_HEAD + 1 });
+                    let what = "the head of the file is missing".to_owned();
+                    let damage = Some(Damage { path: disk.path(&name), offset: 0, bytes: size, records: 0, what });
+                    return Ok(LastFile { behind, perhaps: limits.segment_bytes / RECORD_HEAD + 1, damage });
                 }
                 Next::End(rest) => {
                     let lost = rest.filter(|place| !place.is_cut() && !segment.is_version_1());
-                    return Ok(LastFile { behind, perhaps: lost.map_or(0, |place| place.bytes / RECORD_HEAD + 1) });
+                    let perhaps = lost.as_ref().map_or(0, |place| place.bytes / RECORD_HEAD + 1);
+                    let damage = lost.map(|place| place.damage(disk.path(&name), 0));
+                    return Ok(LastFile { behind, perhaps, damage });
                 }
             }
         }
@@ -375,7 +458,7 @@ pub(super) fn segments_on(disk: &dyn Disk) -> io::Result<Vec<(u64, u64)>> {
 }
 
 /// The files of the log in `dir`, oldest first, by the number of their first record.
-pub(super) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+pub(crate) fn segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let found = segments_on(&Folder::new(dir))?;
     Ok(found.into_iter().map(|(first, _)| (first, dir.join(segment_name(first)))).collect())
 }

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,15 +19,15 @@ use tokio::task::AbortHandle;
 use super::DeadLetter;
 use super::driver::{READ_LIMIT, back_off};
 use super::prepare::prepared;
-use crate::component::{BuildContext, Sink, async_trait};
+use crate::component::{BuildContext, Sink, Trouble, async_trait};
 use crate::config::{BufferConfig, WhenFull};
 use crate::delivery::log::Record;
 use crate::delivery::{
-    Journal, JournalError, JournalReader, Ledger, MemoryBudget, Outcome, Progress, Receipt, Records, RejectedBatch,
-    Settlements,
+    Journal, JournalError, JournalOwner, JournalReader, Ledger, MemoryBudget, Outcome, Progress, Receipt, Records,
+    RejectedBatch, Settlements,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Batch, Codec, Event, OriginId, Position, Reason, Rejected, Timestamp};
+use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Reason, Rejected, Timestamp};
 
 /// The folder of the log in the node's.
 pub(super) const FOLDER: &str = "buffer";
@@ -40,7 +39,7 @@ const OPEN_BATCHES: usize = 256;
 const PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long what is on its way to the sink may take when the graph is stopped.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(1);
 
 /// What the lanes that write into a buffer do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,13 +116,29 @@ impl Buffered {
         let Some(dir) = context.storage.dir().map(|dir| dir.join(FOLDER)) else {
             return Err(Error::new(ErrorKind::Internal, "open the buffer", "the node has no folder"));
         };
-        let (journal, reader) = Journal::open(&dir, &context.node, config.max_size.0)
-            .map_err(|error| super::runtime::io_error("open the buffer", &dir, error))?;
+        let owner = JournalOwner {
+            node: context.node.clone(),
+            trouble: context.trouble.clone(),
+            // Inputs that wait are back-pressure; why the sink takes nothing, it says itself.
+            when_full: None,
+        };
+        let opened = Journal::open(&dir, owner, config.max_size.0)
+            .map_err(|error| super::runtime::folder_error("open the buffer", &dir, error))?;
+        Ok(Buffered::over(opened, inner, config.when_full, context, codecs, ends))
+    }
+
+    fn over(
+        (journal, reader): (Journal, JournalReader),
+        inner: Arc<dyn Sink>,
+        when_full: WhenFull,
+        context: BuildContext,
+        codecs: Codecs,
+        ends: Ends,
+    ) -> Buffered {
         let (say, drained) = watch::channel(Drained::default());
         let drain = Drain {
             again: reader.end(),
             reader,
-            dir,
             inner: inner.clone(),
             context: context.clone(),
             codecs,
@@ -132,11 +147,13 @@ impl Buffered {
             memory: MemoryBudget::new(MEMORY),
             watermark: Timestamp::MIN,
             failures: 0,
+            seek_to: None,
+            trouble: context.trouble.part("buffer"),
             ends: ends.clone(),
             say,
         };
         let drain = tokio::spawn(drain.run()).abort_handle();
-        Ok(Buffered { inner, journal, when_full: config.when_full, context, ends, drained, drain })
+        Buffered { inner, journal, when_full, context, ends, drained, drain }
     }
 
     fn records(&self, events: &[Event], origin: &OriginId) -> Records {
@@ -157,10 +174,7 @@ impl Buffered {
         loop {
             let mut freed = self.journal.freed();
             let refused = match self.journal.append(records).await {
-                Ok(()) => {
-                    self.context.trouble.clear_if(|what| what.starts_with(UNWRITABLE));
-                    return batch.receipt.resolve(Outcome::Delivered);
-                }
+                Ok(()) => return batch.receipt.resolve(Outcome::Delivered),
                 Err(refused) => refused,
             };
             match refused.error {
@@ -171,10 +185,8 @@ impl Buffered {
                     let _ = freed.changed().await;
                 }
                 JournalError::TooLarge(..) => return self.too_large(batch, &refused.error).await,
-                JournalError::Io(why) => {
-                    self.context.trouble.set(format!("{UNWRITABLE}: {why}"));
-                    self.context.clock.sleep(PAUSE).await;
-                }
+                // The journal says why, and when the disk works again.
+                JournalError::Io(_) => self.context.clock.sleep(PAUSE).await,
             }
             // A writer that is gone took them along.
             let is_whole = refused.records.len() == batch.events.len();
@@ -225,8 +237,6 @@ impl Buffered {
     }
 }
 
-const UNWRITABLE: &str = "the buffer cannot be written";
-
 #[async_trait]
 impl Sink for Buffered {
     async fn write(&self, batch: Batch) {
@@ -247,6 +257,10 @@ impl Sink for Buffered {
             () = at_rest => {}
             () = self.context.clock.sleep(REST) => {}
         }
+        // With the task its reader goes, and says where it cannot store what is settled.
+        self.drain.abort();
+        let mut drained = self.drained.clone();
+        while drained.changed().await.is_ok() {}
     }
 
     async fn complete(&self) -> Result<()> {
@@ -266,7 +280,6 @@ impl Drop for Buffered {
 /// The way from the log to the sink.
 struct Drain {
     reader: JournalReader,
-    dir: PathBuf,
     inner: Arc<dyn Sink>,
     context: BuildContext,
     codecs: Codecs,
@@ -275,6 +288,9 @@ struct Drain {
     memory: MemoryBudget,
     watermark: Timestamp,
     failures: u32,
+    /// Where a batch failed that is to be handed over again: nothing behind it is read before that.
+    seek_to: Option<u64>,
+    trouble: Trouble,
     /// Events below this number are handed over again, or for the first time since the process was started.
     again: u64,
     ends: Ends,
@@ -285,9 +301,14 @@ impl Drain {
     async fn run(mut self) {
         let settlements = self.settlements.clone();
         loop {
-            if let Err(error) = self.step(&settlements).await {
-                self.context.trouble.set(format!("the buffer in {} cannot be read: {error}", self.dir.display()));
-                self.context.clock.sleep(PAUSE).await;
+            match self.step(&settlements).await {
+                Ok(()) => self.trouble.clear(),
+                Err(error) => {
+                    let text = format!("the buffer cannot be read: {error}; it is tried again until it can");
+                    tracing::error!(node = &*self.context.node, text, "waiting");
+                    self.trouble.set(text);
+                    self.context.clock.sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -297,9 +318,9 @@ impl Drain {
         let is_closing = self.ends.is_closing();
         let open = self.ledger.open_batches();
         if open == 0 && *self.ends.phase.borrow() != Phase::Running {
-            tokio::task::block_in_place(|| self.reader.store())?;
+            tokio::task::block_in_place(|| self.reader.store());
         }
-        let is_stored = self.reader.store_in().is_none();
+        let is_stored = self.reader.is_stored();
         let behind = if open == 0 && is_stored { self.reader.next_number() } else { 0 };
         self.say.send_replace(Drained { behind, at_rest: is_closing && open == 0 });
         let store_in = self.reader.store_in();
@@ -309,7 +330,8 @@ impl Drain {
             () = settlements.changed() => return Ok(()),
             () = self.ends.changed(), if !is_closing => return Ok(()),
             () = async { clock.sleep(store_in.unwrap_or_default()).await }, if store_in.is_some() => {
-                return tokio::task::block_in_place(|| self.reader.store());
+                tokio::task::block_in_place(|| self.reader.store());
+                return Ok(());
             }
             () = self.reader.ready(), if !is_closing && open < OPEN_BATCHES => {}
         }
@@ -327,16 +349,21 @@ impl Drain {
             match progress {
                 Progress::Commit(position) => {
                     self.failures = 0;
-                    tokio::task::block_in_place(|| self.reader.settle(position.0))?;
+                    tokio::task::block_in_place(|| self.reader.settle(position.0));
                 }
                 Progress::Rewind { position, .. } => {
                     tracing::warn!(node = &*self.context.node, position = position.0, "handing over again");
                     self.again = self.again.max(self.reader.next_number());
                     self.context.clock.sleep(back_off(self.failures)).await;
                     self.failures = self.failures.saturating_add(1);
-                    self.reader.seek(position.0)?;
+                    self.seek_to = Some(position.0);
                 }
             }
+        }
+        // Also when it failed before: what it goes back to is in no ledger any more.
+        if let Some(number) = self.seek_to {
+            self.reader.seek(number)?;
+            self.seek_to = None;
         }
         Ok(())
     }
@@ -346,7 +373,8 @@ impl Drain {
         let mut group: Option<(OriginId, u64, u64, Vec<Event>)> = None;
         for Record { number, payload } in records {
             let Some((origin, event)) = restore(&payload, &self.codecs) else {
-                tracing::error!(node = &*self.context.node, number, "a record of the buffer is no event of ours");
+                self.write(group.take()).await;
+                self.reject(number, payload).await;
                 continue;
             };
             let (trouble, clock) = (&self.context.trouble, &*self.context.clock);
@@ -365,15 +393,31 @@ impl Drain {
         self.write(group).await;
     }
 
-    async fn write(&mut self, group: Option<(OriginId, u64, u64, Vec<Event>)>) {
-        let Some((origin, first, last, events)) = group else { return };
+    /// A record that a later version has written, say: its bytes go to the node's `errors` port.
+    async fn reject(&mut self, number: u64, payload: Vec<u8>) {
+        let (log, now) = (FOLDER.to_owned(), self.context.clock.now());
+        let origin = OriginId { node: self.context.node.to_string(), log, partition: 0, kind: OriginKind::Other };
+        let event = Event::new(Body::Raw(payload.into(), Codec::Raw), Position(number), now);
+        let receipt = self.receipt(number, number, std::slice::from_ref(&event)).await;
+        let message = "the record of the buffer is no event that this version of weir can read".to_owned();
+        let rejected = vec![Rejected { event, code: "unreadable_buffer_record", message }];
+        self.context.rejects.reject(RejectedBatch { origin: Arc::new(origin), receipt, rejected }).await;
+    }
+
+    /// The receipt of the records from `first` to `last`, which these events are.
+    async fn receipt(&mut self, first: u64, last: u64, events: &[Event]) -> Receipt {
         if first < self.again {
             let again = self.again.min(last + 1) - first;
             self.context.books.received(usize::try_from(again).unwrap_or(usize::MAX).min(events.len()));
         }
         let permit = self.memory.acquire(events.iter().map(Event::size).sum()).await;
         let number = self.ledger.open(Position(first), Position(last).next());
-        let receipt = Receipt::new(number, self.settlements.clone(), Some(permit));
+        Receipt::new(number, self.settlements.clone(), Some(permit))
+    }
+
+    async fn write(&mut self, group: Option<(OriginId, u64, u64, Vec<Event>)>) {
+        let Some((origin, first, last, events)) = group else { return };
+        let receipt = self.receipt(first, last, &events).await;
         self.watermark = events.iter().map(|event| event.time).max().map_or(self.watermark, |t| t.max(self.watermark));
         self.inner.write(Batch { origin: Arc::new(origin), receipt, watermark: self.watermark, events }).await;
     }
@@ -413,3 +457,6 @@ fn known_code(code: &str) -> &'static str {
     known.push(code);
     code
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@ use super::plan::origin_name;
 use super::route::Outgoing;
 use super::shared::Shared;
 use super::spot::Spot;
-use crate::component::{LaneEnd, Origin, ReadLimit};
-use crate::error::Result;
+use crate::component::{LaneEnd, Origin, ReadLimit, Trouble};
+use crate::error::{Error, Result};
 use crate::event::Position;
 use crate::failpoint::failpoint;
 use crate::state::Resume;
@@ -62,10 +62,16 @@ pub(crate) struct Driver {
     has_ended: bool,
     /// A record that was stepped over, until that is committed.
     skipped: Option<(Position, oneshot::Sender<Result<(), String>>)>,
+    /// What could not be committed.
+    uncommitted: Option<Position>,
+    /// The word of this lane on its origin, and when it said something that may hold still.
+    trouble: Trouble,
+    said: Option<Duration>,
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.trouble.clear();
         self.lane.source().lanes().retain(|spot| !Arc::ptr_eq(spot, &self.spot));
     }
 }
@@ -80,6 +86,7 @@ enum ReadingOver {
 impl Driver {
     pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop, member: Option<Member>) -> Driver {
         let spot = Arc::new(Spot::new(origin.id()));
+        let trouble = lane.source().trouble.part(&origin_name(lane.origin()));
         lane.source().lanes().push(spot.clone());
         Driver {
             lane,
@@ -97,6 +104,9 @@ impl Driver {
             is_idle: false,
             has_ended: false,
             skipped: None,
+            uncommitted: None,
+            trouble,
+            said: None,
         }
     }
 
@@ -113,6 +123,14 @@ impl Driver {
         if let Some(member) = self.member.take() {
             member.epochs.leave(member.input, end == LaneEnd::Clean);
             self.close(&member).await;
+        }
+        if let Err(why) = self.store().await {
+            tracing::error!(lane = &*name, why, "what is settled is not stored: it comes again with the next start");
+            // Whoever takes the partition over begins at an earlier position.
+            let is_taken = self.stop.source.borrow().is_some();
+            if end == LaneEnd::Clean {
+                return if is_taken { LaneEnd::Unsettled } else { LaneEnd::Broken(why) };
+            }
         }
         if end == LaneEnd::Clean
             && self.shared.once
@@ -188,13 +206,31 @@ impl Driver {
     async fn resume(&mut self, Resume { position, bookmark }: Resume) -> Result<()> {
         loop {
             match self.origin.resume(position, &bookmark).await {
-                Err(error) if error.is_temporary() => {
-                    tracing::warn!(lane = origin_name(self.lane.origin()), %error, "cannot go on yet, trying again");
+                Err(error) if error.is_temporary() && !self.stop.is_asked() => {
+                    self.say("it cannot go on yet", &error);
                     self.pause().await;
                 }
-                result => return result,
+                result => return result.inspect(|()| self.is_well()),
             }
         }
+    }
+
+    /// The next read begins there; waits while the origin cannot be asked.
+    async fn seek(&mut self, position: Position) -> Result<(), String> {
+        loop {
+            match self.origin.seek(position).await {
+                Ok(()) => break,
+                Err(error) if error.is_temporary() && !self.stop.is_asked() => {
+                    self.say("it cannot go back yet", &error);
+                    self.pause().await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.is_well();
+        self.next = position;
+        self.spot.note(position, self.origin.lag());
+        Ok(())
     }
 
     async fn commit(&mut self, position: Position) {
@@ -202,9 +238,62 @@ impl Driver {
             let _gone = answer.send(Ok(()));
         }
         failpoint("commit");
-        if let Err(error) = self.origin.commit(position).await {
-            // Committing later, or not at all, costs duplicates after a restart and nothing else.
-            tracing::warn!(lane = origin_name(self.lane.origin()), %error, "commit failed");
+        match self.origin.commit(position).await {
+            Ok(()) => {
+                if self.uncommitted.take().is_some() {
+                    self.is_well();
+                }
+            }
+            Err(error) => {
+                // Until it succeeds it costs duplicates after a restart and nothing else.
+                self.say("what is settled cannot be committed", &error);
+                self.uncommitted = Some(position);
+            }
+        }
+    }
+
+    /// Tries once more what could not be committed.
+    async fn commit_rest(&mut self) {
+        if let Some(position) = self.uncommitted {
+            self.commit(position).await;
+        }
+    }
+
+    /// The lane ends: all that is settled is to be durably so.
+    async fn store(&mut self) -> Result<(), String> {
+        self.commit_rest().await;
+        if let (Some(_), Some(why)) = (self.uncommitted, self.trouble.get()) {
+            return Err(why);
+        }
+        self.origin.close().await.map_err(|error| error.to_string())
+    }
+
+    /// How long until an origin that failed, and gave no word since, is taken to be well.
+    fn until_well(&self) -> Option<Duration> {
+        let waited = |said| self.shared.clock.uptime().saturating_sub(said);
+        self.said.map(|said| LAST_BACK_OFF.saturating_sub(waited(said)))
+    }
+
+    /// Nothing failed for a while: what is asked for last waits for events.
+    async fn check(&mut self) {
+        self.said = self.said.map(|_| self.shared.clock.uptime());
+        self.commit_rest().await;
+        self.is_well();
+    }
+
+    /// The origin does not do what it is asked for: the source is not ready until it does.
+    fn say(&mut self, what: &str, error: &Error) {
+        let lane = origin_name(self.lane.origin());
+        tracing::warn!(lane, %error, "{what}, trying again");
+        self.trouble.set(format!("{lane}: {what}: {error}"));
+        self.said = Some(self.shared.clock.uptime());
+    }
+
+    /// It does, so far as is known.
+    fn is_well(&mut self) {
+        if self.said.is_some() && self.uncommitted.is_none() {
+            self.trouble.clear();
+            self.said = None;
         }
     }
 
@@ -241,6 +330,11 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// Whether the lane is to stop.
+    fn is_asked(&self) -> bool {
+        self.source.borrow().is_some() || self.graph.borrow().is_some()
+    }
+
     /// Resolves when the lane is to stop, with the limit for draining.
     async fn wait(&mut self) -> Duration {
         tokio::select! {
@@ -256,5 +350,95 @@ async fn asked(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
         Some(limit) => limit,
         // Whoever could ask is gone without having asked.
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::component::{Read, async_trait};
+    use crate::delivery::MemoryBudget;
+    use crate::error::ErrorKind;
+    use crate::event::OriginId;
+    use crate::graph::plan::origin_of;
+    use crate::graph::route::{Node, Route};
+    use crate::state::SystemClock;
+
+    /// Refuses so many calls.
+    #[derive(Clone, Default)]
+    struct Stubborn(Arc<AtomicU32>);
+
+    impl Stubborn {
+        fn answer(&self) -> Result<()> {
+            let refuses = self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            if refuses { Err(Error::temporary(ErrorKind::Io, "use the log", "not now")) } else { Ok(()) }
+        }
+    }
+
+    #[async_trait]
+    impl Origin for Stubborn {
+        fn id(&self) -> Arc<OriginId> {
+            origin_of("in", "log", 0)
+        }
+        async fn read(&mut self, _: ReadLimit) -> Result<Read> {
+            std::future::pending().await
+        }
+        async fn commit(&mut self, _: Position) -> Result<()> {
+            self.answer()
+        }
+        async fn seek(&mut self, _: Position) -> Result<()> {
+            self.answer()
+        }
+    }
+
+    fn driver(origin: &Stubborn) -> (Driver, Trouble) {
+        let node = Arc::new(Node { id: "in".into(), ..Node::default() });
+        let route = Route { steps: Vec::new(), entry: Vec::new(), is_timed: false, poison: None, due: None };
+        let shared = Shared {
+            sinks: Vec::new(),
+            nodes: Vec::new(),
+            dead_letters: mpsc::channel(1).0,
+            memory: MemoryBudget::new(1 << 20),
+            clock: Arc::new(SystemClock::default()),
+            exchanges: Vec::new(),
+            idle_timeout: None,
+            ticks: None,
+            drain: Duration::ZERO,
+            once: false,
+        };
+        let stop = Stop { source: watch::channel(None).1, graph: watch::channel(None).1 };
+        let trouble = node.trouble.clone();
+        let lane = Lane::new(origin.id(), node, route);
+        (Driver::new(lane, Box::new(origin.clone()), Arc::new(shared), stop, None), trouble)
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_cannot_go_back_for_a_while_does_so_later() {
+        let origin = Stubborn::default();
+        let (mut driver, trouble) = driver(&origin);
+        origin.0.store(2, Ordering::Relaxed);
+        driver.seek(Position(7)).await.unwrap();
+        assert_eq!((driver.next, origin.0.load(Ordering::Relaxed), trouble.all()), (Position(7), 0, None));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_failed_is_tried_again_and_said_until_it_succeeds() {
+        let origin = Stubborn::default();
+        let (mut driver, trouble) = driver(&origin);
+        origin.0.store(3, Ordering::Relaxed);
+        driver.commit(Position(7)).await;
+        let said = trouble.all().unwrap();
+        assert!(said.contains("in:log/0: what is settled cannot be committed") && said.contains("not now"), "{said}");
+        driver.check().await;
+        assert!(trouble.all().is_some() && driver.until_well().is_some());
+        assert!(driver.store().await.unwrap_err().contains("cannot be committed"), "the end of the lane says so");
+        driver.check().await;
+        assert_eq!((trouble.all(), driver.until_well(), driver.uncommitted), (None, None, None));
+        driver.store().await.unwrap();
     }
 }

@@ -16,6 +16,7 @@ pub(super) async fn prepared(mut events: Vec<Event>, trouble: &Trouble, clock: &
     if !raw.and_then(Codec::decoder).is_some_and(|decoder| decoder.must_prepare()) {
         return events;
     }
+    let trouble = trouble.part("decoder");
     let mut said = None;
     let mut failures = 0;
     for event in &mut events {

@@ -1,6 +1,7 @@
 //! Runs a graph: builds its nodes, gives every origin a lane, and brings all of it to an orderly end.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::buffer::{Ends, Phase};
+use super::buffer::{self, Ends, Phase};
 use super::builder::{Builder, Ways};
 use super::dead_letters::retry::Retried;
 use super::dead_letters::{LetterChoice, Writer};
@@ -19,9 +20,12 @@ use super::route::Node;
 use super::running::Running;
 use super::shared::Shared;
 use super::status::Status;
-use crate::component::{Sink, Trouble};
+use crate::component::{Sink, Trouble, push};
+use crate::config::Graph;
 use crate::delivery::{BookTotals, MemoryBudget};
 use crate::error::{Error, ErrorKind, Result};
+use crate::folder_lock::{FolderId, FolderLock};
+use crate::private;
 use crate::state::{Clock, GraphState, SystemClock};
 
 /// How a graph is run.
@@ -68,13 +72,12 @@ pub async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let dir = plan.graph.dir();
     let _lock = lock_data_dir(&dir)?;
-    let trouble = Trouble::default();
+    let (trouble, graph_trouble) = (Trouble::default(), Trouble::default());
     let letters_dir = plan.graph.dead_letters_dir();
     let state_dir = plan.graph.state_dir();
     let retrying = Arc::new(AtomicBool::new(false));
-    let max_size = plan.graph.dead_letters.max_size;
-    let writer = Writer::open(letters_dir.clone(), max_size, retrying.clone(), trouble.clone(), clock.clone())
-        .map_err(|error| io_error("open dead letters", &letters_dir, error))?;
+    let writer = Writer::open(&plan.graph, retrying.clone(), trouble.clone(), clock.clone())
+        .map_err(|error| folder_error("open dead letters", &letters_dir, error))?;
     let (dead_letters, letters) = mpsc::channel(64);
     let writing = tokio::spawn(writer.run(letters));
 
@@ -102,6 +105,8 @@ pub async fn run(
         once: mode == Mode::Once,
     });
     let state = builder.state()?;
+    let folders = folders_of(&builder.plan.graph);
+    let watching = tokio::spawn(watch_folders(folders, graph_trouble.clone(), shared.clock.clone()));
     let epochs = Arc::new(Epochs::new(ways.receivers.iter().map(|(_, receivers)| receivers.len()).sum()));
     let shards = builder.run_shards(ways.receivers, &shared, &epochs, state.as_deref())?;
     let ports: JoinSet<()> = builder.errors_ports(rejected, &shared)?;
@@ -113,6 +118,7 @@ pub async fn run(
         plan: builder.plan.clone(),
         started: Instant::now(),
         dead_letters: trouble,
+        graph: graph_trouble,
         memory,
         lanes: lanes_seen,
         stopping: stopping_seen,
@@ -155,6 +161,7 @@ pub async fn run(
     drop(shards);
     let _aborted = keeping.await;
     asked.abort();
+    watching.abort();
     hopeless.abort();
     if let Ok(why) = hopeless.await {
         clean = false;
@@ -166,6 +173,14 @@ pub async fn run(
     phase.send_replace(if has_ended { Phase::Ended } else { Phase::Stopped });
     let limit = if has_ended { Duration::MAX } else { drain.min(FINISH) };
     finish(shared, ports, writing, limit, complete).await?;
+    // What could not be stored at the end is known only now.
+    for node in nodes {
+        let why = node.trouble.last_word().map(|why| format!("{}: {why}", node.id));
+        if let Some(why) = why.filter(|why| !broken.contains(why)) {
+            clean = false;
+            broken.push(why);
+        }
+    }
     if complete && state_dir.exists() {
         // The next run begins anew.
         std::fs::remove_dir_all(&state_dir).map_err(|error| io_error("remove the state", &state_dir, error))?;
@@ -214,12 +229,13 @@ async fn finish(
     complete: bool,
 ) -> Result<()> {
     let sinks: Vec<Arc<dyn Sink>> = shared.sinks.iter().flatten().cloned().collect();
-    let flush = async {
-        for sink in &sinks {
-            sink.flush().await;
-        }
-    };
-    let _late = tokio::time::timeout(limit, flush).await;
+    // Together: one that hangs takes no time from the others.
+    let mut flushing: JoinSet<()> = JoinSet::new();
+    for sink in sinks.iter().cloned() {
+        flushing.spawn(async move { sink.flush().await });
+    }
+    let _late = tokio::time::timeout(limit, async { while flushing.join_next().await.is_some() {} }).await;
+    flushing.shutdown().await;
     if complete {
         for sink in &sinks {
             sink.complete().await?;
@@ -235,7 +251,7 @@ async fn finish(
 }
 
 /// Hands the state of a graph that does not run to `look`; `None` when it has none.
-pub fn with_state<T>(graph: &crate::config::Graph, look: impl FnOnce(&GraphState) -> Result<T>) -> Result<Option<T>> {
+pub fn with_state<T>(graph: &Graph, look: impl FnOnce(&GraphState) -> Result<T>) -> Result<Option<T>> {
     let dir = graph.state_dir();
     if !dir.exists() {
         return Ok(None);
@@ -245,27 +261,59 @@ pub fn with_state<T>(graph: &crate::config::Graph, look: impl FnOnce(&GraphState
 }
 
 /// Why a graph cannot run now, if another process runs it.
-pub fn in_use(graph: &crate::config::Graph) -> Option<Error> {
+pub fn in_use(graph: &Graph) -> Option<Error> {
     lock_data_dir(&graph.dir()).err().filter(|error| error.kind() == ErrorKind::Config)
 }
 
-/// Only one process may use a data folder. The lock is the open file's and goes with the process.
-pub(super) fn lock_data_dir(dir: &std::path::Path) -> Result<std::fs::File> {
+/// Only one process may use a graph's data folder.
+pub(super) fn lock_data_dir(dir: &Path) -> Result<FolderLock> {
     let fail = |error| io_error("open the data folder", dir, error);
-    std::fs::create_dir_all(dir).map_err(fail)?;
-    let file = std::fs::File::create(dir.join("lock")).map_err(fail)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::Config,
-            "open the data folder",
-            "another weir uses it; give this one its own with `--set data_dir=PATH`",
-        )
-        .with("path", dir.display())),
-        Err(std::fs::TryLockError::Error(error)) => Err(fail(error)),
+    private::own_folder(dir).map_err(fail)?;
+    FolderLock::take(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            let what = "another weir uses it; give this one its own with `--set data_dir=PATH`";
+            Error::new(ErrorKind::Config, "open the data folder", what).with("path", dir.display())
+        }
+        _ => fail(error),
+    })
+}
+
+/// The folders that a graph writes to, as far as they are there.
+fn folders_of(graph: &Graph) -> Vec<FolderId> {
+    let dir = graph.dir();
+    let logs = [push::FOLDER, buffer::FOLDER];
+    let logs = graph.nodes.iter().flat_map(|node| logs.map(|log| dir.join(&node.id).join(log)));
+    let all = [dir.clone(), graph.dead_letters_dir(), graph.state_dir()].into_iter().chain(logs);
+    all.filter_map(|folder| FolderId::of(&folder).ok()).collect()
+}
+
+/// Says when a folder is not the one at its path any more: what is written to it then is lost, also while nothing is.
+async fn watch_folders(folders: Vec<FolderId>, trouble: Trouble, clock: Arc<dyn Clock>) {
+    loop {
+        match folders.iter().try_for_each(FolderId::check) {
+            Ok(()) => trouble.clear(),
+            Err(error) => {
+                if trouble.get().is_none() {
+                    tracing::error!(%error, "a folder of the graph is gone");
+                }
+                trouble.set(error.to_string());
+            }
+        }
+        clock.sleep(FOLDERS_CHECK).await;
     }
 }
 
-pub(super) fn io_error(operation: &'static str, path: &std::path::Path, error: io::Error) -> Error {
+/// How often the folders are looked for.
+const FOLDERS_CHECK: Duration = Duration::from_secs(1);
+
+/// An error of opening a folder for writing: that another graph or process has it is a matter of the configuration.
+pub(crate) fn folder_error(operation: &'static str, path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Error::new(ErrorKind::Config, operation, error.to_string()),
+        _ => io_error(operation, path, error),
+    }
+}
+
+pub(super) fn io_error(operation: &'static str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, operation, "the file system refused").with("path", path.display()).caused_by(error)
 }

@@ -26,6 +26,8 @@ pub struct Status {
     pub(super) plan: Arc<Plan>,
     pub(super) started: Instant,
     pub(super) dead_letters: Trouble,
+    /// Of the graph as a whole.
+    pub(super) graph: Trouble,
     pub(super) memory: MemoryBudget,
     pub(super) lanes: watch::Receiver<usize>,
     pub(super) stopping: watch::Receiver<bool>,
@@ -116,8 +118,9 @@ impl Status {
     /// What keeps the graph from being ready, by node. Empty: ready.
     pub fn troubles(&self) -> BTreeMap<String, String> {
         let mut troubles: BTreeMap<String, String> =
-            self.nodes().filter_map(|node| Some((node.id.to_string(), node.trouble.get()?))).collect();
-        troubles.extend(self.dead_letters.get().map(|what| (DEAD_LETTERS.to_owned(), what)));
+            self.nodes().filter_map(|node| Some((node.id.to_string(), node.trouble.all()?))).collect();
+        troubles.extend(self.dead_letters.all().map(|what| (DEAD_LETTERS.to_owned(), what)));
+        troubles.extend(self.graph.all().map(|what| ("graph".to_owned(), what)));
         if *self.stopping.borrow() {
             troubles.insert("graph".to_owned(), "it is stopping".to_owned());
         }

@@ -12,6 +12,7 @@
 //! | `n`, node, 0, name of a state | number of the state, 4 bytes |
 //! | `p`, lane | position, 8 bytes; the origin's bookmark |
 //! | `v`, lane, state, key | a [`StatePart`]'s entry |
+//! | `w` | how many writes were made durable, 8 bytes; of the store on disk alone |
 //!
 //! [`TransformConfig::state_identity`]: crate::component::TransformConfig::state_identity
 

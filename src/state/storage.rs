@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::private;
+
 /// A map from name to bytes that survives a crash. A `store` is durable when it returns, and whole or absent.
 pub trait Storage: Send + Sync {
     /// The bytes under `name`, if any.
@@ -27,10 +29,10 @@ pub struct DirStorage {
 }
 
 impl DirStorage {
-    /// Opens or makes the folder.
+    /// Opens or makes the folder, which is closed to other users.
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<DirStorage> {
         let dir = dir.into();
-        fs::create_dir_all(&dir)?;
+        private::own_folder(&dir)?;
         Ok(DirStorage { dir })
     }
 
@@ -59,7 +61,7 @@ impl Storage for DirStorage {
     fn store(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name);
         let beside = path.with_extension("new");
-        let mut file = File::create(&beside)?;
+        let mut file = private::options().create(true).truncate(true).write(true).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_data()?;
         fs::rename(&beside, &path)?;

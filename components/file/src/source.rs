@@ -430,6 +430,10 @@ impl Origin for LineFile {
         if is_due { self.store() } else { Ok(()) }
     }
 
+    async fn close(&mut self) -> Result<()> {
+        self.store()
+    }
+
     async fn seek(&mut self, position: Position) -> Result<()> {
         let from = self.overlaps.get(&position.0).copied();
         self.records = Some(self.open(position.0, from)?);

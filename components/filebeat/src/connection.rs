@@ -325,12 +325,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         };
         match kept {
             Ok(()) => {
-                self.terms.is_well();
                 let told = self.session.kept(&owed);
                 self.tell(&told).await
             }
             Err((error, events)) => {
-                self.terms.is_in_trouble(&error);
                 if events.is_empty() {
                     // The writer took them along, and ended: there is nothing to be told.
                     return Err(io::Error::other(error).into());

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter};
 use tokio::io::{AsyncRead, AsyncWrite};
-use weir::component::{PushLog, Trouble};
-use weir::delivery::JournalError;
+use weir::component::PushLog;
 use weir::state::Clock;
-use weir_http_server::{Guest, Lost, Memory, Service, why_not_kept};
+use weir_http_server::{Guest, Lost, Memory, Service};
 
 use crate::connection::{Connection, Cut};
 use crate::lumberjack::Limits;
@@ -23,7 +22,6 @@ pub(crate) struct Lumberjack {
     pub node: Arc<str>,
     pub log: PushLog,
     pub clock: Arc<dyn Clock>,
-    pub trouble: Trouble,
     pub limits: Limits,
     pub windows: WindowLimits,
     pub timeout: Duration,
@@ -84,15 +82,5 @@ impl Lumberjack {
         } else {
             tracing::warn!(node = &*self.node, %peer, reason = word, %why, "a connection was ended");
         }
-    }
-
-    /// The log takes events.
-    pub fn is_well(&self) {
-        self.trouble.clear();
-    }
-
-    /// It does not: senders wait, and keep what they have.
-    pub fn is_in_trouble(&self, error: &JournalError) {
-        self.trouble.set(why_not_kept(error));
     }
 }

@@ -161,7 +161,6 @@ impl SourceConfig for FilebeatSource {
             node: Arc::clone(&context.node),
             log,
             clock: context.clock.clone(),
-            trouble: context.trouble.clone(),
             limits: Limits { frame: size(self.max_frame_size), decompressed: size(self.max_decompressed_size) },
             windows: WindowLimits { events: self.max_window, bytes: size(self.max_decompressed_size), piece },
             timeout: self.timeout.0,

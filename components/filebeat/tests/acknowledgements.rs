@@ -91,14 +91,14 @@ async fn while_the_log_is_full_the_sender_is_kept_waiting_and_then_acknowledged(
         }
     }
     assert!(taken >= 64, "{taken}");
-    let trouble = source.trouble.get().unwrap();
+    let trouble = source.trouble.all().unwrap();
     assert!(trouble.contains("raise max_size"), "{trouble}");
     assert_eq!(client.acknowledged().await.unwrap(), 0, "it is told again and again");
     assert_eq!(source.read(taken).await.len(), taken);
     while client.acknowledged().await.unwrap() != 8 {
         // Room comes in steps.
     }
-    assert_eq!(source.trouble.get(), None);
+    assert_eq!(source.trouble.all(), None);
     assert_eq!(source.read(8).await, events);
 }
 

@@ -44,6 +44,6 @@ pub use hyper;
 pub use idle::Seat;
 pub use listen::{Listen, Place};
 pub use options::{Auth, Tls};
-pub use receiver::{Ledger, Receiver, why_not_kept};
+pub use receiver::{Ledger, Receiver};
 pub use server::{Door, Handler, Head, Request};
 pub use site::Site;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 use weir::Result;
-use weir::component::{BuildContext, Lanes, PushLog, PushOrigin, Pushed, Source, Trouble, async_trait};
+use weir::component::{BuildContext, Lanes, PushLog, PushOrigin, Pushed, Source, async_trait};
 use weir::delivery::JournalError;
 use weir::event::{Codec, Timestamp};
 use weir::state::Clock;
@@ -16,7 +16,7 @@ use crate::listen::{Listen, Place};
 use crate::server::{Door, Handler};
 
 /// Why the log of a source does not take events, and what helps.
-pub fn why_not_kept(error: &JournalError) -> String {
+fn why_not_kept(error: &JournalError) -> String {
     match error {
         JournalError::Full(_) => format!("{error}: it waits for what is behind this source; raise max_size"),
         _ => error.to_string(),
@@ -28,7 +28,6 @@ pub fn why_not_kept(error: &JournalError) -> String {
 pub struct Ledger {
     log: PushLog,
     clock: Arc<dyn Clock>,
-    trouble: Trouble,
 }
 
 impl Ledger {
@@ -40,18 +39,11 @@ impl Ledger {
     /// Appends all of it, durable when it returns; otherwise the answer to give.
     pub async fn append(&self, pushed: Pushed) -> Result<(), Answer> {
         match self.log.append(pushed).await {
-            Ok(()) => {
-                self.trouble.clear();
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(JournalError::TooLarge(..)) => {
                 Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "there are too many events for the log; send fewer at once"))
             }
-            Err(error) => {
-                let what = why_not_kept(&error);
-                self.trouble.set(&*what);
-                Err(come_back(&what, 5))
-            }
+            Err(error) => Err(come_back(&why_not_kept(&error), 5)),
         }
     }
 }
@@ -75,7 +67,7 @@ impl Receiver<Door> {
         handler: impl FnOnce(Ledger) -> H,
     ) -> Result<Receiver<Door>> {
         let (log, origin) = PushLog::open(context, max_size, codec)?;
-        let ledger = Ledger { log, clock: context.clock.clone(), trouble: context.trouble.clone() };
+        let ledger = Ledger { log, clock: context.clock.clone() };
         let door = listen.door(context, largest, Arc::new(handler(ledger)));
         Receiver::new(context, &listen.place(), origin, door).await
     }

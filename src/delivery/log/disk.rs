@@ -3,8 +3,11 @@
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use crate::folder_lock::{FolderLock, gone};
+use crate::private;
 
 /// A flat set of files. What is created or renamed is there after a crash once [`sync`](Self::sync) has returned.
 pub(crate) trait Disk: Debug + Send + Sync {
@@ -14,6 +17,12 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// A file that is there, for reading.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// A file that is there, for reading and writing in place.
+    fn edit(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// What tells the file of this name from others.
+    fn id(&self, name: &str) -> io::Result<FileId>;
+    /// An error where the files are no longer those that were locked.
+    fn check(&self) -> io::Result<()>;
     /// Gives a file another name; one that had it is gone.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -24,6 +33,19 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn path(&self, name: &str) -> PathBuf;
 }
 
+/// What tells a file from others, whatever their names are: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileId(pub u64, pub u64);
+
+/// An error, unless the open file is the one of this name.
+pub(super) fn is_at(disk: &dyn Disk, name: &str, file: &dyn DiskFile) -> io::Result<()> {
+    match disk.id(name) {
+        Ok(found) if found == file.id()? => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Err(gone(&disk.path(name))),
+    }
+}
+
 /// An open file. What is appended is there after a crash once [`sync`](Self::sync) has returned.
 pub(crate) trait DiskFile: Debug + Send + Sync {
     /// Writes all of it behind the end; after an error any part of it may be there.
@@ -32,24 +54,50 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn sync(&mut self) -> io::Result<()>;
     /// Cuts the file.
     fn truncate(&mut self, size: u64) -> io::Result<()>;
+    /// Writes over what is there at `offset`, all of it.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// What tells it from others.
+    fn id(&self) -> io::Result<FileId>;
     /// Reads what is there at `offset`, as far as it fits; 0 at the end.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
 }
 
 /// A folder of the file system.
 #[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder {
+    dir: PathBuf,
+    /// None: for reading.
+    lock: Option<FolderLock>,
+}
 
 impl Folder {
+    /// For reading.
     pub fn new(dir: &Path) -> Folder {
-        Folder(dir.to_owned())
+        Folder { dir: dir.to_owned(), lock: None }
     }
+
+    /// For writing, which nobody else may do meanwhile. The folder must be there.
+    pub fn locked(dir: &Path) -> io::Result<Folder> {
+        let lock = FolderLock::take(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let what =
+                    format!("another graph or process writes to {}: give each a folder of its own", dir.display());
+                io::Error::new(io::ErrorKind::WouldBlock, what)
+            }
+            _ => error,
+        })?;
+        Ok(Folder { dir: dir.to_owned(), lock: Some(lock) })
+    }
+}
+
+fn id_of(metadata: &fs::Metadata) -> FileId {
+    FileId(metadata.dev(), metadata.ino())
 }
 
 impl Disk for Folder {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             match entry.metadata() {
@@ -63,11 +111,24 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(File::options().create(true).truncate(true).read(true).write(true).open(self.path(name))?))
+        let mut options = private::options();
+        Ok(Box::new(options.create(true).truncate(true).read(true).write(true).open(self.path(name))?))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         Ok(Box::new(File::open(self.path(name))?))
+    }
+
+    fn edit(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::options().read(true).write(true).open(self.path(name))?))
+    }
+
+    fn id(&self, name: &str) -> io::Result<FileId> {
+        Ok(id_of(&fs::metadata(self.path(name))?))
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.lock.as_ref().map_or(Ok(()), FolderLock::check)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -79,11 +140,11 @@ impl Disk for Folder {
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.dir)?.sync_all()
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.dir.join(name)
     }
 }
 
@@ -98,6 +159,14 @@ impl DiskFile for File {
 
     fn truncate(&mut self, size: u64) -> io::Result<()> {
         self.set_len(size)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(id_of(&self.metadata()?))
     }
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {

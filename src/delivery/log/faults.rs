@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, FileId};
 
 /// What a torn write is torn into; small, as the files of the tests are.
 const SECTOR: usize = 32;
@@ -27,6 +27,47 @@ struct State {
     room: Option<usize>,
     write_fails: bool,
     sync_fails: bool,
+    /// Lasts until it is taken away.
+    fault: Option<Fault>,
+    /// Calls that read a file.
+    reads: usize,
+}
+
+/// What does not work any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Reads and writes of any kind.
+    Io,
+    /// Writes of any kind.
+    ReadOnly,
+    /// The folder is gone: names lead nowhere, open files stay what they are.
+    Gone,
+}
+
+impl State {
+    /// Whether a write can be done.
+    fn may_write(&self) -> io::Result<()> {
+        match self.fault {
+            Some(Fault::Io) => Err(io::Error::other("input/output error")),
+            Some(Fault::ReadOnly) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            Some(Fault::Gone) | None => Ok(()),
+        }
+    }
+
+    fn may_read(&self) -> io::Result<()> {
+        if self.fault == Some(Fault::Io) { self.may_write() } else { Ok(()) }
+    }
+
+    /// Whether names lead anywhere.
+    fn is_there(&self) -> io::Result<()> {
+        self.may_read()?;
+        if self.fault == Some(Fault::Gone) { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+    }
+
+    fn may_change(&self) -> io::Result<()> {
+        self.may_write()?;
+        self.is_there()
+    }
 }
 
 #[derive(Debug, Default, Clone)]
@@ -58,6 +99,16 @@ impl FaultyDisk {
     /// Once, the next fsync of a file fails, and the kernel forgets the pages.
     pub fn fail_sync(&self) {
         self.state().sync_fails = true;
+    }
+
+    /// From now on, until it is told otherwise.
+    pub fn fault(&self, fault: Option<Fault>) {
+        self.state().fault = fault;
+    }
+
+    /// How often files were read.
+    pub fn reads(&self) -> usize {
+        self.state().reads
     }
 
     /// Leaves room for so many bytes more; `None`: for any.
@@ -109,11 +160,13 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let state = self.state();
+        state.is_there()?;
         Ok(state.names.iter().map(|(name, file)| (name.clone(), state.files[*file].bytes.len() as u64)).collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
+        state.may_change()?;
         let file = state.files.len();
         state.files.push(Content::default());
         state.names.insert(name.to_owned(), file);
@@ -121,24 +174,43 @@ impl Disk for FaultyDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = *self.state().names.get(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        Ok(Box::new(Open { disk: self.clone(), file }))
+        let FileId(_, file) = self.id(name)?;
+        Ok(Box::new(Open { disk: self.clone(), file: usize::try_from(file).unwrap_or(usize::MAX) }))
+    }
+
+    fn edit(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.state().may_write()?;
+        self.open(name)
+    }
+
+    fn id(&self, name: &str) -> io::Result<FileId> {
+        let state = self.state();
+        state.is_there()?;
+        let file = state.names.get(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(FileId(0, *file as u64))
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.state().is_there()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
+        state.may_change()?;
         let file = state.names.remove(from).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         state.names.insert(to.to_owned(), file);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.state().may_change()?;
         let removed = self.state().names.remove(name);
         removed.map(drop).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state();
+        state.may_change()?;
         state.durable_names = state.names.clone();
         Ok(())
     }
@@ -151,6 +223,7 @@ impl Disk for FaultyDisk {
 impl DiskFile for Open {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.may_write()?;
         let fails = std::mem::take(&mut state.write_fails);
         let fits = state.room.unwrap_or(usize::MAX).min(if fails { bytes.len() / 2 } else { bytes.len() });
         state.room = state.room.map(|room| room - fits);
@@ -164,6 +237,7 @@ impl DiskFile for Open {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.may_write()?;
         let fails = std::mem::take(&mut state.sync_fails);
         let content = &mut state.files[self.file];
         let from = std::mem::replace(&mut content.dirty_from, content.bytes.len());
@@ -178,6 +252,7 @@ impl DiskFile for Open {
 
     fn truncate(&mut self, size: u64) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.may_write()?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         let gone = state.files[self.file].bytes.len().saturating_sub(size);
         state.room = state.room.map(|room| room + gone);
@@ -187,8 +262,24 @@ impl DiskFile for Open {
         Ok(())
     }
 
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.may_write()?;
+        let content = &mut state.files[self.file];
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        content.bytes[from..from + bytes.len()].copy_from_slice(bytes);
+        content.dirty_from = content.dirty_from.min(from);
+        Ok(())
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(FileId(0, self.file as u64))
+    }
+
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        let state = self.disk.state();
+        let mut state = self.disk.state();
+        state.may_read()?;
+        state.reads += 1;
         let bytes = &state.files[self.file].bytes;
         let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
         let length = rest.len().min(into.len());

@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::disk::{Disk, DiskFile, Folder};
 use super::format::{self, HEAD, HEAD_1, Head, Marker, RECORD_HEAD, RECORD_HEAD_1};
-use super::{segment_name, segments_on};
+use super::{END, Note, segment_name, segments_on};
 
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
@@ -56,6 +56,8 @@ pub struct LogReader {
     listed: u64,
     /// Whether records that were removed since are missed.
     misses: bool,
+    /// What the log says of its end: the number behind the last record, or 0.
+    noted: u64,
 }
 
 impl LogReader {
@@ -65,6 +67,8 @@ impl LogReader {
     }
 
     pub(crate) fn on(disk: Arc<dyn Disk>, record_bytes: u32, from: u64) -> io::Result<LogReader> {
+        // Before the files are listed: what it speaks of is in them.
+        let noted = Note::read(&*disk, END)?.unwrap_or(0);
         let mut reader = LogReader {
             disk,
             record_bytes,
@@ -73,6 +77,7 @@ impl LogReader {
             next: from,
             listed: u64::MAX,
             misses: false,
+            noted,
         };
         reader.list()?;
         Ok(reader)
@@ -142,11 +147,10 @@ impl LogReader {
     /// What is missing before `behind`, together with bytes that are no record.
     fn missing(&mut self, behind: u64, rest: Option<Damage>) -> Option<Damage> {
         let is_known = self.misses || rest.as_ref().is_some_and(|rest| rest.what != CUT);
-        // Where the end of the log is not known, neither is what is missing there.
-        let records = if behind == u64::MAX || !is_known { 0 } else { behind.saturating_sub(self.next) };
-        if behind != u64::MAX {
-            self.next = self.next.max(behind);
-        }
+        // Where the reader is to read to the end, the note says where that is.
+        let behind = if behind == u64::MAX { self.noted } else { behind };
+        let records = if is_known { behind.saturating_sub(self.next) } else { 0 };
+        self.next = self.next.max(behind);
         match rest {
             Some(rest) if rest.what != CUT || records > 0 => Some(Damage { records, ..rest }),
             None if records > 0 => {
@@ -195,9 +199,9 @@ impl LogReader {
         }
     }
 
-    fn damage(&self, Place { offset, bytes, what }: Place, records: u64) -> Damage {
+    fn damage(&self, place: Place, records: u64) -> Damage {
         let first = self.current.as_ref().map_or(0, |segment| segment.first);
-        Damage { path: self.disk.path(&segment_name(first)), offset, bytes, records, what: what.to_owned() }
+        place.damage(self.disk.path(&segment_name(first)), records)
     }
 
     /// Looks which files are there.
@@ -263,6 +267,10 @@ pub(super) struct Place {
 }
 
 impl Place {
+    pub fn damage(self, path: PathBuf, records: u64) -> Damage {
+        Damage { path, offset: self.offset, bytes: self.bytes, records, what: self.what.to_owned() }
+    }
+
     /// Whether it looks like a write that was under way.
     pub fn is_cut(&self) -> bool {
         self.what == CUT
@@ -374,28 +382,28 @@ impl Segment {
         let what = "there is no record where one should be";
         let start = self.offset;
         let finder = memmem::Finder::new(&marker);
+        // Zeros are no marker, and a file of zeros is full of them.
+        let is_marker = marker != Marker::default();
         let mut at = start + 1;
         loop {
-            let chunk = self.window.get(at, CHUNK)?;
-            let (size, found) = (chunk.len(), finder.find(chunk));
-            let Some(found) = found else {
-                if size < CHUNK {
-                    let place = Place { offset: start, bytes: at + size as u64 - start, what };
-                    return Ok(Some(Next::End(Some(place))));
+            // A head may begin with the last byte of a chunk.
+            let bytes = self.window.get(at, CHUNK + RECORD_HEAD as usize)?;
+            let mut from = 0;
+            while let Some(found) = finder.find(&bytes[from..]).filter(|_| is_marker) {
+                let head = format::read_record_head(marker, &bytes[from + found..]);
+                if let Some(head) = head.filter(|head| head.length <= record_bytes && head.number >= self.first) {
+                    self.offset = at + (from + found) as u64;
+                    let place = Place { offset: start, bytes: self.offset - start, what };
+                    let damage = Next::Damage { place, behind: head.number.min(end) };
+                    return Ok((head.number >= wanted).then_some(damage));
                 }
-                at += (size - marker.len() + 1) as u64;
-                continue;
-            };
-            at += found as u64;
-            let bytes = self.window.get(at, RECORD_HEAD as usize)?;
-            let head = format::read_record_head(marker, bytes);
-            if let Some(head) = head.filter(|head| head.length <= record_bytes && head.number >= self.first) {
-                self.offset = at;
-                let place = Place { offset: start, bytes: at - start, what };
-                let damage = Next::Damage { place, behind: head.number.min(end) };
-                return Ok((head.number >= wanted).then_some(damage));
+                from += found + 1;
             }
-            at += 1;
+            if bytes.len() < CHUNK + RECORD_HEAD as usize {
+                let place = Place { offset: start, bytes: at + bytes.len() as u64 - start, what };
+                return Ok(Some(Next::End(Some(place))));
+            }
+            at += CHUNK as u64;
         }
     }
 

@@ -27,7 +27,7 @@ fn log_of(disk: &FaultyDisk, payloads: impl IntoIterator<Item = Vec<u8>>) -> Seg
 }
 
 /// The records of a file by number, with the bytes they stand in.
-fn records_in(disk: &FaultyDisk, first: u64) -> Vec<(u64, std::ops::Range<usize>)> {
+fn records_in(disk: &FaultyDisk, first: u64) -> Vec<(u64, Range<usize>)> {
     let bytes = disk.read(&segment_name(first)).unwrap();
     let Head::Two { marker, .. } = format::read_head(&bytes, first) else { return Vec::new() };
     let record = |at: usize| {
@@ -51,6 +51,7 @@ fn a_full_log_refuses_and_takes_again_once_there_is_room() {
     log.truncate_before(2).unwrap();
     log.append(&[8; 40]).unwrap();
     log.sync().unwrap();
+    drop(log);
     let last = LogReader::open(dir.path(), 1000, 0).unwrap().last().unwrap().unwrap();
     assert_eq!(last.payload, vec![8; 40]);
 }
@@ -138,6 +139,80 @@ fn a_file_that_is_missing_or_empty_costs_its_own_records_and_they_are_counted() 
         assert_eq!(numbers, (0..gone).chain(behind..20).collect::<Vec<_>>());
         assert_eq!(lost, behind - gone);
     }
+}
+
+#[test]
+fn a_tail_that_is_zeroed_cut_or_gone_is_counted() {
+    type Harm = fn(&FaultyDisk, &str);
+    let harms: [(&str, Harm); 4] = [
+        ("zeros", |disk, name| disk.damage(name, |bytes| bytes.fill(0))),
+        ("empty", |disk, name| disk.damage(name, Vec::clear)),
+        ("no records", |disk, name| disk.damage(name, |bytes| bytes.truncate(HEAD as usize))),
+        ("gone", |disk, name| disk.remove(name).unwrap()),
+    ];
+    for (how, harm) in harms {
+        let disk = FaultyDisk::default();
+        log_of(&disk, (0..20_u8).map(|n| vec![n; 40]));
+        let last = segments_on(&disk).unwrap().last().unwrap().0;
+        harm(&disk, &segment_name(last));
+        let mut log = open(&disk);
+        assert_eq!(log.missing(), last..20, "{how}");
+        assert_eq!((log.durable(), log.next() >= 20), (20, true), "{how}: numbers are not used again");
+        log.append(b"later").unwrap();
+        log.sync().unwrap();
+        // Whether the end is known by who writes, or by the note alone.
+        for until in [log.durable(), u64::MAX] {
+            let mut reader = reader(&disk).missing_none();
+            let (mut numbers, mut lost) = (Vec::new(), 0);
+            while let Some(read) = reader.read_below(until).unwrap() {
+                match read {
+                    Ok(record) => numbers.push(record.number),
+                    Err(damage) => lost += damage.records,
+                }
+            }
+            assert_eq!((numbers, lost), ((0..last).chain([log.durable() - 1]).collect(), 20 - last), "{how}");
+        }
+    }
+}
+
+#[test]
+fn a_large_file_of_zeros_is_read_in_one_pass() {
+    let disk = FaultyDisk::default();
+    log_of(&disk, [vec![1; 900]]);
+    disk.damage(&segment_name(0), |bytes| *bytes = vec![0; 4 << 20]);
+    let reads = disk.reads();
+    assert_eq!(open(&disk).missing(), 0..1);
+    assert!(disk.reads() - reads < 100, "{} reads", disk.reads() - reads);
+}
+
+#[test]
+fn a_file_that_is_not_at_its_path_any_more_takes_no_record() {
+    let disk = FaultyDisk::default();
+    let mut log = log_of(&disk, [b"first".to_vec()]);
+    disk.remove(&segment_name(0)).unwrap();
+    log.append(b"second").unwrap();
+    let error = log.sync().unwrap_err().to_string();
+    assert!(error.contains("was removed or replaced while weir uses it: put it back"), "{error}");
+    log.sync().unwrap();
+    let read: Vec<_> = reader(&disk).filter_map(Result::ok).map(|record| record.payload).collect();
+    assert_eq!(read, [b"second"]);
+}
+
+#[test]
+fn records_that_belong_together_are_in_one_file() {
+    let disk = FaultyDisk::default();
+    let mut log = log_of(&disk, [vec![0; 200]]);
+    let together = [vec![1; 100], vec![2; 100], vec![3; 100]];
+    log.append_all(together.iter().map(Vec::as_slice)).unwrap();
+    // Room for the first of them.
+    disk.limit(Some(2 * HEAD as usize + 150));
+    log.sync().unwrap_err();
+    log.discard();
+    disk.limit(None);
+    log.append(b"later").unwrap();
+    log.sync().unwrap();
+    let read: Vec<_> = reader(&disk).map(|record| record.unwrap().payload).collect();
+    assert_eq!(read, [vec![0; 200], b"later".to_vec()]);
 }
 
 #[test]
@@ -301,7 +376,7 @@ impl Story {
     fn harm(
         &mut self,
         file: usize,
-        change: impl FnOnce(&mut Vec<u8>, &[(u64, std::ops::Range<usize>)], &mut BTreeSet<u64>),
+        change: impl FnOnce(&mut Vec<u8>, &[(u64, Range<usize>)], &mut BTreeSet<u64>),
     ) -> Option<String> {
         let files = segments_on(&self.disk).unwrap();
         let first = files.get(file % files.len().max(1))?.0;

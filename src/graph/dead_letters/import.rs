@@ -5,14 +5,14 @@ use super::writer::open_log;
 use crate::config::Graph;
 use crate::delivery::log::AppendError;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::runtime::{io_error, lock_data_dir};
+use crate::graph::runtime::{folder_error, io_error, lock_data_dir};
 
 /// Adds letters to the log of a graph that does not run; durable when it returns. All of them, or an error.
 pub fn import_dead_letters(graph: &Graph, letters: &[DeadLetter]) -> Result<()> {
     let _lock = lock_data_dir(&graph.dir())?;
     let dir = graph.dead_letters_dir();
     let failed = |error| io_error("import dead letters", &dir, error);
-    let mut log = open_log(&dir, graph.dead_letters.max_size).map_err(failed)?;
+    let mut log = open_log(graph).map_err(|error| folder_error("import dead letters", &dir, error))?;
     for letter in letters {
         match log.append(&letter.to_json()) {
             Ok(_) => {}

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RECORD_BYTES;
 use crate::delivery::SettledRecords;
-use crate::delivery::log::LogReader;
+use crate::delivery::log::{Damage, LogReader, Record, segments};
 use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp};
 use crate::script::hash;
 
@@ -177,7 +177,8 @@ pub(super) fn read_waiting(
     mut each: impl FnMut(u64, DeadLetter),
     mut damage: impl FnMut(String),
 ) -> std::io::Result<()> {
-    for record in LogReader::open(dir, RECORD_BYTES, 0)? {
+    let mut records = Records::open(dir)?;
+    while let Some(record) = records.next(settled) {
         match record {
             Ok(record) if settled.contains(record.number) => {}
             Ok(record) => match serde_json::from_slice(&record.payload) {
@@ -188,6 +189,32 @@ pub(super) fn read_waiting(
         }
     }
     Ok(())
+}
+
+/// The records of the log, and what is missing or damaged behind its oldest file: older ones a person may have moved away.
+pub(super) struct Records(LogReader);
+
+impl Records {
+    pub fn open(dir: &Path) -> std::io::Result<Records> {
+        let oldest = segments(dir)?.first().map_or(u64::MAX, |(first, _)| *first);
+        Ok(Records(LogReader::open(dir, RECORD_BYTES, oldest)?.missing_none()))
+    }
+
+    /// The next; what is missing since it is settled is no damage.
+    pub fn next(&mut self, settled: &SettledRecords) -> Option<Result<Record, Damage>> {
+        loop {
+            let mut damage = match self.0.next()? {
+                Err(damage) => damage,
+                record => return Some(record),
+            };
+            let behind = self.0.next_number();
+            let lost = settled.waiting_in(behind.saturating_sub(damage.records)..behind);
+            if damage.bytes > 0 || damage.records == 0 || lost > 0 {
+                damage.records = lost;
+                return Some(Err(damage));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::letter::read_waiting;
+use super::letter::{Records, read_waiting};
 use super::{DeadLetter, LetterChoice, RECORD_BYTES};
 use crate::component::{Again, Lanes, Origin, Read, ReadLimit, Source};
 use crate::config::{Graph, NodeConfig};
 use crate::delivery::SettledRecords;
-use crate::delivery::log::LogReader;
+use crate::delivery::log::{Folder, LogReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Codec, Event, OriginId, OriginKind, Position};
 use crate::graph::DEAD_LETTERS;
-use crate::graph::runtime::{io_error, lock_data_dir};
+use crate::graph::runtime::{folder_error, io_error, lock_data_dir};
 use crate::script::hash;
 
 /// What a retry came to.
@@ -80,10 +80,15 @@ impl Retry {
         let (mut left, mut until) = (BTreeMap::new(), 0);
         let mut waiting: HashMap<u128, Waiting> = HashMap::new();
         let mut repeated = Vec::new();
-        for record in LogReader::open(&dir, RECORD_BYTES, 0)? {
-            let Ok(record) = record else {
-                *left.entry("the log is damaged there".to_owned()).or_default() += 1;
-                continue;
+        let mut log = Records::open(&dir)?;
+        while let Some(record) = log.next(&records) {
+            let record = match record {
+                Ok(record) => record,
+                Err(damage) => {
+                    tracing::error!(%damage, "the log of dead letters is damaged");
+                    *left.entry("the log is damaged there".to_owned()).or_default() += damage.records.max(1);
+                    continue;
+                }
             };
             until = record.number + 1;
             if records.contains(record.number) {
@@ -170,6 +175,7 @@ struct Waiting {
 pub fn purge_dead_letters(graph: &Graph, choice: &LetterChoice) -> Result<u64> {
     let _lock = lock_data_dir(&graph.dir())?;
     let dir = graph.dead_letters_dir();
+    let _letters_lock = Folder::locked(&dir).map_err(|error| folder_error("purge dead letters", &dir, error))?;
     let purge = || -> io::Result<u64> {
         let mut records = SettledRecords::open(&dir)?;
         let (mut chosen, mut events) = (Vec::new(), HashSet::new());
@@ -302,10 +308,12 @@ impl Origin for LettersOrigin {
 
     async fn commit(&mut self, position: Position) -> Result<()> {
         let settled = self.handed.partition_point(|number| *number < position.0);
-        let settled: Vec<u64> = self.handed.drain(..settled).collect();
+        let numbers: Vec<u64> = self.handed.range(..settled).copied().collect();
         let mut marks = lock(&self.marks);
-        marks.count += settled.len() as u64;
-        tokio::task::block_in_place(|| marks.records.mark(&settled)).map_err(|error| unusable(&self.dir, error))
+        tokio::task::block_in_place(|| marks.records.mark(&numbers)).map_err(|error| unusable(&self.dir, error))?;
+        marks.count += numbers.len() as u64;
+        self.handed.drain(..settled);
+        Ok(())
     }
 
     async fn seek(&mut self, position: Position) -> Result<()> {

@@ -42,6 +42,7 @@ impl Driver {
             let is_lost = self.spot.next().is_none();
             let until_idle = self.until_idle();
             let until_tick = if may_read { self.until_tick() } else { None };
+            let until_well = self.until_well();
             let read = tokio::select! {
                 biased;
                 limit = self.stop.wait() => return ReadingOver::Stopped(limit),
@@ -53,6 +54,10 @@ impl Driver {
                 },
                 () = async { self.shared.clock.sleep(until_idle.unwrap_or_default()).await }, if until_idle.is_some() => {
                     self.say_idle().await;
+                    continue;
+                }
+                () = async { self.shared.clock.sleep(until_well.unwrap_or_default()).await }, if until_well.is_some() => {
+                    self.check().await;
                     continue;
                 }
                 () = async { self.shared.clock.sleep(until_tick.unwrap_or_default()).await }, if until_tick.is_some() => {
@@ -71,12 +76,13 @@ impl Driver {
                 Ok(Read::Again(again)) => Some(again),
                 Ok(Read::End) => return ReadingOver::Ended,
                 Err(error) if error.is_temporary() => {
-                    tracing::warn!(lane = origin_name(self.lane.origin()), %error, "read failed, trying again");
+                    self.say("it cannot be read", &error);
                     self.pause().await;
                     continue;
                 }
                 Err(error) => return ReadingOver::Broken(error.to_string()),
             };
+            self.is_well();
             let Some(read) = read else { continue };
             let exchanged = if self.lane.exchanges().next().is_some() { EXCHANGED } else { 0 };
             let size = read.events.iter().map(|event| event.size() + exchanged).sum();
@@ -203,10 +209,7 @@ impl Driver {
         self.lane.skip(position, reason, &mut self.outgoing);
         self.send().await;
         self.skipped = Some((position, answer));
-        self.origin.seek(position.next()).await.map_err(|error| error.to_string())?;
-        self.next = position.next();
-        self.spot.note(self.next, self.origin.lag());
-        Ok(())
+        self.seek(position.next()).await
     }
 
     /// Asks the origin where it stands, when no event has told yet.

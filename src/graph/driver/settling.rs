@@ -47,9 +47,7 @@ impl Driver {
         tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
         self.to_read_again = self.to_read_again.max(Some(self.next));
         self.pause().await;
-        self.origin.seek(position).await.map_err(|error| error.to_string())?;
-        self.next = position;
-        self.spot.note(position, self.origin.lag());
+        self.seek(position).await?;
         // What was stepped over is to be read again, too.
         if let Some((_, answer)) = self.skipped.take() {
             let _gone = answer.send(Err("an event before it failed: ask once more".to_owned()));
