@@ -8,6 +8,7 @@ mod batch;
 mod codec;
 mod encode;
 pub mod json;
+mod mark;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ pub(crate) use batch::panic_text;
 pub use batch::{Batch, Rejected, Verdict};
 pub use codec::{Codec, CodecError, Decoder, Encoder, Framing, Part};
 pub use encode::Encoding;
+pub use mark::byte_order_mark;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod error;
 pub mod event;
 mod failpoint;
+pub mod files;
 mod folder_lock;
 pub mod graph;
 mod private;

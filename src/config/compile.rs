@@ -143,7 +143,7 @@ fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Setting
     {
         let message = Secrets::of(&entry.node, true).hide(format!("`{}` cannot be the name of a graph", shown(name)));
         let problem = Diagnostic::error("bad_name", entry.node.place.clone(), message);
-        problems.push(problem.help("use letters, digits, `-` and `_`, beginning with a letter"));
+        problems.push(problem.help(id_help(name)));
     }
     if !found.is_empty() || !own.iter().all(|entry| entry.node.is_complete()) {
         problems.extend(found);
@@ -190,10 +190,21 @@ fn deserialize<'de, T: Deserialize<'de>>(
     }
 }
 
+/// Bytes of an id: it is the name of a folder in `data_dir`.
+const LONGEST_ID: usize = 128;
+
 pub(crate) fn is_id(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+    name.len() <= LONGEST_ID
+        && bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+fn id_help(name: &str) -> &'static str {
+    match name.len() {
+        ..=LONGEST_ID => "use letters, digits, `-` and `_`, beginning with a letter",
+        _ => "use at most 128 characters: it is the name of a folder in data_dir",
+    }
 }
 
 /// The nodes as written, in order of sections and lines.
@@ -220,8 +231,7 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
             numbers.insert(&entry.key, drafts.len());
             if !is_id(&entry.key) {
                 let message = format!("`{}` cannot be the id of a node", entry.key);
-                let help = "use letters, digits, `-` and `_`, beginning with a letter";
-                problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
+                problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(id_help(&entry.key)));
             }
             if entry.key == DEAD_LETTERS {
                 let message =

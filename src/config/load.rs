@@ -71,7 +71,9 @@ fn default_name(paths: &[PathBuf]) -> String {
     });
     let stem = path.as_ref().and_then(|path| path.file_stem()).and_then(|stem| stem.to_str()).unwrap_or_default();
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let name: String = stem.chars().map(|c| if fits(c) { c } else { '-' }).collect();
+    let mut name: String = stem.chars().map(|c| if fits(c) { c } else { '-' }).collect();
+    // With what may stand in front of it a folder's name still.
+    name.truncate(249);
     match name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         true => name,
         false if name.is_empty() => "graph".to_owned(),

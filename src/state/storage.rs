@@ -8,6 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::private;
 
+/// Bytes of a file's name, as most file systems allow.
+const LONGEST_NAME: usize = 255;
+const ENDING: &str = ".fact";
+
 /// A map from name to bytes that survives a crash. A `store` is durable when it returns, and whole or absent.
 pub trait Storage: Send + Sync {
     /// The bytes under `name`, if any.
@@ -36,7 +40,8 @@ impl DirStorage {
         Ok(DirStorage { dir })
     }
 
-    /// Names become file names: anything but letters, digits, `-`, `_` and `.` is written as `%hh`.
+    /// Names become file names: anything but letters, digits, `-`, `_` and `.` is written as `%hh`. A name that is too long
+    /// for a file is cut, and its hash stands in for the rest behind `~`, which no other name holds.
     fn path(&self, name: &str) -> PathBuf {
         let mut file = String::with_capacity(name.len() + 6);
         for byte in name.bytes() {
@@ -45,7 +50,12 @@ impl DirStorage {
                 other => file.push_str(&format!("%{other:02x}")),
             }
         }
-        self.dir.join(file + ".fact")
+        if file.len() > LONGEST_NAME - ENDING.len() {
+            let hash = format!("~{:032x}", xxhash_rust::xxh3::xxh3_128(name.as_bytes()));
+            file.truncate(LONGEST_NAME - ENDING.len() - hash.len());
+            file.push_str(&hash);
+        }
+        self.dir.join(file + ENDING)
     }
 }
 
@@ -122,5 +132,22 @@ mod tests {
         assert_eq!(again.load("in/../x y").unwrap().unwrap(), b"22");
         again.remove("in/../x y").unwrap();
         assert_eq!(again.load("in/../x y").unwrap(), None);
+    }
+
+    #[test]
+    fn names_longer_than_a_file_s_may_be_are_stored_and_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = DirStorage::open(dir.path()).unwrap();
+        let names: Vec<String> =
+            [250, 251, 263, 5000].iter().flat_map(|n| [format!("{:a<n$}", ""), format!("{:/<n$}b", "")]).collect();
+        for name in &names {
+            storage.store(name, name.as_bytes()).unwrap();
+        }
+        for name in &names {
+            assert_eq!(storage.load(name).unwrap().unwrap(), name.as_bytes());
+        }
+        assert!(dir.path().join(format!("{}.fact", "a".repeat(250))).exists(), "what fits is named as it ever was");
+        names.iter().for_each(|name| storage.remove(name).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

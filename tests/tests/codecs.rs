@@ -196,7 +196,7 @@ fn an_input_that_breaks_off_is_an_error_that_names_it() {
     let home = Home::new(graph);
     let done = weir_with(home.path("").as_path(), &["run", "--once", "graph.yaml"], &[], &whole[..whole.len() - 4]);
     assert_ne!(done.code, 0);
-    assert!(done.err.contains("standard input broke off"), "{}", done.err);
+    assert!(done.err.contains("it broke off, or cannot be opened (stream: stdin)"), "{}", done.err);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -146,6 +147,145 @@ fn a_terminated_run_drains_and_everything_its_books_say_is_in_the_file() {
         let (stopped, whole) = (std::fs::read(home.path("out.ndjson")), std::fs::read(home.path("again.ndjson")));
         assert!(stopped.unwrap() == whole.unwrap(), "{made} events, {kept} of them kept");
     }
+}
+
+#[test]
+fn files_that_never_end_a_line_do_not_keep_a_run_from_stopping_and_take_little_memory() {
+    let home = Home::new(
+        r#"name: endless
+memory: 64MiB
+sources:
+  zeros: {type: file, paths: [zeros], decoding: raw}
+  pipe: {type: file, paths: [pipe], decoding: raw, fifo: true}
+sinks:
+  out: {type: blackhole, inputs: [zeros, pipe]}
+"#,
+    );
+    // As long as a file can be, and with nothing in it.
+    std::fs::File::create(home.path("zeros")).unwrap().set_len(1 << 42).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(home.path("pipe")).status().unwrap();
+    assert!(made.success());
+    let mut weir = home.start_with("weir", &[], &[], Stdio::null());
+    weir.until_running();
+    until("the beginning of the line, as long as one may be", PATIENCE, || weir.events("zeros", "passed") == 1);
+    weir.assert_running();
+    weir.terminate();
+    until("it to notice", PATIENCE, || weir.log().contains("stopping"));
+    let peak = weir.peak_rss();
+    assert_eq!(weir.wait(PATIENCE).code(), Some(0), "{}", weir.log());
+    assert!(peak.is_none_or(|peak| peak < 300 << 20), "{peak:?}");
+}
+
+#[test]
+fn what_is_wrong_with_one_file_costs_no_other_and_every_name_is_read_once() {
+    let long = format!("{}/{}/", "a".repeat(120), "b".repeat(120));
+    let home = Home::new(
+        r#"name: many
+sources:
+  in: {type: file, paths: ["in/**/*"], decoding: text}
+sinks:
+  out: {type: file, inputs: [in], path: out.txt, encoding: text}
+"#,
+    );
+    let write = |name: &[u8], bytes: &[u8]| {
+        let path = home.path("in").join(std::ffi::OsStr::from_bytes(name));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let gzip = |text: &str| {
+        let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut member, text.as_bytes()).unwrap();
+        member.finish().unwrap()
+    };
+    let mut damaged = gzip("damaged\n");
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    write(b"1.gz", &[gzip("padded\n"), vec![0; 512]].concat());
+    write(b"2.gz", &[gzip("before garbage\n"), b"garbage".to_vec()].concat());
+    write(b"3.gz", &damaged);
+    write(b"4.txt", b"\xff\xfea\0\n\0");
+    write(b"5.txt", b"\xef\xbb\xbfmarked\n");
+    write(b"6\xff.txt", b"bytes\n");
+    write(b"6\xfe.txt", b"other bytes\n");
+    write(b"7\n.txt", b"newline\n");
+    write(format!("{long}8.txt").as_bytes(), b"long\n");
+    write(format!("{long}9.txt").as_bytes(), b"long, too\n");
+    std::os::unix::fs::symlink(".", home.path("in/loop")).unwrap();
+    std::fs::hard_link(home.path("in/5.txt"), home.path("in/same.txt")).unwrap();
+
+    let run = || command(&home, &["run", "--once", "graph.yaml"]);
+    let first = run().exits(1);
+    let out = || {
+        let text = std::fs::read_to_string(home.path("out.txt")).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let good = ["before garbage", "bytes", "long", "long, too", "marked", "newline", "other bytes", "padded"];
+    let mut all = good.to_vec();
+    all.push("damaged");
+    all.sort_unstable();
+    assert_eq!(out(), all, "what stands before the damage, too");
+    for text in [
+        "3.gz",
+        "it breaks off or is damaged",
+        "4.txt",
+        "UTF-16; convert it",
+        "2.gz",
+        "other bytes follow the gzip data",
+    ] {
+        assert!(first.err.contains(text), "{text}: {}", first.err);
+    }
+
+    // What was read stays read until the run ends well; then the next one begins anew.
+    std::fs::remove_file(home.path("in/4.txt")).unwrap();
+    write(b"3.gz", &gzip("damaged\nand mended\n"));
+    let _ = run().exits(0);
+    all.extend(["and mended", "damaged"]);
+    all.sort_unstable();
+    assert_eq!(out(), all);
+    let _ = run().exits(0);
+    all.remove(all.iter().position(|line| *line == "damaged").unwrap());
+    assert_eq!(out(), all);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_makes_a_running_graph_not_ready_and_stops_nothing_else() {
+    let graph = ENDLESS.replace("sources:", "sources:\n  bad: {type: file, paths: [bad]}").replace("[in]", "[in, bad]");
+    let home = Home::new(&graph);
+    std::fs::write(home.path("bad"), b"\xfe\xff\0a").unwrap();
+    let weir = home.start("weir", &[]);
+    weir.until_running();
+    until("it to say so", PATIENCE, || {
+        let (status, why) = weir.get("/ready");
+        status == 503 && why.contains("bad: a file is not read to its end") && why.contains("UTF-16")
+    });
+    let before = lines(&home, "out.ndjson");
+    until("more output", PATIENCE, || lines(&home, "out.ndjson") > before);
+    weir.terminate();
+}
+
+#[test]
+fn an_output_that_is_rotated_holds_everything_and_the_next_start_goes_on() {
+    let home = Home::new(ENDLESS);
+    let (mut kept, mut rotated) = (0, Vec::new());
+    for _ in 0..2 {
+        let mut weir = home.start_with("weir", &[], &["--log-format", "json"], Stdio::null());
+        for _ in 0..3 {
+            until("some output", PATIENCE, || lines(&home, "out.ndjson") >= 500);
+            rotated.push(format!("{}.ndjson", rotated.len()));
+            std::fs::rename(home.path("out.ndjson"), home.path(rotated.last().unwrap())).unwrap();
+        }
+        weir.terminate();
+        assert_eq!(weir.wait(PATIENCE).code(), Some(0), "{}", weir.log());
+        kept += books(&log_lines(&weir.log()))["out"]["passed"];
+        if home.path("out.ndjson").exists() {
+            rotated.push(format!("{}.ndjson", rotated.len()));
+            std::fs::rename(home.path("out.ndjson"), home.path(rotated.last().unwrap())).unwrap();
+        }
+    }
+    let all: usize = rotated.iter().map(|name| lines(&home, name)).sum();
+    assert_eq!(all as u64, kept);
 }
 
 fn command(home: &Home, args: &[&str]) -> weir_tests::command::Done {

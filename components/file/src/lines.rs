@@ -6,10 +6,13 @@
 
 use std::io::{self, Read};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use weir::event::byte_order_mark;
 
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;
+/// Blocks read in search of one line before the reader is heard again.
+const BLOCKS: usize = 16;
 
 /// A line and where it begins in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,17 @@ pub(crate) struct Line {
     pub from: u64,
     /// Without its newline and carriage return.
     pub bytes: Bytes,
+}
+
+/// What a search for the next line came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A line that is not blank.
+    Line(Line),
+    /// Much was read and no line ended in it: ask again.
+    Nothing,
+    /// The end of the stream.
+    End,
 }
 
 /// Where the search stands in a line with quotes.
@@ -43,6 +57,12 @@ pub(crate) struct Lines {
     longest: usize,
     /// Within a line that was cut: what is read up to its newline is dropped.
     dropping: bool,
+    /// Bytes to read past before the buffer begins.
+    skip: u64,
+    /// Length of the byte order mark that was taken off the buffer's first line.
+    mark: u64,
+    /// A line without an end is not given out: more may come.
+    holds_back: bool,
     ended: bool,
 }
 
@@ -57,16 +77,38 @@ impl Lines {
             quotes: None,
             longest: longest.max(1),
             dropping: false,
+            skip: 0,
+            mark: 0,
+            holds_back: false,
             ended: false,
         }
     }
 
-    /// The lines that begin at `position` or behind it. `stream` stands one byte before, at `position - 1`.
+    /// The stream begins so many bytes before what is asked for.
+    pub fn skipping(self, bytes: u64) -> Lines {
+        Lines { skip: bytes, ..self }
+    }
+
+    /// Whether a last line without an end is held back.
+    pub fn holding_back(self, holds_back: bool) -> Lines {
+        Lines { holds_back, ..self }
+    }
+
+    /// Bytes at the end that are held back.
+    pub fn held_back(&self) -> usize {
+        if self.dropping { 0 } else { self.buffer.len() }
+    }
+
+    pub fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// The stream begins within a line, or at its end: the rest of that line is left out.
     ///
     /// A commit is exclusive: it may lie right behind the first byte of the last settled line, and what is left
     /// of that line is not an event.
-    pub fn resume(stream: Box<dyn Read + Send>, position: u64, longest: usize) -> Lines {
-        Lines { dropping: true, ..Lines::new(stream, position.saturating_sub(1), longest) }
+    pub fn behind_a_line(self) -> Lines {
+        Lines { dropping: true, ..self }
     }
 
     /// Newlines between quotes are part of a line; a quote opens at its beginning or behind a `delimiter`.
@@ -106,12 +148,13 @@ impl Lines {
     /// The first newline of a line whose quote is not closed in time.
     fn unclosed(&self) -> Option<usize> {
         let is_open = self.quotes.as_ref().is_some_and(|quotes| quotes.is_open);
-        let is_late = self.ended || self.buffer.len() >= self.longest;
+        let is_late = (self.ended && !self.holds_back) || self.buffer.len() >= self.longest;
         if is_open && is_late { memchr::memchr(b'\n', &self.buffer) } else { None }
     }
 
-    /// The next line that is not blank; `None` at the end.
-    pub fn next(&mut self) -> io::Result<Option<Line>> {
+    /// The next line that is not blank.
+    pub fn next(&mut self) -> io::Result<Found> {
+        let mut blocks = 0;
         loop {
             let newline = self.newline().or_else(|| self.unclosed());
             let (line, dropped) = match newline {
@@ -119,16 +162,18 @@ impl Lines {
                 None if self.buffer.len() >= self.longest => {
                     (self.take(self.longest, self.longest), std::mem::replace(&mut self.dropping, true))
                 }
-                None if self.ended && self.buffer.is_empty() => return Ok(None),
+                None if self.ended && (self.buffer.is_empty() || self.holds_back) => return Ok(Found::End),
                 None if self.ended => (self.take(self.buffer.len(), self.buffer.len()), self.dropping),
+                None if blocks == BLOCKS => return Ok(Found::Nothing),
                 None => {
                     self.searched = self.buffer.len();
                     self.fill()?;
+                    blocks += 1;
                     continue;
                 }
             };
             if !dropped && !line.bytes.is_empty() {
-                return Ok(Some(line));
+                return Ok(Found::Line(line));
             }
         }
     }
@@ -148,7 +193,7 @@ impl Lines {
             bytes.truncate(bytes.len() - 1);
         }
         let offset = self.offset;
-        self.offset += consumed as u64;
+        self.offset += consumed as u64 + std::mem::take(&mut self.mark);
         self.searched = 0;
         if let Some(quotes) = &mut self.quotes {
             (quotes.is_open, quotes.closed) = (false, None);
@@ -157,6 +202,22 @@ impl Lines {
     }
 
     fn fill(&mut self) -> io::Result<()> {
+        let is_start = self.offset == 0 && self.buffer.is_empty() && !self.ended && self.mark == 0;
+        self.fill_block()?;
+        if is_start {
+            // Only what a mark may begin with waits for more: a person's first line may be shorter than one.
+            while matches!(*self.buffer, [] | [0xef] | [0xef, 0xbb] | [0xff] | [0xfe]) && !self.ended {
+                self.fill_block()?;
+            }
+            let mark = byte_order_mark(&self.buffer);
+            let mark = mark.map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
+            self.buffer.advance(mark);
+            self.mark = mark as u64;
+        }
+        Ok(())
+    }
+
+    fn fill_block(&mut self) -> io::Result<()> {
         let before = self.buffer.len();
         self.buffer.resize(before + BLOCK, 0);
         let read = loop {
@@ -166,7 +227,15 @@ impl Lines {
             }
         };
         self.buffer.truncate(before + *read.as_ref().unwrap_or(&0));
-        self.ended = read? == 0;
+        let read = read?;
+        self.ended = read == 0;
+        if self.ended && self.skip > 0 {
+            let what = "it is shorter than what was read of it before; restore it, or give the new one another name";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(read);
+        self.buffer.advance(skipped);
+        self.skip -= skipped as u64;
         Ok(())
     }
 }
@@ -179,10 +248,20 @@ mod tests {
     fn lines(text: &[u8], longest: usize) -> Vec<(u64, Vec<u8>)> {
         let mut lines = Lines::new(Box::new(io::Cursor::new(text.to_vec())), 0, longest);
         let mut all = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = next(&mut lines) {
             all.push((line.offset, line.bytes.to_vec()));
         }
         all
+    }
+
+    fn next(lines: &mut Lines) -> Option<Line> {
+        loop {
+            match lines.next().unwrap() {
+                Found::Line(line) => return Some(line),
+                Found::Nothing => {}
+                Found::End => return None,
+            }
+        }
     }
 
     #[test]
@@ -208,9 +287,9 @@ mod tests {
         let all = lines(text, 4);
         for position in 1..=text.len() as u64 {
             let rest = io::Cursor::new(text[position as usize - 1..].to_vec());
-            let mut lines = Lines::resume(Box::new(rest), position, 4);
+            let mut lines = Lines::new(Box::new(rest), position - 1, 4).behind_a_line();
             let mut found = Vec::new();
-            while let Some(line) = lines.next().unwrap() {
+            while let Some(line) = next(&mut lines) {
                 found.push((line.offset, line.bytes.to_vec()));
             }
             let expected: Vec<_> = all.iter().filter(|(offset, _)| *offset >= position).cloned().collect();
@@ -222,11 +301,11 @@ mod tests {
         let rest = io::Cursor::new(text[position.saturating_sub(1) as usize..].to_vec());
         let lines = match position {
             0 => Lines::new(Box::new(rest), 0, longest),
-            _ => Lines::resume(Box::new(rest), position, longest),
+            _ => Lines::new(Box::new(rest), position - 1, longest).behind_a_line(),
         };
         let mut lines = lines.with_quotes(b',');
         let mut all = Vec::new();
-        while let Some(line) = lines.next().unwrap() {
+        while let Some(line) = next(&mut lines) {
             all.push((line.offset, String::from_utf8(line.bytes.to_vec()).unwrap()));
         }
         all
@@ -250,6 +329,60 @@ mod tests {
         assert_eq!(quoted(b"\"a\nb,c\nd\n", 0, 100), expected, "up to the end");
         let long = [b"\"a\nb,c\nd\n".to_vec(), vec![b'x'; 40]].concat();
         assert_eq!(quoted(&long, 0, 20)[..3], expected, "within the longest line");
+    }
+
+    fn held(text: &[u8], position: u64) -> (Vec<u64>, usize) {
+        let rest = io::Cursor::new(text[position.saturating_sub(1) as usize..].to_vec());
+        let lines = match position {
+            0 => Lines::new(Box::new(rest), 0, 100),
+            _ => Lines::new(Box::new(rest), position - 1, 100).behind_a_line(),
+        };
+        let mut lines = lines.holding_back(true);
+        let offsets = std::iter::from_fn(|| next(&mut lines)).map(|line| line.offset).collect();
+        (offsets, lines.held_back())
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_is_held_back_and_is_whole_once_it_has_one() {
+        assert_eq!(held(b"one\ntwo\nhal", 0), (vec![0, 4], 3));
+        assert_eq!(held(b"one\ntwo\nhalf\n", 5), (vec![8], 0), "the commit behind `two`");
+        assert_eq!(held(b"hal", 0), (vec![], 3));
+        let quoted = |text: &[u8]| {
+            let lines = Lines::new(Box::new(io::Cursor::new(text.to_vec())), 0, 100).with_quotes(b',');
+            let mut lines = lines.holding_back(true);
+            std::iter::from_fn(|| next(&mut lines)).map(|line| line.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(quoted(b"a\n\"b\nc"), [0]);
+        assert_eq!(quoted(b"a\n\"b\nc\"\n"), [0, 2]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line_and_offsets_are_those_of_the_file() {
+        let text = b"\xef\xbb\xbf\"a\",b\nc\n\xef\xbb\xbfd\n";
+        let mark = "\u{feff}d";
+        let expected = [(0, "\"a\",b"), (9, "c"), (11, mark)].map(|(at, line)| (at, line.as_bytes().to_vec()));
+        assert_eq!(lines(text, 100), expected);
+        assert_eq!(quoted(text, 0, 100)[0], (0, "\"a\",b".to_owned()));
+        assert_eq!(quoted(text, 1, 100)[0], (9, "c".to_owned()), "a commit behind the first line");
+        assert_eq!(lines(b"\xef\xbb\xbf", 100), []);
+        assert_eq!(lines(b"\xef\xbb", 100), [(0, b"\xef\xbb".to_vec())]);
+        assert_eq!(lines(b"\xef\xbb\xbf\n\nx\n", 100), [(5, b"x".to_vec())]);
+        for utf16 in [&b"\xff\xfea\0\n\0"[..], b"\xfe\xff\0a\0\n", b"\xff\xfe\0\0"] {
+            let mut lines = Lines::new(Box::new(io::Cursor::new(utf16.to_vec())), 0, 100);
+            let error = lines.next().unwrap_err().to_string();
+            assert!(error.contains("UTF-16; convert it to UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_searched_a_part_at_a_time_and_is_not_kept() {
+        let mut lines = Lines::new(Box::new(io::repeat(0)), 0, 1 << 20);
+        let Found::Line(line) = lines.next().unwrap() else { panic!("cut") };
+        assert_eq!(line.bytes.len(), 1 << 20);
+        for _ in 0..20 {
+            assert_eq!(lines.next().unwrap(), Found::Nothing);
+            assert!(lines.buffer.capacity() <= 4 << 20, "{}", lines.buffer.capacity());
+        }
     }
 
     #[test]

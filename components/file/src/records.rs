@@ -10,7 +10,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use weir::event::{Framing, Part};
 
-use crate::lines::{Line, Lines};
+use crate::lines::{Found, Line, Lines};
 
 /// The records of a stream of lines.
 pub(crate) struct Records {
@@ -122,20 +122,27 @@ impl Records {
         Records { first, ..self }
     }
 
-    /// The next record; `None` at the end.
-    pub fn next(&mut self) -> io::Result<Option<Line>> {
+    /// Bytes at the end that are held back.
+    pub fn held_back(&self) -> usize {
+        self.lines.held_back() + self.joiner.as_ref().map_or(0, |joiner| joiner.held_bytes)
+    }
+
+    /// The next record.
+    pub fn next(&mut self) -> io::Result<Found> {
         let Some(joiner) = &mut self.joiner else { return self.lines.next() };
-        let mut ended = false;
+        let mut is_last = false;
         loop {
-            match joiner.take(ended) {
-                Some(line) if line.offset >= self.first => return Ok(Some(line)),
+            match joiner.take(is_last) {
+                Some(line) if line.offset >= self.first => return Ok(Found::Line(line)),
                 Some(_settled) => continue,
-                None if ended => return Ok(None),
+                None if is_last => return Ok(Found::End),
                 None => {}
             }
             match self.lines.next()? {
-                Some(line) => joiner.add(line),
-                None => ended = true,
+                Found::Line(line) => joiner.add(line),
+                Found::Nothing => return Ok(Found::Nothing),
+                Found::End if self.lines.holds_back() => return Ok(Found::End),
+                Found::End => is_last = true,
             }
         }
     }
@@ -149,5 +156,36 @@ impl Records {
             }
             joiner.add(self.lines.next_buffered()?);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// `1P text` is a part of stream 1 that goes on, `1F text` its last.
+    fn part(line: &[u8]) -> Option<Part> {
+        Some(Part { stream: 0..1, is_last: line.get(1) == Some(&b'F'), content: 3 })
+    }
+
+    fn records(text: &[u8], holds_back: bool) -> (Vec<(u64, String)>, usize) {
+        let lines = Lines::new(Box::new(io::Cursor::new(text.to_vec())), 0, 100).holding_back(holds_back);
+        let mut records = Records::new(lines, Framing::Parts(part), 100);
+        let mut all = Vec::new();
+        while let Found::Line(line) = records.next().unwrap() {
+            all.push((line.offset, String::from_utf8(line.bytes.to_vec()).unwrap()));
+        }
+        (all, records.held_back())
+    }
+
+    #[test]
+    fn a_record_whose_last_part_is_to_come_is_held_back_with_all_behind_it() {
+        let text = b"1F one\n1P tw\n2F other\n";
+        let of = |all: &[(u64, &str)]| all.iter().map(|(at, text)| (*at, (*text).to_owned())).collect::<Vec<_>>();
+        assert_eq!(records(text, true), (of(&[(0, "1F one")]), 13));
+        assert_eq!(records(text, false).0, of(&[(0, "1F one"), (7, "1P tw"), (13, "2F other")]));
+        let whole = [&text[..], b"1F o\n"].concat();
+        assert_eq!(records(&whole, true), (of(&[(0, "1F one"), (7, "1F two"), (13, "2F other")]), 0));
     }
 }

@@ -4,9 +4,12 @@
 //! a crash the file is cut: behind its last whole line, where every record is one line (the note may then lag,
 //! and a group costs one fsync), and otherwise to exactly the noted length, which is then durable before the
 //! receipts are resolved. So a torn record never stays, and what was acknowledged is never cut.
+//!
+//! Others may rename the file, cut it or remove it at any time, as programs that rotate logs do. Before and after each group
+//! the writer looks whether the file is the one at its path, and how long it is: it goes on in a new file, or at the new
+//! end, and what may not be in a file any more is written again before it is acknowledged.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use weir::event::{Batch, Encoding, Rejected};
 use weir::{Error, ErrorKind, Result};
 
 use crate::compression::Compression;
+use crate::output::Output;
 
 /// Batches in one group at most, whatever waits.
 const GROUP: usize = 64;
@@ -28,6 +32,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// How often the length is noted where that is only to shorten the search for the last whole line.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 const NOTE: &str = "committed";
+/// How often a group is written again at once because somebody removes or cuts the file under it.
+const TRIES: usize = 3;
 
 /// What the sink asks of its writer.
 pub(crate) enum Request {
@@ -47,13 +53,16 @@ struct Note {
     /// Records may span lines or are compressed: after a crash the file is cut to exactly `length`.
     #[serde(default)]
     exact: bool,
+    /// The file's; its device may have another number after a restart of the machine. Earlier versions did not note it.
+    #[serde(default)]
+    inode: Option<u64>,
 }
 
 pub(crate) struct Writer {
-    file: File,
+    output: Output,
     path: PathBuf,
-    /// Bytes that are durable.
-    length: u64,
+    /// A write or fsync failed: what is behind the durable length is unknown, and so is what the next fsync would say.
+    is_doubtful: bool,
     /// As in the note.
     exact: bool,
     /// A retry adds to the file of a run that was completed, and it stays that run's file.
@@ -61,6 +70,7 @@ pub(crate) struct Writer {
     /// When a length was noted last, and which.
     noted: Duration,
     noted_length: u64,
+    noted_inode: u64,
     encoding: Encoding,
     compression: Compression,
     context: BuildContext,
@@ -83,14 +93,17 @@ impl Writer {
         let note = context.storage.load(NOTE).map_err(failed)?;
         let note: Option<Note> = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let is_completed = context.retry && note.as_ref().is_some_and(|note| note.completed);
-        let found = if path.try_exists().map_err(failed)? { path.metadata().map_err(failed)?.len() } else { 0 };
-        let is_compressed = compression.is_some();
-        let (length, is_resumed, exact) = match note.filter(|note| note.path == path) {
-            Some(note) if !note.completed || context.retry => (note.length, true, note.exact),
-            _ if append => (found, false, false),
+        let mut output = Output::open(path, None).map_err(|error| refused(path, error))?;
+        let mut exact = compression.is_some();
+        match note.filter(|note| note.path == path) {
+            Some(note) if !note.completed || context.retry => {
+                exact |= note.exact;
+                go_on(&mut output, &note, compression, &context).map_err(failed)?;
+            }
+            _ if append => output.go_on_behind(compression).map_err(failed)?,
             // A file of another length than the completed run left is not that run's any more.
-            Some(note) if note.length == found => (0, false, false),
-            _ if found == 0 || overwrite => (0, false, false),
+            Some(note) if note.length == output.length => output.cut(0).map_err(failed)?,
+            _ if output.length == 0 || overwrite => output.cut(0).map_err(failed)?,
             _ => {
                 let what = format!(
                     "{} exists and was not written by this graph; set append: true or overwrite: true, or remove it",
@@ -98,62 +111,39 @@ impl Writer {
                 );
                 return Err(Error::new(ErrorKind::Config, "open the output file", what));
             }
-        };
-        let exact = exact || is_compressed;
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let mut file = open_at(path).map_err(failed)?;
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            let what = "another weir, or another sink of this graph, writes it; give each a file of its own";
-            let busy = Error::temporary(ErrorKind::Config, "open the output file", what);
-            return Err(busy.with("path", path.display()));
-        }
-        let present = file.metadata().map_err(failed)?.len();
-        if present < length {
-            let what = "it is shorter than what was acknowledged: someone cut it; restore it, or remove the node's folder in data_dir";
-            return Err(Error::new(ErrorKind::Io, "open the output file", what).with("path", path.display()));
-        }
-        let length = match is_resumed {
-            true if !exact => end_of_last_line(&mut file, length, present).map_err(failed)?,
-            false if append && !is_compressed => end_line(&mut file, length).map_err(failed)?,
-            _ => length,
-        };
         let mut writer = Writer {
-            file,
+            output,
             path: path.to_owned(),
-            length,
+            is_doubtful: false,
             exact,
             is_completed,
             noted: context.clock.uptime(),
             noted_length: 0,
+            noted_inode: 0,
             encoding,
             compression,
             context,
             buffer: Vec::new(),
             spans_lines: false,
         };
-        writer.rewind().map_err(failed)?;
         // What was found beyond the note is acknowledged from now on, so it has to be durable.
-        writer.file.sync_all().map_err(failed)?;
-        sync_folder(path).map_err(failed)?;
+        writer.output.sync().map_err(failed)?;
         writer.note(false).map_err(failed)?;
         Ok(writer)
     }
 
-    /// Cuts what is not durable.
-    fn rewind(&mut self) -> io::Result<()> {
-        self.file.set_len(self.length)?;
-        self.file.seek(SeekFrom::Start(self.length))?;
-        Ok(())
-    }
-
     fn note(&mut self, completed: bool) -> io::Result<()> {
-        let completed = completed || self.is_completed;
-        let note = Note { path: self.path.clone(), length: self.length, completed, exact: self.exact };
+        let note = Note {
+            path: self.path.clone(),
+            length: self.output.length,
+            completed: completed || self.is_completed,
+            exact: self.exact,
+            inode: Some(self.output.inode()),
+        };
         self.context.storage.store(NOTE, &serde_json::to_vec(&note)?)?;
         self.noted = self.context.clock.uptime();
-        self.noted_length = self.length;
+        (self.noted_length, self.noted_inode) = (self.output.length, self.output.inode());
         Ok(())
     }
 
@@ -192,9 +182,12 @@ impl Writer {
         let rejected = self.encode(&batches);
         let mut pause = FIRST_PAUSE;
         let mut failed = false;
-        while let Err(error) = if failed { self.reopen().and_then(|()| self.append()) } else { self.append() } {
+        while let Err(error) = self.append() {
             failed = true;
-            let text = format!("{} cannot be written: {error}", self.path.display());
+            self.is_doubtful = true;
+            // So that nobody reads it while the next try is waited for.
+            self.output.try_cut();
+            let text = format!("{} cannot be written, and is tried again: {error}", self.path.display());
             tracing::error!(node = &*self.context.node, text, "waiting");
             self.context.trouble.set(text);
             if requests.is_closed() || !sleep(&self.context, pause, runtime) {
@@ -221,9 +214,6 @@ impl Writer {
     fn encode(&mut self, batches: &[Batch]) -> Vec<Vec<Rejected>> {
         let mut lines = std::mem::take(&mut self.buffer);
         lines.clear();
-        if let (0, Encoding::Other(encoder)) = (self.length, &self.encoding) {
-            lines.extend_from_slice(encoder.header());
-        }
         let mut spans_lines = false;
         let mut encode = |batch: &Batch| {
             let mut rejected = Vec::new();
@@ -246,38 +236,85 @@ impl Writer {
         rejected
     }
 
+    /// Adds the group to the file at the path, durably.
     fn append(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        if self.spans_lines && !self.exact {
-            self.exact = true;
-            let noted = self.note(false);
-            self.exact = noted.is_ok();
-            noted?;
+        for _ in 0..TRIES {
+            self.follow()?;
+            if self.spans_lines && !self.exact {
+                self.exact = true;
+                self.note(false).inspect_err(|_| self.exact = false)?;
+            }
+            let bytes = self.bytes()?;
+            let before = self.output.length;
+            let is_whole = match &bytes {
+                Some(bytes) => self.output.append(bytes)?,
+                None => self.output.append(&self.buffer)?,
+            };
+            if !is_whole {
+                continue;
+            }
+            if self.exact || self.noted_inode != self.output.inode() {
+                return self.note(false).inspect_err(|_| self.output.length = before);
+            }
+            self.note_soon(NOTE_EVERY);
+            return Ok(());
         }
-        let compressed;
-        let bytes = match self.compression {
+        Err(io::Error::other("somebody removes or cuts it again and again; rotate it less often"))
+    }
+
+    /// What is written for the group, where that is not its lines as they are.
+    fn bytes(&self) -> io::Result<Option<Vec<u8>>> {
+        let header = match (self.output.length, &self.encoding) {
+            (0, Encoding::Other(encoder)) => encoder.header(),
+            _ => &[],
+        };
+        Ok(match self.compression {
             Compression::Gzip => {
                 let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                member.write_all(header)?;
                 member.write_all(&self.buffer)?;
-                compressed = member.finish()?;
-                &compressed
+                Some(member.finish()?)
             }
             Compression::Zstd => {
-                compressed = zstd::bulk::compress(&self.buffer, zstd::DEFAULT_COMPRESSION_LEVEL)?;
-                &compressed
+                let lines = [header, &self.buffer].concat();
+                Some(zstd::bulk::compress(&lines, zstd::DEFAULT_COMPRESSION_LEVEL)?)
             }
-            Compression::Auto | Compression::None => &self.buffer,
-        };
-        self.file.write_all(bytes)?;
-        self.file.sync_data()?;
-        let before = self.length;
-        self.length += bytes.len() as u64;
-        if self.exact {
-            return self.note(false).inspect_err(|_| self.length = before);
+            Compression::Auto | Compression::None if header.is_empty() => None,
+            Compression::Auto | Compression::None => Some([header, &self.buffer].concat()),
+        })
+    }
+
+    /// Sees to it that what is written next follows what is in the file at the path.
+    fn follow(&mut self) -> io::Result<()> {
+        let node = &*self.context.node;
+        let path = self.path.display();
+        let is_in_place = self.output.is_in_place();
+        if self.is_doubtful || !is_in_place {
+            let mut next = Output::open(&self.path, Some(&self.output))?;
+            if next.is_same(&self.output) {
+                next.length = self.output.length;
+                if next.present()? > next.length {
+                    next.cut(self.output.length)?;
+                }
+            } else {
+                tracing::info!(node, %path, "the file was renamed or removed: going on in a new one");
+                next.go_on_behind(self.compression)?;
+                self.exact = self.compression.is_some();
+            }
+            self.output = next;
+            self.is_doubtful = false;
         }
-        self.note_soon(NOTE_EVERY);
+        let present = self.output.present()?;
+        if present < self.output.length {
+            tracing::warn!(node, %path, was = self.output.length, is = present, "the file was cut: going on at its end");
+            self.output.go_on_shortened(self.compression)?;
+        } else if present > self.output.length {
+            // Somebody else's, who is not hindered from it.
+            self.output.go_on_behind(self.compression)?;
+        }
         Ok(())
     }
 
@@ -286,64 +323,43 @@ impl Writer {
     fn note_soon(&mut self, age: Duration) {
         let is_due = self.context.clock.uptime().saturating_sub(self.noted) >= age;
         if is_due
-            && self.noted_length != self.length
+            && self.noted_length != self.output.length
             && let Err(error) = self.note(false)
         {
             tracing::warn!(node = &*self.context.node, %error, "the length is not noted");
         }
     }
+}
 
-    /// A failed fsync may have dropped pages, so the group is written again to a file opened anew.
-    fn reopen(&mut self) -> io::Result<()> {
-        // Of two open files of one process each is a stranger to the lock of the other.
-        self.file.unlock()?;
-        self.file = open_at(&self.path)?;
-        self.file.try_lock()?;
-        if self.file.metadata()?.len() < self.length {
-            return Err(io::Error::other("it is shorter than what was acknowledged: someone cut it; restore it"));
+/// Goes on in a file that an earlier run has written and not completed.
+fn go_on(output: &mut Output, note: &Note, compression: Compression, context: &BuildContext) -> io::Result<()> {
+    let (node, path) = (&*context.node, note.path.display());
+    let is_other = note.inode.is_some_and(|inode| inode != output.inode());
+    if is_other || output.length < note.length {
+        if output.length > 0 || note.length > 0 {
+            tracing::warn!(node, %path, was = note.length, is = output.length, "the file was renamed, removed or cut since it was written: going on at its end");
         }
-        self.rewind()
+        // What was not written by this graph is not cut.
+        return if is_other { output.go_on_behind(compression) } else { output.go_on_shortened(compression) };
     }
+    let is_exact = note.exact || compression.is_some();
+    let end = if is_exact { note.length } else { output.end_of_last_line(note.length)? };
+    output.cut(end)
 }
 
-fn open_at(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
-}
-
-/// Ends the last line of a file of `length` bytes, so that ours does not become part of it; gives the length then.
-fn end_line(file: &mut File, length: u64) -> io::Result<u64> {
-    let Some(before) = length.checked_sub(1) else { return Ok(length) };
-    let mut last = [0];
-    file.seek(SeekFrom::Start(before))?;
-    file.read_exact(&mut last)?;
-    if last == *b"\n" {
-        return Ok(length);
-    }
-    file.write_all(b"\n")?;
-    Ok(length + 1)
-}
-
-/// Where the last whole line at or behind `from` ends; `from` itself, if there is none.
-fn end_of_last_line(file: &mut File, from: u64, end: u64) -> io::Result<u64> {
-    let mut block = vec![0; 64 << 10];
-    let mut end = end;
-    while end > from {
-        let start = end.saturating_sub(block.len() as u64).max(from);
-        let part = &mut block[..(end - start) as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(part)?;
-        if let Some(at) = memchr::memrchr(b'\n', part) {
-            return Ok(start + at as u64 + 1);
+/// Why a file cannot be opened.
+fn refused(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            let what = "another weir, or another sink of this graph, writes it; give each a file of its own";
+            Error::temporary(ErrorKind::Config, "open the output file", what).with("path", path.display())
         }
-        end = start;
+        io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => {
+            let what = "only regular files are written; correct `path`, or use `type: console` for standard output";
+            Error::new(ErrorKind::Config, "open the output file", what).with("path", path.display()).caused_by(error)
+        }
+        _ => error_at(path, "it cannot be opened; check the path, its rights and the disk", error),
     }
-    Ok(from)
-}
-
-/// A new file is only there for good when its folder is synced.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 /// Waits on the graph's clock from a thread outside the runtime; false when the runtime is gone.

@@ -113,13 +113,28 @@ async fn a_completed_run_begins_anew_and_a_file_of_others_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_was_cut_by_others_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("out.gz");
-    let (context, _rejected) = BuildContext::detached("sink");
-    write(&*sink(&path, json!({})), &context, &["1", "2"], false).await.unwrap();
-    // Compressed, the noted length is exact after every group.
-    std::fs::write(&path, "").unwrap();
-    let refused = write(&*sink(&path, json!({})), &context, &["3"], false).await.unwrap_err();
-    assert!(refused.contains("shorter than what was acknowledged"), "{refused}");
+async fn a_file_that_was_cut_or_renamed_while_the_sink_was_away_is_gone_on_with() {
+    for name in ["out.ndjson", "out.gz"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        let (context, _rejected) = BuildContext::detached("sink");
+        let config = sink(&path, json!({}));
+        write(&*config, &context, &["1", "2"], false).await.unwrap();
+        let first = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &first[..first.len() - 1]).unwrap();
+        write(&*config, &context, &["3"], false).await.unwrap();
+        std::fs::rename(&path, dir.path().join("rotated")).unwrap();
+        write(&*config, &context, &["4"], false).await.unwrap();
+        let left = std::fs::read(dir.path().join("rotated")).unwrap();
+        let (left, last) = (text(name, &left), text(name, &std::fs::read(&path).unwrap()));
+        let expected = if name == "out.gz" { "3\n" } else { "1\n3\n" };
+        assert_eq!((&*left, &*last), (expected, "4\n"), "{name}");
+    }
+}
+
+fn text(name: &str, bytes: &[u8]) -> String {
+    if !name.ends_with("gz") {
+        return String::from_utf8(bytes.to_vec()).unwrap();
+    }
+    std::io::read_to_string(flate2::read::MultiGzDecoder::new(bytes)).unwrap()
 }

@@ -226,6 +226,135 @@ async fn what_cannot_be_encoded_is_rejected_and_its_neighbours_are_written() {
     assert_eq!(text(&path), "a\nb\n");
 }
 
+/// What a test of others' hands on the file writes in, and what is in the file then.
+const FORMS: [(&str, &str, &[&str; 4], &[&str; 4]); 4] = [
+    ("a.ndjson", "json", &["1", "2", "3", "4"], &["1\n", "2\n", "3\n", "4\n"]),
+    ("a.gz", "json", &["1", "2", "3", "4"], &["1\n", "2\n", "3\n", "4\n"]),
+    ("a.zst", "json", &["1", "2", "3", "4"], &["1\n", "2\n", "3\n", "4\n"]),
+    ("a.txt", "raw", &["a\nb", "c\nd", "e", "f\ng"], &["a\nb\n", "c\nd\n", "e\n", "f\ng\n"]),
+];
+
+#[tokio::test]
+async fn a_file_that_is_renamed_keeps_what_was_acknowledged_and_a_new_one_takes_the_rest() {
+    for (name, encoding, lines, written) in FORMS {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, rotated) = (dir.path().join(name), dir.path().join(format!("1{name}")));
+        let (context, _rejected) = BuildContext::detached("out");
+        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        write(&*out, &[lines[0]]).await;
+        write(&*out, &[lines[1]]).await;
+        std::fs::rename(&path, &rotated).unwrap();
+        assert_eq!(write(&*out, &[lines[2]]).await, Outcome::Delivered);
+        assert_eq!((text(&rotated), text(&path)), (written[..2].concat(), written[2].to_owned()), "{name}");
+        // As logrotate's `create` does.
+        std::fs::rename(&path, &rotated).unwrap();
+        std::fs::write(&path, "").unwrap();
+        drop(out);
+        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        assert_eq!(write(&*out, &[lines[3]]).await, Outcome::Delivered);
+        assert_eq!((text(&rotated), text(&path)), (written[2].to_owned(), written[3].to_owned()), "{name}");
+        assert_eq!(context.trouble.get(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_is_written_on_at_its_new_end_without_zeros() {
+    for (name, encoding, lines, written) in FORMS {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        let (context, _rejected) = BuildContext::detached("out");
+        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        write(&*out, &[lines[0]]).await;
+        let whole = path.metadata().unwrap().len();
+        write(&*out, &[lines[1]]).await;
+        let cut = |length| OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+        cut(0);
+        assert_eq!(write(&*out, &[lines[2]]).await, Outcome::Delivered);
+        assert_eq!(text(&path), written[2], "{name}");
+        cut(0);
+        drop(out);
+        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        write(&*out, &[lines[0]]).await;
+        write(&*out, &[lines[1]]).await;
+        // In the middle of a record: what is left of it goes.
+        cut(whole + 1);
+        assert_eq!(write(&*out, &[lines[3]]).await, Outcome::Delivered);
+        assert_eq!(text(&path), [written[0], written[3]].concat(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_or_folder_that_is_removed_is_made_again() {
+    for (name, encoding, lines, written) in FORMS {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er").join(name);
+        let (context, _rejected) = BuildContext::detached("out");
+        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        write(&*out, &[lines[0]]).await;
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(write(&*out, &[lines[1]]).await, Outcome::Delivered);
+        assert_eq!(text(&path), written[1], "{name}");
+        std::fs::remove_dir_all(dir.path().join("deep")).unwrap();
+        assert_eq!(write(&*out, &[lines[2]]).await, Outcome::Delivered);
+        assert_eq!(text(&path), written[2], "{name}");
+        std::fs::remove_file(&path).unwrap();
+        drop(out);
+        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        assert_eq!(write(&*out, &[lines[3]]).await, Outcome::Delivered);
+        assert_eq!(text(&path), written[3], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn while_something_else_is_at_its_path_the_sink_waits_and_says_so_and_goes_on_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out/a.ndjson");
+    let (context, _rejected) = BuildContext::detached("out");
+    let out = sink(&context, &path, json!({})).await;
+    write(&*out, &["1"]).await;
+    let folder = dir.path().join("out");
+    std::fs::rename(&folder, dir.path().join("gone")).unwrap();
+    // A folder cannot be made where a file is.
+    std::fs::write(&folder, "").unwrap();
+    let trouble = context.trouble.clone();
+    let (outcome, seen) = tokio::join!(write(&*out, &["2"]), async {
+        loop {
+            tokio::task::yield_now().await;
+            if let Some(seen) = trouble.get() {
+                std::fs::remove_file(&folder).unwrap();
+                break seen;
+            }
+        }
+    });
+    assert_eq!((outcome, context.trouble.get()), (Outcome::Delivered, None));
+    assert!(seen.contains("a.ndjson cannot be written, and is tried again"), "{seen}");
+    assert_eq!((text(&dir.path().join("gone/a.ndjson")), text(&path)), ("1\n".to_owned(), "2\n".to_owned()));
+}
+
+#[tokio::test]
+async fn what_others_add_stays_and_what_is_written_does_not_run_into_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.ndjson");
+    let (context, _rejected) = BuildContext::detached("out");
+    let out = sink(&context, &path, json!({})).await;
+    write(&*out, &["1"]).await;
+    tear(&path, b"theirs");
+    write(&*out, &["2"]).await;
+    assert_eq!(text(&path), "1\ntheirs\n2\n");
+}
+
+#[tokio::test]
+async fn only_regular_files_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for (path, what) in [(&*fifo, "a FIFO"), (Path::new("/dev/null"), "a device"), (dir.path(), "a folder")] {
+        let (context, _rejected) = BuildContext::detached("out");
+        let error = try_sink(&context, path, json!({"overwrite": true})).await.err().unwrap().to_string();
+        assert!(error.contains(what) && error.contains("only regular files are written"), "{error}");
+    }
+}
+
 /// A disk that is full for a while.
 #[derive(Default)]
 struct FullFor {
@@ -266,7 +395,7 @@ async fn a_full_disk_is_waited_for_and_the_group_is_written_once() {
         }
     });
     assert_eq!(outcome, Outcome::Delivered);
-    assert!(seen.contains("out.gz cannot be written"), "{seen}");
+    assert!(seen.contains("out.gz cannot be written, and is tried again"), "{seen}");
     assert_eq!((text(&path), context.trouble.get()), ("1\n".to_owned(), None));
 }
 

@@ -84,7 +84,7 @@ async fn plain_gzip_and_zstd_give_the_same_lines_and_resume_behind_the_last_sett
 }
 
 #[tokio::test]
-async fn a_missing_file_and_one_that_shrank_are_named() {
+async fn a_missing_file_is_named_and_one_that_was_cut_is_read_anew() {
     let dir = tempfile::tempdir().unwrap();
     for path in files(dir.path()) {
         let (context, _rejected) = BuildContext::detached("in");
@@ -96,14 +96,206 @@ async fn a_missing_file_and_one_that_shrank_are_named() {
             if path.extension().unwrap() == "gz" { gzip(b"x\n") } else { zstd::bulk::compress(b"x\n", 1).unwrap() };
         let short = if path.extension().unwrap() == "log" { b"x\n".to_vec() } else { short };
         std::fs::write(&path, short).unwrap();
-        let error = origin(&context, &path).await.read(ALL).await.unwrap_err().to_string();
-        assert!(error.contains("was cut or replaced") && error.contains("remove the node's folder"), "{error}");
-        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(rest(&mut *origin(&context, &path).await).await, expected(&[(0, "x")]), "{path:?}");
 
         std::fs::remove_file(&path).unwrap();
         let config: Box<dyn SourceConfig> = serde_json::from_value(json!({"type": "file", "paths": [path]})).unwrap();
         let error = config.build(&context).await.err().unwrap().to_string();
         assert!(error.contains("there is no such file") && error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+/// Reads the file to its end, as a run without `--once` does, and commits all of it.
+async fn run(context: &BuildContext, options: &serde_json::Value) -> Vec<(u64, String)> {
+    let (lanes, mut opened) = Lanes::detached();
+    start(context, options.clone(), lanes).await;
+    let mut all = Vec::new();
+    while let Some(mut lane) = opened.next().await {
+        let lines = rest(&mut *lane.origin).await;
+        if let Some((last, _)) = lines.last() {
+            lane.origin.commit(Position(*last).next()).await.unwrap();
+        }
+        all.extend(lines);
+        lane.end.clean();
+    }
+    all
+}
+
+fn resumable() -> BuildContext {
+    let (mut context, _rejected) = BuildContext::detached("in");
+    context.once = false;
+    context
+}
+
+#[tokio::test]
+async fn a_file_with_the_same_beginning_in_the_place_of_another_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    let options = json!({"type": "file", "paths": [path], "decoding": "text"});
+    let head = "the same beginning, as of a table\n".repeat(200);
+    let text = |name: &str, lines: usize| head.clone() + &format!("{name} has lines of one length\n").repeat(lines);
+    let count = |text: &str| text.lines().count();
+    let (old, new) = (text("old", 1000), text("new", 5000));
+    for replaces in ["rename", "write", "write of the same length"] {
+        let context = resumable();
+        std::fs::write(&path, &old).unwrap();
+        assert_eq!(run(&context, &options).await.len(), count(&old));
+        let new = if replaces.ends_with("length") { text("new", 1000) } else { new.clone() };
+        let place = if replaces == "rename" { dir.path().join("new") } else { path.clone() };
+        std::fs::write(&place, &new).unwrap();
+        std::fs::rename(&place, &path).unwrap();
+        assert_eq!(run(&context, &options).await.len(), count(&new), "{replaces}");
+        assert_eq!(run(&context, &options).await, []);
+    }
+}
+
+#[tokio::test]
+async fn marks_of_earlier_versions_are_gone_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
+    let options = json!({"type": "file", "paths": [path], "decoding": "text"});
+    let position = 5_u64.to_le_bytes().to_vec();
+    let head = [&position[..], &8_u32.to_le_bytes(), &crc32fast::hash(b"one\ntwo\n").to_le_bytes()].concat();
+    for mark in [position, head] {
+        let context = resumable();
+        context.storage.store(path.to_str().unwrap(), &mark).unwrap();
+        assert_eq!(run(&context, &options).await, expected(&[(8, "three")]));
+        assert_eq!(run(&context, &options).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_last_line_without_an_end_is_left_to_the_next_run_and_is_whole_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let zstd = |text: &[u8]| zstd::bulk::compress(text, 1).unwrap();
+    let half = gzip(b"th and more than half of it\n");
+    let cases: [(&str, &str, Vec<u8>, Vec<u8>, &[&str], &[&str]); 4] = [
+        ("a.log", "text", b"one\ntwo\nthr".to_vec(), b"ee\nfour".to_vec(), &["one", "two"], &["three"]),
+        ("b.log", "text", b"thr".to_vec(), b"ee\n".to_vec(), &[], &["three"]),
+        ("a.gz", "text", gzip(b"one\nthr"), gzip(b"ee\n"), &["one"], &["three"]),
+        ("a.zst", "text", zstd(b"one\nthr"), zstd(b"ee\n"), &["one"], &["three"]),
+    ];
+    for (name, decoding, first, more, before, behind) in cases {
+        let path = dir.path().join(name);
+        let options = json!({"type": "file", "paths": [path], "decoding": decoding});
+        let context = resumable();
+        std::fs::write(&path, &first).unwrap();
+        let texts = |lines: Vec<(u64, String)>| lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+        assert_eq!(texts(run(&context, &options).await), before, "{name}");
+        assert_eq!(texts(run(&context, &options).await), [""; 0], "{name}: nothing new");
+        std::fs::write(&path, [first, more].concat()).unwrap();
+        assert_eq!(texts(run(&context, &options).await), behind, "{name}");
+    }
+    // A member that is being written.
+    let path = dir.path().join("growing.gz");
+    let options = json!({"type": "file", "paths": [path], "decoding": "text"});
+    let context = resumable();
+    let whole = [gzip(b"one\nfour"), half].concat();
+    std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+    let mut lines = run(&context, &options).await;
+    std::fs::write(&path, &whole).unwrap();
+    lines.extend(run(&context, &options).await);
+    assert_eq!(lines, expected(&[(0, "one"), (4, "fourth and more than half of it")]));
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_the_first_line_and_reading_goes_on_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = b"\xef\xbb\xbf{\"a\":1}\n{\"a\":2}\n".to_vec();
+    for (name, bytes) in [("a.log", text.clone()), ("a.log.gz", gzip(&text))] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let lines = expected(&[(0, r#"{"a":1}"#), (11, r#"{"a":2}"#)]);
+        let options = json!({"type": "file", "paths": [path]});
+        let (lanes, mut opened) = Lanes::detached();
+        let context = resumable();
+        start(&context, options.clone(), lanes).await;
+        let mut lane = opened.next().await.unwrap();
+        assert_eq!(rest(&mut *lane.origin).await, lines, "{name}");
+        lane.origin.seek(Position(0)).await.unwrap();
+        assert_eq!(rest(&mut *lane.origin).await, lines, "{name}, back to the first");
+        lane.origin.commit(Position(1)).await.unwrap();
+        drop((lane, opened));
+        assert_eq!(run(&context, &options).await, lines[1..], "{name}, behind the first");
+    }
+    text.splice(..3, *b"\xff\xfe");
+    let path = dir.path().join("utf16");
+    std::fs::write(&path, text).unwrap();
+    let (context, _rejected) = BuildContext::detached("in");
+    let error = origin(&context, &path).await.read(ALL).await.unwrap_err().to_string();
+    assert!(error.contains("UTF-16; convert it to UTF-8"), "{error}");
+}
+
+#[tokio::test]
+async fn padding_and_garbage_behind_compressed_data_end_the_file_and_not_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let zstd = |text: &[u8]| zstd::bulk::compress(text, 1).unwrap();
+    for (name, member) in [("a.gz", gzip(b"one\n")), ("a.zst", zstd(b"one\n"))] {
+        for rest_of_it in [&[0; 512][..], b"garbage\n"] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, [&member[..], rest_of_it].concat()).unwrap();
+            let (context, _rejected) = BuildContext::detached("in");
+            assert_eq!(rest(&mut *origin(&context, &path).await).await, expected(&[(0, "one")]), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused_with_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fifo, socket) = (dir.path().join("fifo"), dir.path().join("socket"));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let zero = Path::new("/dev/zero");
+    for (path, what) in
+        [(&*fifo, "a FIFO (named pipe)"), (&socket, "a socket"), (zero, "a device"), (dir.path(), "a folder")]
+    {
+        let (mut context, _rejected) = BuildContext::detached("in");
+        let options = json!({"type": "file", "paths": [path], "decoding": "text"});
+        let config: Box<dyn SourceConfig> = serde_json::from_value(options).unwrap();
+        let once = config.build(&context).await.err().unwrap();
+        context.once = false;
+        let later = origin(&context, path).await.read(ALL).await.unwrap_err();
+        for error in [once, later] {
+            let error = error.to_string();
+            assert!(error.contains(what) && error.contains(path.to_str().unwrap()), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fifo_is_read_where_it_is_asked_for_and_waiting_for_it_can_be_cancelled() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let (context, _rejected) = BuildContext::detached("in");
+    let options = json!({"type": "file", "paths": [dir.path().join("*")], "decoding": "text", "fifo": true});
+    let (lanes, mut opened) = Lanes::detached();
+    start(&context, options, lanes).await;
+    let mut lane = opened.next().await.unwrap();
+    // Nobody writes yet: the read waits, and goes when it is dropped.
+    let dropped = tokio::time::timeout(std::time::Duration::from_millis(5), lane.origin.read(ALL)).await;
+    assert!(dropped.is_err());
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(fifo).unwrap();
+        pipe.write_all(b"one\ntwo\nno end").unwrap();
+    });
+    assert_eq!(rest(&mut *lane.origin).await, expected(&[(0, "one"), (1, "two"), (2, "no end")]));
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_vanishes_before_it_is_read_is_missed_only_where_it_was_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    for (named, is_missed) in [(dir.path().join("*"), false), (path.clone(), true)] {
+        std::fs::write(&path, "one\n").unwrap();
+        let (lanes, mut opened) = Lanes::detached();
+        start(&resumable(), json!({"type": "file", "paths": [named], "decoding": "text"}), lanes).await;
+        let mut lane = opened.next().await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(lane.origin.read(ALL).await.is_err(), is_missed, "{named:?}");
     }
 }
 
@@ -154,20 +346,34 @@ async fn what_stands_before_a_damaged_place_is_read() {
 }
 
 #[tokio::test]
-async fn a_file_that_took_the_place_of_another_is_refused_and_one_that_grew_is_not() {
+async fn a_file_that_took_the_place_of_another_is_read_anew_and_one_that_grew_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    let options = json!({"type": "file", "paths": [path], "decoding": "text"});
+    let context = resumable();
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    assert_eq!(run(&context, &options).await.len(), 2);
+    std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
+    assert_eq!(run(&context, &options).await, expected(&[(8, "three")]));
+    std::fs::write(&path, "another file\nand a longer one\n").unwrap();
+    assert_eq!(run(&context, &options).await, expected(&[(0, "another file"), (13, "and a longer one")]));
+}
+
+#[tokio::test]
+async fn what_a_graph_remembers_of_a_file_is_not_carried_over_to_another() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.log");
     let (context, _rejected) = BuildContext::detached("in");
     std::fs::write(&path, "one\ntwo\n").unwrap();
     let mut first = origin(&context, &path).await;
-    assert_eq!(rest(&mut *first).await.len(), 2);
-    first.commit(Position(5)).await.unwrap();
-    drop(first);
-    std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
-    assert_eq!(rest(&mut *origin(&context, &path).await).await, expected(&[(8, "three")]));
-    std::fs::write(&path, "another file, and a longer one\n").unwrap();
-    let error = origin(&context, &path).await.read(ALL).await.unwrap_err().to_string();
-    assert!(error.contains("was cut or replaced") && error.contains("remove the node's folder"), "{error}");
+    rest(&mut *first).await;
+    let bookmark = first.bookmark(Position(1));
+    let mut again = origin(&context, &path).await;
+    again.resume(Position(1), &bookmark).await.unwrap();
+    assert_eq!(rest(&mut *again).await, expected(&[(4, "two")]));
+    std::fs::write(&path, "another\n").unwrap();
+    let error = origin(&context, &path).await.resume(Position(1), &bookmark).await.unwrap_err().to_string();
+    assert!(error.contains("was cut or replaced") && error.contains("remove the graph's folder"), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
@@ -150,18 +150,32 @@ pub(crate) async fn drain(body: &mut Incoming) {
     let _ = tokio::time::timeout(DRAINED_WITHIN, all).await;
 }
 
-/// What a gzipped body holds, which is at most `limit` bytes.
+/// What a gzipped body holds, which is at most `limit` bytes. Zeros behind a member are padding; other bytes that begin no
+/// member are refused, for the sender is there to be told.
 pub fn gunzip(body: &[u8], limit: usize, share: &mut Share) -> Result<Bytes, Missing> {
-    let mut stream = MultiGzDecoder::new(body);
-    let mut all = Vec::new();
+    let mut members = body;
+    let (mut all, mut taken) = (Vec::new(), 0);
     loop {
-        share.take(STEP)?;
-        let before = all.len();
-        let read = (&mut stream).take(STEP as u64).read_to_end(&mut all).map_err(|_| Missing::NotGzip)?;
-        if before + read > limit {
-            return Err(Missing::TooLarge);
+        let mut member = GzDecoder::new(members);
+        loop {
+            let before = all.len();
+            // Many small members take no more than one large one.
+            if before + STEP > taken {
+                share.take(STEP)?;
+                taken += STEP;
+            }
+            let read = (&mut member).take(STEP as u64).read_to_end(&mut all).map_err(|_| Missing::NotGzip)?;
+            if before + read > limit {
+                return Err(Missing::TooLarge);
+            }
+            if read == 0 {
+                break;
+            }
         }
-        if read == 0 {
+        let rest = member.into_inner();
+        let padding = rest.iter().take_while(|byte| **byte == 0).count();
+        members = &rest[padding..];
+        if members.is_empty() {
             return Ok(all.into());
         }
     }
@@ -212,5 +226,16 @@ mod tests {
         );
         let two = [gzip(b"a"), gzip(b"b")].concat();
         assert_eq!(gunzip(&two, 100, &mut memory.share()).unwrap(), "ab");
+    }
+
+    #[test]
+    fn zeros_behind_gzip_are_padding_and_other_bytes_are_refused() {
+        let gunzip = |body: &[u8]| gunzip(body, 100, &mut Memory::new(8 << 20).share());
+        assert_eq!(gunzip(&[&gzip(b"a")[..], &[0; 600], &gzip(b"b"), &[0]].concat()).unwrap(), "ab");
+        for rest in [&b"garbage"[..], b"\0x", &gzip(b"b")[..9]] {
+            assert_eq!(gunzip(&[&gzip(b"a")[..], rest].concat()), Err(Missing::NotGzip), "{rest:?}");
+        }
+        assert_eq!(gunzip(b""), Err(Missing::NotGzip));
+        assert_eq!(gunzip(&gzip(b"").repeat(1000)).unwrap(), "", "which takes no memory");
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use weir::event::Codec;
 use weir::event::json::{self, JsonError};
+use weir::event::{Codec, byte_order_mark};
 
 use crate::options::Framing;
 
@@ -30,6 +30,15 @@ pub(crate) struct Divider {
 }
 
 impl Divider {
+    /// Bytes at the beginning of a body that are a byte order mark and no part of an event. A body that is one event may be
+    /// no text and has none then.
+    pub fn mark(&self, body: &[u8]) -> Result<usize, Refused> {
+        match (self.framing, &self.codec) {
+            (Framing::Bytes, Codec::Raw | Codec::Other(_)) => Ok(0),
+            _ => byte_order_mark(body).map_err(|what| Refused::Bad(what.to_owned())),
+        }
+    }
+
     /// The places of the events in a body.
     pub fn divide(&self, body: &Bytes, content_type: Option<&str>) -> Result<Vec<Range<usize>>, Refused> {
         let is_json = matches!(self.codec, Codec::Json);
@@ -173,6 +182,20 @@ mod tests {
         assert_eq!(divided(Framing::Auto, Codec::Text, "application/json", "a b\nc"), of(&["a b", "c"]));
         assert_eq!(divided(Framing::Bytes, Codec::Raw, "", "a b\nc"), of(&["a b\nc"]));
         assert_eq!(divided(Framing::NewlineDelimited, Codec::Json, "", "1\n2"), of(&["1", "2"]));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_event_and_utf_16_is_refused() {
+        let mark = |framing, codec, body: &[u8]| Divider { framing, codec }.mark(body);
+        for (framing, codec) in
+            [(Framing::Auto, Codec::Json), (Framing::Auto, Codec::Raw), (Framing::NewlineDelimited, Codec::Text)]
+        {
+            assert_eq!(mark(framing, codec.clone(), b"\xef\xbb\xbf{}"), Ok(3));
+            assert_eq!(mark(framing, codec.clone(), b"{}"), Ok(0));
+            let refused = mark(framing, codec, b"\xff\xfe{\0}\0").unwrap_err().to_string();
+            assert!(refused.contains("UTF-16; convert it to UTF-8"), "{refused}");
+        }
+        assert_eq!(mark(Framing::Bytes, Codec::Raw, b"\xef\xbb\xbf\xff"), Ok(0), "any bytes");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The answer to each request.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use weir::component::{Pushed, async_trait};
 use weir_http_server::hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use weir_http_server::hyper::{Method, Response, StatusCode};
@@ -43,6 +43,7 @@ impl Events {
             let decompressed = tokio::task::block_in_place(|| gunzip(&body, self.limit, &mut share));
             body = decompressed.map_err(|missing| missing.answer(self.limit))?;
         }
+        body.advance(self.divider.mark(&body).map_err(bad)?);
         let received = self.ledger.now();
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let events = self.divider.divide(&body, content_type).map_err(bad)?;

@@ -60,12 +60,18 @@ fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
     builder.map_err(|error| failed("the protocol versions are refused").caused_by(error))
 }
 
+/// What is in a PEM file.
+fn pem(path: &Path) -> Result<Vec<u8>> {
+    let read = weir::files::read(path, weir::files::LARGEST);
+    read.map_err(|error| failed("the file cannot be read").with("file", path.display()).caused_by(error))
+}
+
 fn tls(options: Option<&RegistryTls>) -> Result<ClientConfig> {
     let builder = tls_builder()?;
     let certificates = |path: &Path| {
         let unreadable = |error| failed("it holds no certificates").with("file", path.display()).caused_by(error);
-        let all = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-        all.collect::<std::result::Result<Vec<_>, _>>().map_err(unreadable)
+        let bytes = pem(path)?;
+        CertificateDer::pem_slice_iter(&bytes).collect::<std::result::Result<Vec<_>, _>>().map_err(unreadable)
     };
     let builder = match options.and_then(|tls| tls.ca.as_ref()) {
         Some(path) => {
@@ -82,7 +88,7 @@ fn tls(options: Option<&RegistryTls>) -> Result<ClientConfig> {
     };
     match options.and_then(|tls| tls.cert.as_ref().zip(tls.key.as_ref())) {
         Some((cert, key_path)) => {
-            let key = PrivateKeyDer::from_pem_file(key_path);
+            let key = PrivateKeyDer::from_pem_slice(&pem(key_path)?);
             let key =
                 key.map_err(|error| failed("it holds no key").with("file", key_path.display()).caused_by(error))?;
             let config = builder.with_client_auth_cert(certificates(cert)?, key);
