@@ -105,6 +105,44 @@ fn a_good_graph_passes_every_verb_that_takes_one() {
     assert!(!dir.path().join(".weir").exists(), "none of these verbs leaves anything behind");
 }
 
+/// `levels` diamonds one behind the other: events have `2^levels` ways through it, which nobody has the time to walk.
+fn diamonds(levels: usize) -> String {
+    let mut transforms = String::new();
+    let mut reads = "in".to_owned();
+    for level in 0..levels {
+        for side in ["a", "b"] {
+            transforms += &format!("  {side}{level}: {{type: filter, inputs: [{reads}], condition: 'true'}}\n");
+        }
+        reads = format!("a{level}, b{level}");
+    }
+    format!(
+        "name: diamonds\nsources:\n  in: {{type: stdin}}\ntransforms:\n{transforms}  \
+         last: {{type: aggregate, inputs: [{reads}], window: {{tumbling: 1s}}, group_by: [.key], \
+         compute: {{n: count}}}}\nsinks:\n  out: {{type: console, inputs: [last]}}\n"
+    )
+}
+
+#[test]
+fn a_graph_of_many_diamonds_is_walked_once_by_every_verb() {
+    let dir = folder(&[("diamonds.yaml", &diamonds(30))]);
+    let ask = |args: &[&str]| weir(dir.path(), args).exits(GOOD).out;
+    assert!(ask(&["validate", "diamonds.yaml"]).starts_with("diamonds: 63 nodes, ok"));
+    let plan = ask(&["explain", "diamonds.yaml"]);
+    // Four edges between levels, two into the first and two out of the last, and the sink's.
+    let edges = 4 * 29 + 2 + 2 + 1;
+    assert_eq!(plan.lines().filter(|line| line.contains("-> ")).count(), edges, "{plan}");
+    assert_eq!(plan.matches("-> out").count(), 1, "{plan}");
+    assert!(plan.contains("-> a1: see above"), "{plan}");
+    assert!(plan.contains("delivered by out,"), "{plan}");
+    for format in ["mermaid", "dot", "svg"] {
+        assert!(ask(&["graph", "diamonds.yaml", "--format", format]).contains("b29"), "{format}");
+    }
+    ask(&["doctor", "diamonds.yaml"]);
+    let around = diamonds(30).replace("[in]", "[in, last]");
+    std::fs::write(dir.path().join("around.yaml"), around).unwrap();
+    assert!(weir(dir.path(), &["validate", "around.yaml"]).exits(BAD_CONFIG).err.contains("cycle"));
+}
+
 #[test]
 fn files_and_folders_together_are_one_graph() {
     let (start, end) = GRAPH.split_once("sinks:").unwrap();

@@ -41,10 +41,8 @@ pub(crate) fn explain(graph: Graph) -> String {
     for (number, node) in nodes.iter().enumerate() {
         if let NodeConfig::Source(config) = &node.config {
             let _ = writeln!(out, "\nsource {} ({}): {}", node.id, node.component, config.explain());
-            branch(&plan, number, 1, &mut out);
-            let mut ends = Vec::new();
-            sinks_behind(&plan, number, &mut ends);
-            let _ = match &*ends {
+            branch(&plan, number, 1, &mut vec![false; nodes.len()], &mut out);
+            let _ = match &*sinks_behind(&plan, number) {
                 [] => writeln!(out, "  acknowledged  once every event is filtered or a durable dead letter"),
                 ends => writeln!(
                     out,
@@ -57,12 +55,17 @@ pub(crate) fn explain(graph: Graph) -> String {
     out
 }
 
-/// One line a node behind `from`, fused into the same lane.
-fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
+/// One line an edge behind `from`, fused into the same lane. A node that several edges lead to is described at the first.
+fn branch(plan: &Plan, from: usize, depth: usize, is_shown: &mut [bool], out: &mut String) {
     for &(port, reader) in &plan.nodes[from].readers {
         let name = plan.graph.nodes[from].port_name(port);
         let arrow = if name.is_empty() { "->".to_owned() } else { format!("{name} ->") };
         let node = &plan.graph.nodes[reader];
+        let indent = depth * 2;
+        if std::mem::replace(&mut is_shown[reader], true) {
+            let _ = writeln!(out, "{:indent$}{arrow} {}: see above", "", node.id);
+            continue;
+        }
         let (says, kind) = match &node.config {
             NodeConfig::Source(config) => (config.explain(), "source".to_owned()),
             NodeConfig::Transform(config) => (config.explain(), kind_of(plan, reader, &config.keeps_state())),
@@ -72,9 +75,8 @@ fn branch(plan: &Plan, from: usize, depth: usize, out: &mut String) {
             Some(buffer) => format!("{says}; {}", buffer.explain()),
             None => says,
         };
-        let _ =
-            writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component, indent = depth * 2);
-        branch(plan, reader, depth + 1, out);
+        let _ = writeln!(out, "{:indent$}{arrow} {} ({}, {kind}): {says}", "", node.id, node.component);
+        branch(plan, reader, depth + 1, is_shown, out);
     }
 }
 
@@ -89,12 +91,20 @@ fn kind_of(plan: &Plan, node: usize, keeps: &KeepsState) -> String {
     }
 }
 
-fn sinks_behind<'a>(plan: &'a Plan, from: usize, found: &mut Vec<&'a str>) {
-    for &(_, reader) in &plan.nodes[from].readers {
-        let node = &plan.graph.nodes[reader];
-        if matches!(node.config, NodeConfig::Sink(_)) && !found.contains(&node.id.as_str()) {
-            found.push(&node.id);
+/// Ids of the sinks that events of a node can reach, in the order of a walk along the edges.
+fn sinks_behind(plan: &Plan, from: usize) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut is_seen = vec![false; plan.nodes.len()];
+    let mut open = vec![from];
+    while let Some(number) = open.pop() {
+        if std::mem::replace(&mut is_seen[number], true) {
+            continue;
         }
-        sinks_behind(plan, reader, found);
+        let node = &plan.graph.nodes[number];
+        if matches!(node.config, NodeConfig::Sink(_)) {
+            found.push(node.id.as_str());
+        }
+        open.extend(plan.nodes[number].readers.iter().rev().map(|(_, reader)| *reader));
     }
+    found
 }
