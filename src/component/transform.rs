@@ -36,6 +36,11 @@ pub trait TransformConfig: Debug + Send + Sync {
         Duration::ZERO
     }
 
+    /// How far its event time may run ahead of the wall clock; zero: without a bound. `None`: as the graph says.
+    fn max_ahead(&self) -> Option<Duration> {
+        None
+    }
+
     /// How often it is told the [processing time](Times::now) at least, also while nothing comes. `None`: it waits for none.
     fn ticks(&self) -> Option<Duration> {
         None
@@ -81,6 +86,8 @@ pub struct Output {
     pub(crate) named: Vec<NamedOutput>,
     /// Events sent to named ports, each counted once.
     pub(crate) sent: usize,
+    /// Events that came too late, and that nobody reads.
+    pub(crate) unread_late: u64,
     /// Events that came of none alone, such as the result of a window, in order.
     pub made: Vec<Event>,
 }
@@ -97,6 +104,13 @@ impl Output {
     pub(crate) fn with_ports(is_read: impl Iterator<Item = bool>) -> Output {
         let named = is_read.map(|is_read| NamedOutput { events: Vec::new(), is_read }).collect();
         Output { named, ..Output::default() }
+    }
+
+    /// Sends an event that came too late to a named port. Where nobody reads that, it is counted, and the log warns of it.
+    pub fn send_late(&mut self, event: Event, port: usize) {
+        let is_read = self.named.get(port).is_some_and(|named| named.is_read);
+        self.unread_late += u64::from(!is_read);
+        self.send(event, [port]);
     }
 
     /// Sends an event to named ports, by their numbers in [`TransformConfig::ports`]. It counts as filtered when nobody
@@ -172,11 +186,14 @@ pub struct Times {
     /// Processing time, by the machine's clock, which goes on whether anything comes or not; with bounded sources it is the
     /// latest event time, so that a run can be repeated. [`Timestamp::MIN`] where no [`TransformConfig::ticks`] asks for it.
     pub now: Timestamp,
+    /// Whether every partition was read to its end and has been silent for the graph's `idle_timeout`: nothing that would
+    /// come in between is on its way.
+    pub is_silent: bool,
 }
 
 impl Times {
     /// Before anything came.
-    pub const BEGINNING: Times = Times { watermark: Timestamp::MIN, now: Timestamp::MIN };
+    pub const BEGINNING: Times = Times { watermark: Timestamp::MIN, now: Timestamp::MIN, is_silent: false };
 }
 
 /// What a transform that remembers has to know of an event, found out in the lane the event came by.
@@ -188,6 +205,17 @@ pub struct Row {
     pub time: Timestamp,
     /// What else it wants to know.
     pub values: Vec<Value>,
+    /// The time is further ahead of the wall clock than `max_ahead`, and must move no clock. The graph finds that out.
+    pub is_ahead: bool,
+    /// The event is none of its own, and counts as filtered; it only says what time it is.
+    pub is_time_only: bool,
+}
+
+impl Row {
+    /// Of an event that only says what time it is.
+    pub fn only_time(time: Timestamp) -> Row {
+        Row { time, is_time_only: true, ..Row::default() }
+    }
 }
 
 /// A transform that remembers. The graph takes back, writes and brings back what it names in [`state`](Self::state), and

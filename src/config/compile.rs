@@ -104,6 +104,7 @@ pub(crate) fn compile(
         checkpoint_every: settings.checkpoint_every.0,
         state_partitions: settings.state_partitions as usize,
         idle_timeout: Some(settings.idle_timeout.0).filter(|span| !span.is_zero()),
+        max_ahead: Some(settings.max_ahead.0).filter(|span| !span.is_zero()),
         reset_state: settings.on_state_change == OnStateChange::Reset,
         nodes: sorted,
         tests,

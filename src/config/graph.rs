@@ -28,6 +28,8 @@ pub struct Graph {
     /// How long a lane that has read everything must be silent until event time no longer waits for it; `None`: it
     /// always does.
     pub idle_timeout: Option<Duration>,
+    /// How far event time may run ahead of the wall clock; `None`: as far as it likes.
+    pub max_ahead: Option<Duration>,
     /// Whether a node begins without its state when its options give that another meaning, instead of refusing.
     pub reset_state: bool,
     /// The nodes.

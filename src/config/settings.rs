@@ -41,6 +41,10 @@ pub(crate) struct Settings {
     /// always waits. Default: `1m`.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Span,
+    /// Maximum time by which an event may be ahead of the wall clock and still move event time. A later one is processed,
+    /// counted and warned about, and makes no other event late. Not applied with `--once`; `0s`: no maximum. Default: `10m`.
+    #[serde(default = "default_max_ahead")]
+    pub max_ahead: Span,
     /// What becomes of a node's state when an option that gives it its meaning changes. Default: `refuse`.
     #[serde(default)]
     pub on_state_change: OnStateChange,
@@ -127,6 +131,10 @@ fn default_state_partitions() -> u32 {
 
 fn default_idle_timeout() -> Span {
     Span(Duration::from_secs(60))
+}
+
+fn default_max_ahead() -> Span {
+    Span(Duration::from_secs(600))
 }
 
 fn default_drain() -> Span {

@@ -27,6 +27,8 @@ use crate::state::Resume;
 /// What one read may hold. Large enough that the work per batch vanishes, small enough that many lanes fit
 /// the memory budget.
 pub(crate) const READ_LIMIT: ReadLimit = ReadLimit { events: 1024, bytes: 256 << 10 };
+/// How long a lane that has read nothing yet waits before it asks where it stands.
+const NOTHING_READ: Duration = Duration::from_secs(3);
 /// First pause before reading again what failed; doubles up to the last, with jitter.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LAST_BACK_OFF: Duration = Duration::from_secs(10);
@@ -56,8 +58,10 @@ pub(crate) struct Driver {
     failed: Option<Tag>,
     /// When it told processing time last.
     ticked: Duration,
-    /// It has said that it has nothing for a while.
-    is_idle: bool,
+    /// Since when it has had nothing, or when it last said so.
+    silent_since: Option<Duration>,
+    /// When the origin is to be asked where it stands, while no event has told.
+    asks_at: Duration,
     /// Everything was read, and settled.
     has_ended: bool,
     /// A record that was stepped over, until that is committed.
@@ -88,6 +92,7 @@ impl Driver {
         let spot = Arc::new(Spot::new(origin.id()));
         let trouble = lane.source().trouble.part(&origin_name(lane.origin()));
         lane.source().lanes().push(spot.clone());
+        let asks_at = shared.clock.uptime() + NOTHING_READ;
         Driver {
             lane,
             origin,
@@ -101,7 +106,8 @@ impl Driver {
             member,
             failed: None,
             ticked: Duration::ZERO,
-            is_idle: false,
+            silent_since: None,
+            asks_at,
             has_ended: false,
             skipped: None,
             uncommitted: None,
@@ -151,7 +157,7 @@ impl Driver {
         self.shared.send(&mut self.outgoing, (input, member.latest_tag())).await;
         let Some(limit) = self.shared.idle_timeout.filter(|_| waits) else { return };
         let (shared, epochs, mut idle) = (self.shared.clone(), member.epochs.clone(), Vec::new());
-        self.lane.tell_shards(&mut idle, || Content::Idle);
+        self.lane.tell_shards(&mut idle, || Content::Idle(None));
         if !idle.is_empty() {
             tokio::spawn(async move {
                 shared.clock.sleep(limit).await;
@@ -229,6 +235,7 @@ impl Driver {
         }
         self.is_well();
         self.next = position;
+        self.silent_since = None;
         self.spot.note(position, self.origin.lag());
         Ok(())
     }

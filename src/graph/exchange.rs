@@ -47,8 +47,9 @@ pub(crate) enum Content {
     },
     /// Events, and how far time has come behind them.
     Pass(Pass),
-    /// The input has nothing to say for a while: event time does not wait for it until it has.
-    Idle,
+    /// The input has nothing to say for a while: event time does not wait for it until it has. The receipt waits for what
+    /// becomes due by that; without one, that happens with the next message that has one.
+    Idle(Option<Receipt>),
     /// What comes behind this belongs to the next epoch.
     Barrier(u64),
 }

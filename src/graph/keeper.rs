@@ -47,7 +47,7 @@ impl Keeper {
             if waits && *self.unopened.borrow_and_update() == 0 {
                 waits = false;
                 let tag = self.epochs.signal().borrow().tag;
-                self.tell(input, tag, || Content::Idle).await;
+                self.tell(input, tag, || Content::Idle(None)).await;
             }
             if let Some(changes) = self.epochs.take_complete() {
                 let begun = clock.uptime();

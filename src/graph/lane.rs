@@ -27,6 +27,8 @@ pub struct Lane {
     settlements: Arc<Settlements>,
     front: Front,
     now: ProcessingTime,
+    /// Nothing has come for a while, and nothing is on its way.
+    is_silent: bool,
     /// Set when a transform panicked: events before this are processed one by one.
     careful_until: Option<Position>,
     panicked: Option<Panicked>,
@@ -64,6 +66,7 @@ impl Lane {
             settlements: Arc::default(),
             front: Front::default(),
             now: ProcessingTime::Unused,
+            is_silent: false,
             careful_until: None,
             panicked: None,
         }
@@ -78,6 +81,8 @@ impl Lane {
     pub(crate) fn restore(&mut self, state: &GraphState) -> Result<Option<Resume>> {
         let (kept, resume) = state.lane(&self.origin.clone(), self.parts())?;
         self.kept = kept;
+        self.front.bound_time(self.route.horizon.look());
+        self.route.bound_times();
         Ok(resume)
     }
 
@@ -112,10 +117,26 @@ impl Lane {
         self.advance(position, self.front.now(), out);
     }
 
+    /// Nothing has come for a while, so event time does not wait for it. What is due by the time of the others is due now;
+    /// for that it needs a `position` to go back to.
+    pub(crate) fn idle(&mut self, position: Option<Position>, out: &mut Vec<Outgoing>) {
+        let Some(position) = position else { return self.route.tell_shards(out, || Content::Idle(None)) };
+        self.is_silent = true;
+        self.advance(position, self.front.now(), out);
+        let receipt = self.open(position, position, None);
+        self.route.tell_shards(out, || Content::Idle(Some(receipt.clone())));
+        receipt.resolve(Outcome::Filtered);
+    }
+
+    /// Whether something behind it waits for time.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.route.is_timed
+    }
+
     /// A pass without events.
     fn advance(&mut self, position: Position, watermark: Timestamp, out: &mut Vec<Outgoing>) {
         let receipt = self.open(position, position, None);
-        let times = Times { watermark, now: self.now() };
+        let times = Times { watermark, now: self.now(), is_silent: self.is_silent };
         if let Err(panicked) = self.route.advance((times, receipt), out) {
             self.panicked = Some(panicked);
         }
@@ -177,6 +198,7 @@ impl Lane {
         self.ledger.rewind();
         self.settlements.take();
         self.panicked = None;
+        self.is_silent = false;
         self.careful_until = self.careful_until.max(careful);
     }
 
@@ -229,7 +251,8 @@ impl Lane {
         if events.is_empty() {
             return receipt.resolve(Outcome::Filtered);
         }
-        if let Some(latest) = events.iter().map(|event| event.time).max() {
+        self.is_silent = false;
+        if let Some(latest) = self.route.horizon.latest_of(events.iter().map(|event| event.time)) {
             self.front.advance(latest);
         }
         let books = &self.source.books;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exchange::Collector;
+use super::horizon::Horizon;
 use super::keying::{Keying, keying};
 use super::route::{Node, Route, Target};
 use super::step::{Step, Work};
@@ -142,11 +143,17 @@ impl Plan {
         let targets = |from: usize, port| self.nodes[from].readers_of(port).map(target).collect::<Vec<_>>();
         let mut steps = Vec::with_capacity(steps_of.len());
         let mut is_timed = false;
+        let (mut by_source, mut clock) = (Vec::new(), None);
         for &number in &steps_of {
             let Some(config) = self.transform(number) else { continue };
             let shares = shares(number);
-            let transform = config.build(&context(number))?;
+            let context = context(number);
+            let transform = config.build(&context)?;
+            let max_ahead = self.max_ahead(config).filter(|_| !context.once);
             is_timed |= shares.is_some() || config.event_time() != EventTime::Unused || config.ticks().is_some();
+            if config.event_time() == EventTime::OfEvent {
+                by_source.push(max_ahead);
+            }
             let ports = 0..self.graph.nodes[number].ports.len();
             let inputs = self.graph.nodes[number].inputs.iter();
             let mut inputs: Vec<Option<usize>> = inputs
@@ -176,6 +183,7 @@ impl Plan {
                 errors: targets(number, Port::Errors),
                 inputs,
                 lateness: config.lateness(),
+                horizon: Horizon::new(&context.clock, max_ahead),
                 front: (has_own_time || time_of.is_some()).then(Front::default),
                 time_of: time_of.map(|time| compiled(time)).transpose()?,
                 passed_on: Timestamp::MIN,
@@ -183,8 +191,19 @@ impl Plan {
                 is_due: false,
                 evicted: 0,
             });
+            clock = Some(context.clock).filter(|_| !context.once);
         }
-        Ok(Route { steps, entry: entry.into_iter().map(target).collect(), is_timed, poison: None, due: None })
+        // What works by the source's time has one clock: it may run as far ahead as one of them allows.
+        let widest = by_source.into_iter().max_by_key(|span| span.unwrap_or(Duration::MAX));
+        let widest = widest.unwrap_or(self.graph.max_ahead);
+        let horizon = clock.map_or_else(Horizon::default, |clock| Horizon::new(&clock, widest));
+        let entry = entry.into_iter().map(target).collect();
+        Ok(Route { steps, entry, is_timed, horizon, poison: None, due: None })
+    }
+
+    /// How far the event time of a node may run ahead of the wall clock; `None`: as far as it likes.
+    fn max_ahead(&self, config: &dyn TransformConfig) -> Option<Duration> {
+        config.max_ahead().map_or(self.graph.max_ahead, |own| Some(own).filter(|own| !own.is_zero()))
     }
 
     /// How often processing time is to be told at least; `None`: no node waits for it.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::exchange::Content;
+use super::horizon::{Horizon, TimeWarnings};
 use super::poison::Poison;
 use super::spot::Spot;
 use super::step::{Step, Work};
@@ -26,6 +27,8 @@ pub struct Node {
     pub(crate) lanes: Mutex<Vec<Arc<Spot>>>,
     /// Who looks at what leaves it.
     pub(crate) tap: Tap,
+    /// Warnings about the times of its events.
+    pub(crate) time_warnings: TimeWarnings,
 }
 
 impl Node {
@@ -100,6 +103,8 @@ pub struct Route {
     pub(crate) entry: Vec<Target>,
     /// Whether a step waits for time.
     pub(crate) is_timed: bool,
+    /// How far event time, as sources know it, may run ahead.
+    pub(crate) horizon: Horizon,
     /// Where there is a checkpoint to begin again from.
     pub(crate) poison: Option<Arc<Poison>>,
     /// The time of the last pass, while not everything that is due by it has happened: see [`Route::go_on`].
@@ -127,7 +132,8 @@ impl Route {
             out.push(Outgoing::Sink { sink: *sink, batch });
             return Ok(());
         }
-        let time = self.is_timed.then(|| (Times { watermark: batch.watermark, now }, batch.receipt.clone()));
+        let times = Times { watermark: batch.watermark, now, is_silent: false };
+        let time = self.is_timed.then(|| (times, batch.receipt.clone()));
         let mut waiting = self.nothing_waiting();
         send(batch, &self.entry, &mut waiting, out);
         self.pass(waiting, time, alone, out)
@@ -291,6 +297,11 @@ impl Route {
             let watermark = self.watermark_of(at, watermark);
             self.steps[at].begin_at(watermark);
         }
+    }
+
+    /// Event time that an earlier version let run ahead of the wall clock begins again with the next event.
+    pub(crate) fn bound_times(&mut self) {
+        self.steps.iter_mut().for_each(Step::bound_times);
     }
 
     /// The watermark that comes to a step: of what it gets events from, the one that is furthest back.

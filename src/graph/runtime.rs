@@ -69,7 +69,17 @@ pub async fn run(
     stop: watch::Receiver<bool>,
     started: impl FnOnce(Status),
 ) -> Result<Report> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    run_by(Arc::new(SystemClock::default()), plan, options, stop, started).await
+}
+
+/// Runs the graph as [`run`] does, by a clock of the caller's.
+pub async fn run_by(
+    clock: Arc<dyn Clock>,
+    plan: Plan,
+    options: RunOptions,
+    stop: watch::Receiver<bool>,
+    started: impl FnOnce(Status),
+) -> Result<Report> {
     let dir = plan.graph.dir();
     let _lock = lock_data_dir(&dir)?;
     let (trouble, graph_trouble) = (Trouble::default(), Trouble::default());

@@ -8,9 +8,10 @@ use super::epochs::Signal;
 use super::exchange::{Content, InputId, Message, Pass, Tag};
 use super::plan::origin_of;
 use super::route::{Outgoing, Panicked, Route};
-use crate::component::Times;
+use crate::component::{Row, Times};
+use crate::delivery::{Outcome, Receipt};
 use crate::error::Result;
-use crate::event::{OriginId, Timestamp};
+use crate::event::{Batch, OriginId, Timestamp};
 use crate::state::{Changes, Front, GraphState, Kept, NamedPart, Pressure, StatePart};
 
 /// What a state partition knows of one of its inputs.
@@ -20,6 +21,8 @@ struct Input {
     origin: Option<Arc<OriginId>>,
     watermark: Timestamp,
     is_idle: bool,
+    /// It has sent events, or a time.
+    has_spoken: bool,
     /// It sends no barriers any more.
     is_gone: bool,
     /// The barrier of the epoch that is aligned came by it: what follows waits.
@@ -88,7 +91,8 @@ impl Shard {
             self.inputs.retain(|_, input| input.origin != origin);
         }
         let watermark = Timestamp::MIN;
-        self.inputs.insert(input, Input { origin, watermark, is_idle: false, is_gone: false, has_barrier: false });
+        let quiet = Input { origin, watermark, is_idle: false, has_spoken: false, is_gone: false, has_barrier: false };
+        self.inputs.insert(input, quiet);
     }
 
     /// Brings back what it remembered at the last checkpoint.
@@ -96,6 +100,8 @@ impl Shard {
         let origin = origin_of(&self.node, "", i32::try_from(self.number).unwrap_or(i32::MAX));
         let (kept, _) = state.lane(&origin, self.parts())?;
         self.kept = kept;
+        self.front.bound_time(self.route.horizon.look());
+        self.route.bound_times();
         self.route.begin_at(self.front.now());
         Ok(())
     }
@@ -176,21 +182,26 @@ impl Shard {
             Content::Close { waits: false } => {
                 self.inputs.remove(&id);
             }
-            Content::Pass(pass) => {
+            Content::Pass(Pass { parts, times, receipt, alone, .. }) => {
                 if let Some(input) = self.inputs.get_mut(&id) {
                     // One that says nothing but what time it is stays idle.
-                    input.is_idle &= pass.parts.is_empty() && pass.times.watermark <= input.watermark;
-                    input.watermark = input.watermark.max(pass.times.watermark);
+                    input.is_idle &= parts.is_empty() && times.watermark <= input.watermark;
+                    input.has_spoken |= !parts.is_empty() || times.watermark > Timestamp::MIN;
+                    input.watermark = input.watermark.max(times.watermark);
                 }
-                self.process(pass, out)?;
+                self.process(parts, (times.now, receipt), alone, out)?;
             }
-            Content::Idle => {
+            Content::Idle(receipt) => {
                 if let Some(input) = self.inputs.get_mut(&id) {
                     input.is_idle = true;
                 }
-                if self.inputs.values().all(|input| input.is_idle) {
-                    self.route.tell_shards(out, || Content::Idle);
+                if let Some(receipt) = receipt.clone() {
+                    self.process(Vec::new(), (Timestamp::MIN, receipt), false, out)?;
                 }
+                if self.is_silent() {
+                    self.route.tell_shards(out, || Content::Idle(receipt.clone()));
+                }
+                receipt.into_iter().for_each(|receipt| receipt.resolve(Outcome::Filtered));
             }
             Content::Barrier(epoch) => {
                 self.aligning = Some(epoch);
@@ -202,13 +213,25 @@ impl Shard {
         Ok(self.align(out))
     }
 
-    fn process(&mut self, pass: Pass, out: &mut Vec<Outgoing>) -> Result<(), Panicked> {
+    /// Whether no input has anything to say.
+    fn is_silent(&self) -> bool {
+        self.inputs.values().all(|input| input.is_idle)
+    }
+
+    fn process(
+        &mut self,
+        parts: Vec<(Batch, Vec<Row>)>,
+        (now, receipt): (Timestamp, Receipt),
+        alone: bool,
+        out: &mut Vec<Outgoing>,
+    ) -> Result<(), Panicked> {
         let active = self.inputs.values().filter(|input| !input.is_idle).map(|input| input.watermark);
-        if let Some(watermark) = active.min() {
+        // Where nobody is waited for, the one that came furthest says what time it is.
+        let furthest = || self.inputs.values().map(|input| input.watermark).max();
+        if let Some(watermark) = active.min().or_else(furthest) {
             self.front.advance(watermark);
         }
-        let Pass { parts, times, receipt, alone, .. } = pass;
-        let times = Times { watermark: self.front.now(), ..times };
+        let times = Times { watermark: self.front.now(), now, is_silent: self.is_silent() };
         self.route.process_rows(parts, (times, receipt), alone, out)
     }
 
@@ -255,6 +278,8 @@ impl Shard {
             // One that is gone tells nothing anew.
             if !input.is_gone {
                 input.watermark = Timestamp::MIN;
+                // What it sent comes again, and is waited for.
+                input.is_idle &= !input.has_spoken;
             }
         }
         // What was held and says who is there still counts.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::counter;
 
 use super::exchange::Collector;
+use super::horizon::{Ahead, Horizon};
 use super::poison::Poison;
 use super::route::{Node, Outgoing, Panicked, Part, Target, errors_batch, send};
 use crate::component::{Output, Row, Stateful, Times, Transform};
@@ -37,6 +38,8 @@ pub(crate) struct Step {
     pub inputs: Vec<Option<usize>>,
     /// How much older than the watermark its results may be.
     pub lateness: Duration,
+    /// How far its event time may run ahead.
+    pub horizon: Horizon,
     /// Event time by the node's own measure, where that is found out here.
     pub front: Option<Front>,
     /// The measure of a node further down, where event time is found out for it.
@@ -104,6 +107,7 @@ impl Step {
                 }
             }
         }
+        self.node.time_warnings.late(&self.node.id, output.unread_late);
         self.enter(ended, absorbed, &batch, &output);
         Ok((batch, output))
     }
@@ -124,9 +128,18 @@ impl Step {
 
     /// What its transform has to know of each event; events of which that cannot be found out are rejected.
     fn look(&mut self, batch: &mut Batch, output: &mut Output, poison: Option<&Poison>) -> Vec<Row> {
-        let Step { node, work, front, time_of, .. } = self;
+        let Step { node, work, front, time_of, horizon, .. } = self;
         let Work::Share(transform, _) = work else { return Vec::new() };
-        let mut eye = Eye { node, transform: &mut **transform, front, time_of, poison, origin: batch.origin.clone() };
+        let mut eye = Eye {
+            node,
+            transform: &mut **transform,
+            front,
+            time_of,
+            poison,
+            origin: batch.origin.clone(),
+            latest: horizon.look(),
+            ahead: Ahead::default(),
+        };
         let mut rows = Vec::with_capacity(batch.events.len());
         output.rejected = batch.decide(|event| {
             if let Some(message) = eye.panicked_on(event) {
@@ -140,6 +153,7 @@ impl Step {
                 Err(verdict) => verdict,
             }
         });
+        node.time_warnings.ahead(&node.id, eye.ahead);
         rows
     }
 
@@ -151,11 +165,20 @@ impl Step {
         output: &mut Output,
         poison: Option<&Poison>,
     ) -> Result<usize, Panicked> {
-        let Step { node, work, front, time_of, evicted, .. } = self;
+        let Step { node, work, front, time_of, evicted, horizon, .. } = self;
         let Work::Do(Transform::Stateful(transform)) = work else { return Ok(0) };
         let (mut absorbed, mut rows, mut watermark) = (0, rows.map(Vec::into_iter), self.told.watermark);
         let mut left_out = Vec::new();
-        let mut eye = Eye { node, transform: &mut **transform, front, time_of, poison, origin: batch.origin.clone() };
+        let mut eye = Eye {
+            node,
+            transform: &mut **transform,
+            front,
+            time_of,
+            poison,
+            origin: batch.origin.clone(),
+            latest: horizon.look(),
+            ahead: Ahead::default(),
+        };
         let rejected = batch.decide(|event| {
             let row = match &mut rows {
                 Some(rows) => rows.next().unwrap_or_default(),
@@ -169,16 +192,17 @@ impl Step {
                         Err(verdict) => return verdict,
                     };
                     // Event by event, so that what is late does not depend on where batches end.
-                    if self.is_in_lane {
+                    if self.is_in_lane && !row.is_ahead {
                         watermark = watermark.max(row.time);
                     }
                     row
                 }
             };
-            let verdict = eye.transform.process(event, row, Times { watermark, now }, output);
+            let verdict = eye.transform.process(event, row, Times { watermark, now, is_silent: false }, output);
             absorbed += usize::from(matches!(verdict, Verdict::Absorb));
             verdict
         });
+        node.time_warnings.ahead(&node.id, eye.ahead);
         if let Some(poison) = poison {
             let mut has_panicked = false;
             for Rejected { event, message, .. } in rejected.iter().filter(|rejected| rejected.code == "panic") {
@@ -231,10 +255,10 @@ impl Step {
         let mut output = Output::with_ports(self.named.iter().map(|targets| !targets.is_empty()));
         let mut is_all = true;
         if let Work::Do(Transform::Stateful(transform)) = &mut self.work
-            && (watermark > self.told.watermark || times.now > self.told.now || self.is_due)
+            && (watermark > self.told.watermark || times.now > self.told.now || times.is_silent || self.is_due)
         {
-            let Times { watermark: before, now } = self.told;
-            self.told = Times { watermark: watermark.max(before), now: times.now.max(now) };
+            let Times { watermark: before, now, .. } = self.told;
+            self.told = Times { watermark: watermark.max(before), now: times.now.max(now), ..times };
             let (node, told) = (&self.node, self.told);
             is_all = catch_unwind(AssertUnwindSafe(|| transform.advance(told, &mut output))).map_err(|panic| {
                 // No event is to blame that could be left out.
@@ -284,6 +308,15 @@ impl Step {
         parts
     }
 
+    /// Forgets clocks that an earlier version let run ahead of the wall clock.
+    pub fn bound_times(&mut self) {
+        let latest = self.horizon.look();
+        let is_ahead = self.parts().into_iter().fold(false, |is_ahead, (_, _, part)| part.bound_time(latest) || is_ahead);
+        if is_ahead {
+            tracing::warn!(node = &*self.node.id, "its event time is ahead of the clock: it begins again with the next event");
+        }
+    }
+
     /// What it was told of time is to be told again, and what it collected comes again.
     pub fn forget(&mut self) {
         (self.passed_on, self.told, self.is_due) = (Timestamp::MIN, Times::BEGINNING, false);
@@ -323,6 +356,9 @@ struct Eye<'a> {
     time_of: &'a mut Option<Expression>,
     poison: Option<&'a Poison>,
     origin: Arc<OriginId>,
+    /// What is later moves no clock.
+    latest: Timestamp,
+    ahead: Ahead,
 }
 
 impl Eye<'_> {
@@ -332,15 +368,21 @@ impl Eye<'_> {
     }
 
     fn look(&mut self, event: &Event) -> Result<Row, Verdict> {
-        let row = self.transform.look(event, &self.origin)?;
+        let mut row = self.transform.look(event, &self.origin)?;
+        row.is_ahead = row.time > self.latest;
+        if row.is_ahead {
+            self.ahead.note(row.time);
+        }
         if let Some(front) = self.front {
             let time = match self.time_of {
                 // It is judged further down: where it cannot be read, the event is rejected there.
                 Some(time_of) => time_of.value(event, &self.origin).ok().as_ref().and_then(Timestamp::of),
                 None => Some(row.time),
             };
-            front.advance(time.unwrap_or(Timestamp::MIN));
+            if let Some(time) = time.filter(|time| *time <= self.latest) {
+                front.advance(time);
+            }
         }
-        Ok(row)
+        if row.is_time_only { Err(Verdict::Filter) } else { Ok(row) }
     }
 }

@@ -56,6 +56,14 @@ impl StatePart for Front {
         *self = Front { now: self.durable, has_ended: false, snapshot: self.durable, durable: self.durable };
     }
 
+    fn bound_time(&mut self, latest: Timestamp) -> bool {
+        let is_ahead = self.now > latest;
+        if is_ahead {
+            *self = Front::default();
+        }
+        is_ahead
+    }
+
     fn restore(&mut self, key: &[u8], bytes: &[u8]) -> Result<(), Unreadable> {
         match Stored::of(key, bytes) {
             Some(Stored::Clock(now)) => {

@@ -17,7 +17,7 @@ use foldhash::{HashMap, HashMapExt};
 use self::disk::Disk;
 use self::entry::{decode, encode, entry_key, index_key};
 use super::part::{EachChange, Entries, Pressure, StatePart, Unreadable};
-use crate::component::Problems;
+use crate::component::{Problems, Row};
 use crate::config::ByteSize;
 use crate::event::Timestamp;
 
@@ -176,6 +176,28 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
     /// An event of this time has come: what expires by then is gone. Time does not go back.
     pub fn at(&mut self, time: Timestamp) {
         self.now = self.now.max(time);
+    }
+
+    /// The same for the event of a row, unless that is ahead of the wall clock. Gives the time at which the event counts.
+    pub fn at_row(&mut self, row: &Row) -> Timestamp {
+        if row.is_ahead {
+            return self.now;
+        }
+        self.at(row.time);
+        row.time
+    }
+
+    /// The latest time it was told.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// When the entry under `key` expires.
+    pub fn expiry(&mut self, key: &K) -> Option<Timestamp> {
+        self.load(key);
+        let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
+        entry.is_used = true;
+        Some(entry.expires)
     }
 
     /// The value under `key`.
@@ -529,6 +551,15 @@ impl<K: StateKey, V: StateValue> StatePart for KeyedState<K, V> {
             Stored::Aid => {}
         }
         Ok(())
+    }
+
+    fn bound_time(&mut self, latest: Timestamp) -> bool {
+        let is_ahead = self.now > latest;
+        if is_ahead {
+            self.now = Timestamp::MIN;
+            self.open.now = Timestamp::MIN;
+        }
+        is_ahead
     }
 
     fn evicted(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::store::{Changes, StateStore};
+use crate::event::Timestamp;
 
 /// Is told of a key, and of its bytes unless it is gone.
 pub type EachChange<'a> = dyn FnMut(&[u8], Option<Vec<u8>>) + 'a;
@@ -32,6 +33,12 @@ pub trait StatePart: Send {
     /// Takes up what an earlier run left: all of it, unless the state goes on reading from there.
     fn take_up(&mut self, entries: Entries) -> Result<(), Unreadable> {
         entries.each(&[], &mut |key, bytes| self.restore(key, bytes))
+    }
+
+    /// Forgets a clock of its own that stands behind `latest`: an earlier version let it run ahead of the wall clock. Says
+    /// whether it did.
+    fn bound_time(&mut self, _latest: Timestamp) -> bool {
+        false
     }
 
     /// Keys that had to go before their time for lack of room, so far.

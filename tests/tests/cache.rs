@@ -134,3 +134,25 @@ fn what_had_to_go_is_counted() {
         "max_keys: {keys} keys, {most} held, {whole} events in results of the end, {in_part} in those that had to go"
     );
 }
+
+/// Runs a graph over keys of 10 KB; gives the most memory it had.
+fn peak_of_large_keys(keys: u64) -> u64 {
+    let home = Home::new(
+        "name: keys\nsources: {in: {type: file, paths: [in.ndjson]}}\ntransforms: {once: {type: dedupe, inputs: [in], key: .id, \
+         within: 1d, cache: 8MiB}}\nsinks: {out: {type: blackhole, inputs: [once]}}\n",
+    );
+    let mut out = BufWriter::new(File::create(home.path("in.ndjson")).unwrap());
+    let rest = "x".repeat(10_000);
+    for at in 0..keys {
+        writeln!(out, r#"{{"id":"{:x}{rest}"}}"#, at.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap();
+    }
+    out.flush().unwrap();
+    run(&home, &mut Campaign::of("large keys"), 0)
+}
+
+#[test]
+#[ignore = "state limits do not count the bytes of keys that the store indexes; see docs/architecture.md, Known limits"]
+fn keys_of_any_size_stay_within_the_memory_that_the_cache_says() {
+    let peak = peak_of_large_keys(20_000);
+    assert!(peak < BUDGET, "{} MiB", peak >> 20);
+}

@@ -27,7 +27,7 @@ sinks:
 
 fn over_kafka(topic: &Topic) -> Home {
     Home::new(&format!(
-        "name: real-alerts\ncheckpoint_every: 20ms\nidle_timeout: 0s\nsources:\n  in:\n    type: kafka\n    \
+        "name: real-alerts\ncheckpoint_every: 20ms\nsources:\n  in:\n    type: kafka\n    \
          bootstrap_servers: \"{}\"\n    topics: [\"{name}\"]\n    group_id: {name}\n    group_instance_id: one\n    \
          session_timeout: 6s\n    start: earliest\n    stop: at_end\n    commit_interval: 100ms\n    \
          decoding: vector_text\n{TRANSFORMS}",

@@ -35,7 +35,6 @@ fn graph(input: &Topic, tumbling: &Topic, sliding: &Topic) -> String {
     format!(
         r#"name: real-windows
 checkpoint_every: 20ms
-idle_timeout: 0s
 sources:
   in:
     type: kafka

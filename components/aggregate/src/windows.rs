@@ -125,6 +125,11 @@ impl Windows {
     fn take(&mut self, row: Row, watermark: Timestamp, output: &mut Output) -> bool {
         let mut is_taken = false;
         let mut key = WindowKey { start: 0, group: row.key };
+        // A window that time may never come to is over when one that begins now would be.
+        let latest_end = match row.is_ahead {
+            true => watermark.0.saturating_add(self.grid.length),
+            false => i64::MAX,
+        };
         for start in self.grid.starts(row.time.0) {
             if self.grid.is_over(start, watermark) {
                 continue;
@@ -138,7 +143,7 @@ impl Windows {
             let all = self.shape.compute.iter().map(|(_, compute)| Partial::new(compute)).collect();
             let mut partials = Partials { all, is_new: true };
             add(&mut partials, &self.arguments, &row.values);
-            let end = Timestamp(start.saturating_add(self.grid.length));
+            let end = Timestamp(start.saturating_add(self.grid.length).min(latest_end));
             if let Some((key, partials)) = self.open.insert(key.clone(), partials, end) {
                 output.send(self.shape.event(&key, &partials.all, true), [EVICTED]);
             }
@@ -150,7 +155,7 @@ impl Windows {
     fn put_out_early(&mut self, watermark: Timestamp, output: &mut Output) {
         let Some(early) = self.early.filter(|_| watermark != Timestamp::MAX) else { return };
         let due = watermark.0.div_euclid(early);
-        if self.early_at.get(&()).is_some_and(|last| *last >= due) {
+        if self.early_at.get(&()).is_some_and(|last| *last == due) {
             return;
         }
         self.early_at.insert((), due, Timestamp::MAX);
@@ -208,14 +213,14 @@ impl Stateful for Windows {
                 }
             });
         }
-        Ok(Row { key, time, values: arguments })
+        Ok(Row { key, time, values: arguments, ..Row::default() })
     }
 
     fn process(&mut self, event: &mut Event, row: Row, times: Times, output: &mut Output) -> Verdict {
         if self.take(row, times.watermark, output) {
             return Verdict::Absorb;
         }
-        output.send(event.clone(), [LATE]);
+        output.send_late(event.clone(), LATE);
         Verdict::Filter
     }
 

@@ -139,6 +139,7 @@ impl SinkConfig for Alertmanager {
             held: self.held(context)?,
             resend_every: self.resend.then_some(self.resend_delay.0),
             resolve_timeout: self.resolve_timeout(),
+            pauses_until: Duration::ZERO,
             batch_size: self.batch_size.max(1),
         };
         let (send, requests) = mpsc::channel(WAITING);

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{BuildContext, EventTime, KeepsState, Problems, Transform, TransformConfig};
 use weir::config::Span;
+use weir::event::Timestamp;
 use weir::state::{KeyedState, StateLimits};
 use weir::{Error, Result};
 
@@ -31,9 +32,12 @@ pub struct AlertFiring {
     #[serde(default = "default_resolve_after")]
     resolve_after: Span,
     /// How much older than the latest of all partitions a sample may be and still count in its place in time: samples then wait
-    /// until event time has passed them by so much. For streams in which the samples of one alert come by several partitions;
+    /// until event time has passed them by so much, or all partitions are silent for the graph's `idle_timeout`. For streams in which the samples of one alert come by several partitions;
     /// `0s` does where each of them is in order. Default: samples count as they come, and none waits.
     lateness: Option<Span>,
+    /// Maximum time by which a sample may be ahead of the wall clock and still move event time; a later one counts at the
+    /// moment it comes. `0s`: no maximum. Default: the graph's `max_ahead`.
+    max_ahead: Option<Span>,
     /// Labels that name an alert's cluster; the first that it has is the event's `cluster`. Default: `[cluster, clusterID]`.
     #[serde(default = "default_cluster_labels")]
     cluster_labels: Vec<String>,
@@ -96,6 +100,10 @@ impl TransformConfig for AlertFiring {
         self.lateness.map_or(Duration::ZERO, |lateness| lateness.0 + Duration::from_millis(1))
     }
 
+    fn max_ahead(&self) -> Option<Duration> {
+        self.max_ahead.map(|span| span.0)
+    }
+
     fn ticks(&self) -> Option<Duration> {
         Some((self.resolve_after.0 / 20).clamp(TICKS.0, TICKS.1))
     }
@@ -129,6 +137,7 @@ impl TransformConfig for AlertFiring {
             silent: KeyedState::new(limits),
             line: Line::new(self.lateness.map(|lateness| lateness.0), self.max_alerts),
             began: None,
+            released: Timestamp::MIN,
         }))
     }
 }

@@ -139,13 +139,13 @@ impl Stateful for Signals {
             weir::event::json::write(&expression.value(event, origin)?, &mut key);
         }
         let (on, off) = (self.on.holds(event, origin)?, self.off.holds(event, origin)?);
-        Ok(Row { key, time: event.time, values: vec![on.into(), off.into()] })
+        Ok(Row { key, time: event.time, values: vec![on.into(), off.into()], ..Row::default() })
     }
 
     fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        let Row { key, time, values } = row;
+        let time = self.is_on.at_row(&row);
+        let Row { key, values, .. } = row;
         let [on, off] = [0, 1].map(|at| values.get(at).and_then(|value| value.as_boolean()).unwrap_or_default());
-        self.is_on.at(time);
         let was_on = self.is_on.get(&key).is_some();
         let is_on = on || (was_on && !off);
         let is_told = is_on != was_on || self.emit == Emit::All;

@@ -19,7 +19,17 @@ const TAIL: usize = 9;
 struct Waiting {
     time: i64,
     sample: Sample,
+    /// Processing time when it came.
+    #[serde(default = "unknown")]
+    came_at: i64,
 }
+
+fn unknown() -> i64 {
+    i64::MIN
+}
+
+/// A sample of an alert, and processing time when it came.
+pub(crate) type Came = (Row, Sample, Timestamp);
 
 impl StateValue for Waiting {}
 
@@ -52,12 +62,12 @@ impl Line {
     }
 
     /// Lets a sample wait. Where too many do, gives the first of them, which counts at once.
-    pub fn push(&mut self, row: &Row, sample: Sample) -> Option<(Row, Sample)> {
+    pub fn push(&mut self, row: &Row, sample: Sample, came_at: Timestamp) -> Option<Came> {
         let mut key = Vec::with_capacity(row.key.len() + TAIL);
         key.extend_from_slice(&row.key);
         key.extend_from_slice(&row.time.0.to_be_bytes());
         key.push(rank(sample));
-        self.waiting.insert(key, Waiting { time: row.time.0, sample }, row.time).map(unpacked)
+        self.waiting.insert(key, Waiting { time: row.time.0, sample, came_at: came_at.0 }, row.time).map(unpacked)
     }
 
     /// The time of the first that waits.
@@ -66,7 +76,7 @@ impl Line {
     }
 
     /// The first, if it is of this time or before.
-    pub fn pop(&mut self, counted: Timestamp) -> Option<(Row, Sample)> {
+    pub fn pop(&mut self, counted: Timestamp) -> Option<Came> {
         self.waiting.pop_due(counted).map(unpacked)
     }
 
@@ -86,7 +96,7 @@ fn rank(sample: Sample) -> u8 {
     }
 }
 
-fn unpacked((mut key, Waiting { time, sample }): (Vec<u8>, Waiting)) -> (Row, Sample) {
+fn unpacked((mut key, Waiting { time, sample, came_at }): (Vec<u8>, Waiting)) -> Came {
     key.truncate(key.len().saturating_sub(TAIL));
-    (Row { key, time: Timestamp(time), values: Vec::new() }, sample)
+    (Row { key, time: Timestamp(time), ..Row::default() }, sample, Timestamp(came_at))
 }

@@ -47,22 +47,27 @@ pub(crate) struct Notifier {
     pub resend_every: Option<Duration>,
     pub resolve_timeout: Duration,
     pub batch_size: usize,
+    /// Before this time, by the clock's uptime, nothing is told again.
+    pub pauses_until: Duration,
 }
 
 impl Notifier {
     /// Serves requests until the sink is gone.
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
+            let until_due = self.until_due();
+            // Also while one request follows the other.
+            if until_due.is_some_and(|until| until.is_zero()) {
+                self.tell_again().await;
+                self.pauses_until = self.context.clock.uptime() + SHORTEST;
+            }
             let request = tokio::select! {
                 biased;
                 request = requests.recv() => match request {
                     Some(request) => request,
                     None => return,
                 },
-                () = self.until_due() => {
-                    self.tell_again().await;
-                    continue;
-                }
+                () = self.context.clock.sleep(until_due.unwrap_or_default()), if until_due.is_some() => continue,
             };
             let mut flushes = Vec::new();
             let mut writes = Vec::new();
@@ -81,13 +86,11 @@ impl Notifier {
         }
     }
 
-    /// Resolves when an alert is to be told again.
-    async fn until_due(&self) {
-        let clock = &self.context.clock;
-        match self.resend_every.and_then(|every| self.held.until_due(every, clock.uptime())) {
-            Some(span) => clock.sleep(span.max(self.rest()).max(SHORTEST)).await,
-            None => std::future::pending().await,
-        }
+    /// How long until an alert is to be told again.
+    fn until_due(&self) -> Option<Duration> {
+        let now = self.context.clock.uptime();
+        let until = self.held.until_due(self.resend_every?, now)?;
+        Some(until.max(self.rest()).max(self.pauses_until.saturating_sub(now)))
     }
 
     /// How long until any Alertmanager may be asked.

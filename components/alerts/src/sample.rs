@@ -12,8 +12,8 @@ use weir::script::Expression;
 const ALERTS: &[u8] = b"ALERTS";
 /// The metric that says since when an alert's condition holds.
 const FOR_STATE: &[u8] = b"ALERTS_FOR_STATE";
-/// What is wanted of a point; most are none of these, and cost no more than to look at their name.
-const FIELDS: &str = r#"if .name == "ALERTS" || .name == "ALERTS_FOR_STATE" { [.name, .labels, .timestamp, .value] }"#;
+/// What is wanted of a point; of most, which are none of these, only the time.
+const FIELDS: &str = r#"if .name == "ALERTS" || .name == "ALERTS_FOR_STATE" { [.name, .labels, .timestamp, .value] } else { .timestamp }"#;
 /// The label that tells pending from firing.
 const STATE: &str = "alertstate";
 
@@ -62,10 +62,13 @@ impl Reader {
         Expression::compile(FIELDS).ok().map(|(expression, _)| Reader(expression))
     }
 
-    /// The row of a sample of an alert: its labels but for the state as key, its time, and what it says. `Filter`: it is
-    /// none.
+    /// The row of a sample of an alert: its labels but for the state as key, its time, and what it says. Of any other point
+    /// the time alone; `Filter`: it has none.
     pub fn read(&mut self, event: &Event, origin: &OriginId) -> Result<Row, Verdict> {
-        let Value::Array(fields) = self.0.value(event, origin)? else { return Err(Verdict::Filter) };
+        let fields = match self.0.value(event, origin)? {
+            Value::Array(fields) => fields,
+            timestamp => return Timestamp::of(&timestamp).map(Row::only_time).ok_or(Verdict::Filter),
+        };
         let [name, labels, timestamp, value] = &fields[..] else { return Err(Verdict::Filter) };
         let is_for_state = match name.as_bytes().map(|name| &name[..]) {
             Some(ALERTS) => false,
@@ -76,19 +79,19 @@ impl Reader {
         let state = labels.remove(STATE);
         let number = number_of(value).ok_or_else(|| no_point("it has no number `value`"))?;
         let is_over = number.is_nan() || number == 0.0;
+        let time = match timestamp {
+            Value::Null => event.time,
+            timestamp => Timestamp::of(timestamp).ok_or_else(|| no_point("its `timestamp` is no time"))?,
+        };
         let sample = match (is_for_state, state.as_deref(), is_over) {
             (true, _, false) => Sample::Since(millis(number).ok_or_else(|| no_point("its `value` is no time"))?),
             (false, Some("firing"), false) => Sample::Firing(number),
             (false, Some("firing"), true) => Sample::Ended,
             (false, Some("pending"), false) => Sample::Pending,
-            _ => return Err(Verdict::Filter),
-        };
-        let time = match timestamp {
-            Value::Null => event.time,
-            timestamp => Timestamp::of(timestamp).ok_or_else(|| no_point("its `timestamp` is no time"))?,
+            _ => return Ok(Row::only_time(time)),
         };
         let key = serde_json::to_vec(&labels).map_err(|_| no_point("its `labels` cannot be written"))?;
-        Ok(Row { key, time, values: sample.into_values() })
+        Ok(Row { key, time, values: sample.into_values(), ..Row::default() })
     }
 }
 
@@ -148,7 +151,8 @@ mod tests {
 
     fn said(name: &str, state: &str, value: Json) -> Option<Sample> {
         let labels = json!({"alertname": "A", "alertstate": state});
-        read(json!({"name": name, "labels": labels, "value": value})).ok().and_then(|row| Sample::of(&row))
+        let row = read(json!({"name": name, "labels": labels, "value": value})).ok();
+        row.filter(|row| !row.is_time_only).and_then(|row| Sample::of(&row))
     }
 
     #[test]
@@ -167,6 +171,16 @@ mod tests {
         }
         assert_eq!(said("ALERTS", "inactive", json!(1)), None);
         assert!(matches!(read(json!({"log": "ALERTS alertstate=\"firing\""})), Err(Verdict::Filter)));
+        assert!(matches!(read(json!({"name": "up", "timestamp": "soon"})), Err(Verdict::Filter)));
+    }
+
+    #[test]
+    fn a_sample_of_another_series_only_says_what_time_it_is() {
+        for (name, state) in [("up", "firing"), ("ALERTS", "inactive")] {
+            let labels = json!({"alertstate": state});
+            let row = read(json!({"name": name, "labels": labels, "value": 1, "timestamp": 7_000})).unwrap();
+            assert!(row.is_time_only && row.time == Timestamp(7_000_000), "{name}: {row:?}");
+        }
     }
 
     #[test]

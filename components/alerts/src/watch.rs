@@ -13,6 +13,9 @@ use crate::sample::{Reader, Sample};
 
 /// Alerts that are over and put out at once.
 const AT_ONCE: usize = 1024;
+/// Milliseconds by which the last sample of an alert is ahead of the clock and of the next one only where an earlier
+/// version, without `max_ahead`, took it.
+const FAR_AHEAD: i64 = 3_600_000;
 
 /// What is known of an alert. Its labels are its key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +29,13 @@ pub(crate) struct Alert {
     value: f64,
     /// When event time has come to this, it was silent for too long: an alert that fires is over, any other forgotten.
     until: i64,
+    /// The time of the latest sample that waited to count.
+    #[serde(default = "never")]
+    waited: i64,
+}
+
+fn never() -> i64 {
+    i64::MIN
 }
 
 impl StateValue for Alert {}
@@ -33,7 +43,7 @@ impl StateValue for Alert {}
 impl Alert {
     /// One that has its place, and of which nothing counts yet.
     fn unheard_of() -> Alert {
-        Alert { is_firing: false, since: None, starts_at: 0, last: i64::MIN, value: 0.0, until: 0 }
+        Alert { is_firing: false, since: None, starts_at: 0, last: i64::MIN, value: 0.0, until: 0, waited: i64::MIN }
     }
 }
 
@@ -53,6 +63,8 @@ pub(crate) struct Watch {
     /// Processing time as this process began, which has no place in the state: what came while it was not there it has not
     /// read yet, so nobody is silent because of that.
     pub began: Option<Timestamp>,
+    /// Up to this time nothing waits any more, wherever event time is: all is silent, or an alert was for too long.
+    pub released: Timestamp,
 }
 
 /// What is told of an alert.
@@ -151,7 +163,15 @@ impl Watch {
             return false;
         }
         let Some((key, ())) = self.silent.pop_due(times.now) else { return false };
-        if let Some(mut alert) = self.alerts.get(&key).cloned().filter(|alert| alert.is_firing) {
+        let alert = self.alerts.get(&key).cloned();
+        let waits = alert.as_ref().filter(|alert| alert.waited > alert.last.max(self.released.0));
+        if let Some(waited) = waits.map(|alert| Timestamp(alert.waited)) {
+            // What came last counts first, though event time stands still: it says when the silence began, or the end.
+            self.released = waited;
+            self.silent.insert(key, (), times.now);
+            return true;
+        }
+        if let Some(mut alert) = alert.filter(|alert| alert.is_firing) {
             let ends_at = alert.last.saturating_add(self.resolve_after);
             let watermark = if times.watermark == Timestamp::MAX { Timestamp::MIN } else { times.watermark };
             let time = Timestamp(ends_at).max(watermark);
@@ -167,7 +187,28 @@ impl Watch {
         if self.began.is_none() && times.now != Timestamp::MIN {
             self.began = Some(times.now);
         }
-        Times { watermark: self.line.counted(times.watermark), now: self.line.counted(times.now) }
+        if times.is_silent && times.watermark != Timestamp::MAX {
+            self.released = self.released.max(times.watermark);
+        }
+        let watermark = self.line.counted(times.watermark).max(self.released);
+        Times { watermark, now: self.line.counted(times.now), ..times }
+    }
+
+    /// When a sample counts whose own time is ahead of the wall clock: now, and behind what is known of its alert.
+    fn time_of_ahead(&mut self, key: &Vec<u8>, times: Times) -> Timestamp {
+        let last = self.alerts.get(key).map_or(i64::MIN, |alert| alert.last.max(alert.waited));
+        let is_known = |time: &Timestamp| *time != Timestamp::MIN && *time != Timestamp::MAX;
+        let now = [times.watermark, times.now].into_iter().find(is_known).unwrap_or_default();
+        now.max(Timestamp(last.saturating_add(1)))
+    }
+
+    /// What is known of an alert. The time of a sample that an earlier version let run ahead of the clock says nothing.
+    fn known(&mut self, key: &Vec<u8>, time: Timestamp, times: Times) -> Option<Alert> {
+        let mut alert = self.alerts.get(key).cloned()?;
+        if alert.last > time.max(times.now).0.saturating_add(FAR_AHEAD) && times.now != Timestamp::MIN {
+            alert.last = i64::MIN;
+        }
+        Some(alert)
     }
 
     /// Whether there is no room for an alert, and what that means for a sample that says that it fires.
@@ -189,12 +230,15 @@ impl Watch {
                 self.remember(row.key.clone(), Alert::unheard_of(), row.time, times);
             }
         }
-        if self.silent.get(&row.key).is_some() {
-            // It was heard of, whenever that counts.
-            self.silent.insert(row.key.clone(), (), self.silent_by_clock(times));
+        if let Some(alert) = self.alerts.get_mut(&row.key) {
+            alert.waited = alert.waited.max(row.time.0);
+            if times.now != Timestamp::MIN && times.now != Timestamp::MAX {
+                // It was heard of, whenever that counts.
+                self.silent.insert(row.key.clone(), (), self.silent_by_clock(times));
+            }
         }
-        if let Some((first, sample)) = self.line.push(row, sample) {
-            self.counts(first, sample, times, output);
+        if let Some((first, sample, came_at)) = self.line.push(row, sample, times.now) {
+            self.counts(first, sample, Times { now: came_at, ..times }, output);
         }
         Verdict::Absorb
     }
@@ -212,6 +256,7 @@ impl Watch {
     /// The next thing that event time brings about: that an alert was silent for too long, or that a sample counts which waited.
     /// False: there is none.
     fn step(&mut self, times: Times, output: &mut Output) -> bool {
+        let times = Times { watermark: times.watermark.max(self.released), ..times };
         let Some(time) = self.line.first().filter(|time| *time <= times.watermark) else {
             return self.pop_by_event_time(times, output);
         };
@@ -220,8 +265,9 @@ impl Watch {
         if self.pop_by_event_time(then, output) {
             return true;
         }
-        if let Some((row, sample)) = self.line.pop(time) {
-            self.counts(row, sample, then, output);
+        if let Some((row, sample, came_at)) = self.line.pop(time) {
+            // Its silence begins when it came.
+            self.counts(row, sample, Times { now: came_at, ..then }, output);
         }
         true
     }
@@ -229,7 +275,7 @@ impl Watch {
     /// It fires.
     fn fires(&mut self, row: Row, value: f64, times: Times, output: &mut Output) -> Verdict {
         let Row { key, time, .. } = row;
-        let before = self.alerts.get(&key).cloned();
+        let before = self.known(&key, time, times);
         if before.as_ref().is_some_and(|before| time.0 <= before.last) {
             return Verdict::Filter;
         }
@@ -249,7 +295,8 @@ impl Watch {
             Some(Alert { since: Some(since), .. }) => starts_at = (*since).min(time.0),
             _ => {}
         }
-        let alert = Alert { is_firing: true, since: None, starts_at, last: time.0, value, until: 0 };
+        let waited = before.as_ref().map_or(i64::MIN, |before| before.waited);
+        let alert = Alert { is_firing: true, since: None, starts_at, last: time.0, value, until: 0, waited };
         self.tell_firing(&key, &alert, is_change, time, output);
         self.remember(key, alert, time, times);
         Verdict::Absorb
@@ -258,7 +305,7 @@ impl Watch {
     /// It does not fire any more; `is_series_end`: the sample is of the series that said it did.
     fn ends(&mut self, row: Row, is_series_end: bool, times: Times, output: &mut Output) -> Verdict {
         let Row { key, time, .. } = row;
-        let Some(mut alert) = self.alerts.get(&key).cloned().filter(|alert| alert.is_firing) else {
+        let Some(mut alert) = self.known(&key, time, times).filter(|alert| alert.is_firing) else {
             return Verdict::Filter;
         };
         if time.0 < alert.last || (time.0 == alert.last && !is_series_end) {
@@ -275,7 +322,7 @@ impl Watch {
     /// Its condition holds since then.
     fn is_pending_since(&mut self, row: Row, since: Timestamp, times: Times) -> Verdict {
         let Row { key, time, .. } = row;
-        let mut alert = match self.alerts.get(&key).cloned() {
+        let mut alert = match self.known(&key, time, times) {
             Some(alert) if alert.is_firing || time.0 < alert.last => return Verdict::Filter,
             // What held before it was over says nothing of the next time.
             Some(alert) if since.0 < alert.last && alert.since.is_none() && alert.last != i64::MIN => {
@@ -305,11 +352,14 @@ impl Stateful for Watch {
         self.reader.read(event, origin)
     }
 
-    fn process(&mut self, _: &mut Event, row: Row, times: Times, output: &mut Output) -> Verdict {
-        let times = self.counted(times);
+    fn process(&mut self, _: &mut Event, mut row: Row, told: Times, output: &mut Output) -> Verdict {
+        let times = self.counted(told);
         // Wherever batches end, what was silent for too long is over before more is heard.
         while self.step(times, output) {}
         let Some(sample) = Sample::of(&row) else { return Verdict::Filter };
+        if row.is_ahead {
+            row.time = self.time_of_ahead(&row.key, told);
+        }
         match self.line.is_early(row.time, times.watermark) {
             true => self.waits(&row, sample, times, output),
             false => self.counts(row, sample, times, output),

@@ -232,6 +232,21 @@ async fn what_fires_is_told_again_until_it_is_resolved_also_by_the_next_process(
 }
 
 #[tokio::test]
+async fn what_fires_is_told_again_while_one_batch_follows_the_other() {
+    let peer = Peer::default();
+    let options = json!({"endpoints": [peer.listen().await], "resend_delay": "10ms", "resolve_timeout": "1h"});
+    let (sink, _context, _rejected) = sink(options).await;
+    let events = [alert("A", "firing", "2026-03-01T09:00:00Z")];
+    let flood = async {
+        while peer.known().get("A").map_or(0, Vec::len) < 4 {
+            // What is known is no news, so that only the time brings a request about.
+            write(&sink, &events).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, flood).await.expect("it is told again");
+}
+
+#[tokio::test]
 async fn without_resending_it_is_told_when_it_comes() {
     let peer = Peer::default();
     let options =

@@ -174,6 +174,15 @@ impl Origin for Piped {
         Ok(())
     }
 
+    /// Of what was read ahead: groups that wait count as one line each.
+    fn lag(&self) -> Option<u64> {
+        let waiting = match &self.feed {
+            Feed::Idle(_) => 0,
+            Feed::Lines(lines) => lines.len() as u64,
+        };
+        Some(self.first + self.kept.len() as u64 - self.next + waiting)
+    }
+
     /// What an earlier run read is gone.
     async fn resume(&mut self, _: Position, _: &[u8]) -> Result<()> {
         Ok(())
@@ -203,10 +212,12 @@ mod tests {
         let id = OriginId { node: "in".into(), log: "stdin".into(), partition: 0, kind: OriginKind::Other };
         let feed = Feed::Lines(lines);
         let mut origin = Piped { id: Arc::new(id), codec: Codec::Text, feed, kept: VecDeque::new(), first: 0, next: 0 };
+        assert_eq!(origin.lag(), Some(2), "two groups are there");
         assert_eq!(positions(&mut origin, 9).await, [0, 1]);
         origin.commit(Position(1)).await.unwrap();
         assert_eq!(positions(&mut origin, 9).await, [2]);
         assert_eq!(positions(&mut origin, 9).await, [0; 0]);
+        assert_eq!(origin.lag(), Some(0));
         origin.seek(Position(1)).await.unwrap();
         assert_eq!(positions(&mut origin, 1).await, [1], "the settled line is gone, the others are there");
         assert_eq!(positions(&mut origin, 9).await, [2]);

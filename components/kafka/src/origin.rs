@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use tokio::task::JoinHandle;
 use vrl::value::Value;
 use weir::component::{Origin, Read, ReadLimit, async_trait};
 use weir::error::{Error, ErrorKind, Result};
@@ -92,6 +93,8 @@ pub(crate) struct KafkaOrigin {
     next: Option<i64>,
     /// `stop: at_end`: where the log ended when the lane began.
     end: End,
+    /// The question where that is, while a broker is to answer it: whoever stops waiting goes on with the same question.
+    asked: Option<JoinHandle<KafkaResult<(i64, i64)>>>,
     /// Running mean of a record's size, to fetch about as many as the limit of bytes allows.
     record_size: usize,
 }
@@ -115,7 +118,7 @@ enum Taken {
 impl KafkaOrigin {
     pub fn new(id: OriginId, partition: Arc<Partition>, codec: Codec, at_end: bool) -> KafkaOrigin {
         let end = if at_end { End::Unknown } else { End::Never };
-        KafkaOrigin { id: Arc::new(id), partition, codec, next: None, end, record_size: 1024 }
+        KafkaOrigin { id: Arc::new(id), partition, codec, next: None, end, asked: None, record_size: 1024 }
     }
 
     fn has_ended(&self) -> bool {
@@ -127,7 +130,9 @@ impl KafkaOrigin {
         while let Some(consumer) = self.partition.consumer() {
             let partition = self.partition.clone();
             let ask = move || consumer.fetch_watermarks(&partition.topic, partition.partition, ANSWER);
-            match tokio::task::spawn_blocking(ask).await {
+            let answer = self.asked.get_or_insert_with(|| tokio::task::spawn_blocking(ask)).await;
+            self.asked = None;
+            match answer {
                 Ok(Ok((low, high))) => {
                     self.end = End::Before(high);
                     if low == high {

@@ -26,6 +26,9 @@ pub struct Dedupe {
     key: String,
     /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
     time: Option<String>,
+    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
+    /// the graph's `max_ahead`.
+    max_ahead: Option<Span>,
     /// How long a key is remembered after its event, in event time. Default: `10m`.
     #[serde(default = "default_within")]
     within: Span,
@@ -92,6 +95,10 @@ impl TransformConfig for Dedupe {
         if self.keep == Keep::Last { self.within.0 } else { Duration::ZERO }
     }
 
+    fn max_ahead(&self) -> Option<Duration> {
+        self.max_ahead.map(|span| span.0)
+    }
+
     fn keeps_events(&self) -> bool {
         true
     }
@@ -133,9 +140,15 @@ impl Stateful for First {
         if row.key.is_empty() {
             return Verdict::Pass;
         }
-        self.seen.at(row.time);
-        let expires = Timestamp(row.time.0.saturating_add(self.within));
-        if self.seen.insert_new(row.key, (), expires) { Verdict::Pass } else { Verdict::Filter }
+        let until = |time: Timestamp| Timestamp(time.0.saturating_add(self.within));
+        let expires = until(self.seen.at_row(&row));
+        // What is remembered for longer was noted while event time was ahead of the wall clock.
+        let longest = until(self.seen.now());
+        if self.seen.expiry(&row.key).is_some_and(|expiry| expiry <= longest) {
+            return Verdict::Filter;
+        }
+        self.seen.insert(row.key, (), expires);
+        Verdict::Pass
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
@@ -223,7 +236,8 @@ impl Stateful for Last {
             *before = held;
             return Verdict::Absorb;
         }
-        let end = Timestamp(row.time.0.saturating_add(self.within));
+        let begin = if row.is_ahead { watermark } else { row.time };
+        let end = Timestamp(begin.0.saturating_add(self.within));
         if let Some((key, held)) = self.held.insert(row.key, held, end) {
             output.made.push(held.into_event(&key));
         }

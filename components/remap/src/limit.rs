@@ -44,8 +44,8 @@ struct Counter {
 }
 
 impl Stateful for Counter {
-    fn look(&mut self, event: &Event, _: &OriginId) -> Result<Row, Verdict> {
-        Ok(Row { time: event.time, ..Row::default() })
+    fn look(&mut self, _: &Event, _: &OriginId) -> Result<Row, Verdict> {
+        Ok(Row::default())
     }
 
     fn process(&mut self, _: &mut Event, _: Row, _: Times, _: &mut Output) -> Verdict {

@@ -52,17 +52,21 @@ impl Look {
             None => Some(ALL.to_vec()),
             Some(expression) => key_of(expression, event, origin)?,
         };
-        let Some(key) = key else { return Ok(Row { time: event.time, ..Row::default() }) };
         let time = match &mut self.time {
-            None => event.time,
+            None => Ok(event.time),
             Some(expression) => {
-                let value = expression.value(event, origin)?;
-                Timestamp::of(&value).ok_or_else(|| Verdict::Reject {
-                    code: "invalid_time",
-                    message: format!("the time is {value}, which is neither RFC 3339 nor Unix time"),
-                })?
+                expression.value(event, origin).map_err(Verdict::from).and_then(|value| {
+                    Timestamp::of(&value).ok_or_else(|| Verdict::Reject {
+                        code: "invalid_time",
+                        message: format!("the time is {value}, which is neither RFC 3339 nor Unix time"),
+                    })
+                })
             }
         };
-        Ok(Row { key, time, ..Row::default() })
+        match key {
+            Some(key) => Ok(Row { key, time: time?, ..Row::default() }),
+            // It passes in any case; where it tells no time, it tells none.
+            None => Ok(Row { time: time.unwrap_or(Timestamp::MIN), ..Row::default() }),
+        }
     }
 }

@@ -32,6 +32,9 @@ pub struct Throttle {
     key: Option<String>,
     /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
     time: Option<String>,
+    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
+    /// the graph's `max_ahead`.
+    max_ahead: Option<Span>,
     /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
@@ -62,6 +65,10 @@ impl TransformConfig for Throttle {
 
     fn keeps_state(&self) -> KeepsState {
         KeepsState::ByKey(self.key.iter().map(|key| key.trim().to_owned()).collect())
+    }
+
+    fn max_ahead(&self) -> Option<Duration> {
+        self.max_ahead.map(|span| span.0)
     }
 
     fn keeps_events(&self) -> bool {
@@ -101,10 +108,13 @@ struct Rates {
 }
 
 impl Rates {
-    fn passes(&mut self, key: Vec<u8>, time: Timestamp) -> bool {
-        self.free_at.at(time);
-        let now = time.0.saturating_mul(1000);
-        let free_at = self.free_at.get(&key).map_or(now, |free_at| now.max(*free_at));
+    fn passes(&mut self, row: Row) -> bool {
+        let now = self.free_at.at_row(&row).0.saturating_mul(1000);
+        let key = row.key;
+        // What is later was noted while event time was ahead of the wall clock.
+        let latest = self.free_at.now().0.saturating_mul(1000).saturating_add(self.window);
+        let noted = self.free_at.get(&key).filter(|free_at| **free_at <= latest);
+        let free_at = noted.map_or(now, |free_at| now.max(*free_at));
         let next = free_at.saturating_add(self.window / self.threshold);
         let passes = next.saturating_sub(now) <= self.window;
         if passes {
@@ -120,7 +130,7 @@ impl Stateful for Rates {
     }
 
     fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        if row.key.is_empty() || self.passes(row.key, row.time) { Verdict::Pass } else { Verdict::Filter }
+        if row.key.is_empty() || self.passes(row) { Verdict::Pass } else { Verdict::Filter }
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::transform::{Bench, Given, Outcomes, check_restarts, run};
-use crate::component::{EventTime, TransformConfig};
+use crate::component::{EventTime, KeepsState, TransformConfig};
 use crate::event::{Body, Timestamp};
 
 /// Where the clock begins: a day in 2026.
@@ -27,10 +27,17 @@ pub(super) fn check(build: &dyn Fn() -> Bench, config: &dyn TransformConfig, bod
     for stride in STRIDES {
         let given = at(bodies, late(stride, config.lateness()));
         check_idle(build, &given);
+        check_silence(build, &given);
         check_cuts(build, &given);
     }
     for far in [START + CENTURY, FURTHEST] {
         check_jump(build, config, bodies, far);
+    }
+    // One that counts all events alike has to count this one, too.
+    if config.event_time() != EventTime::Unused || matches!(config.keeps_state(), KeepsState::ByKey(_)) {
+        for far in [START + 86_400_000, START + CENTURY, FURTHEST] {
+            check_ahead(build, bodies, far);
+        }
     }
 }
 
@@ -98,6 +105,49 @@ fn check_idle(build: &dyn Fn() -> Bench, given: &[Given]) {
         assert_eq!(all.texts(), undisturbed.texts(), "idleness: behind {cut} events it decides as without");
         assert!(bench.end().is_empty(), "idleness: behind its end it makes nothing");
     }
+}
+
+/// That all is silent takes nothing away from what comes at the end, and repeats nothing.
+fn check_silence(build: &dyn Fn() -> Bench, given: &[Given]) {
+    let mut bench = build();
+    let mut all = bench.step(given, 0);
+    all.add(bench.silent());
+    let again = bench.silent();
+    assert!(again.is_empty(), "silence: told of it again it makes nothing: {:?}", again.texts());
+    all.add(bench.end());
+    let results = all.results();
+    let there = BTreeSet::from_iter(&results);
+    assert_eq!(there.len(), results.len(), "silence: it makes nothing twice: {results:?}");
+    let missing: Vec<_> = run(build, given, given.len()).results().into_iter().filter(|it| !there.contains(it)).collect();
+    assert!(missing.is_empty(), "silence: what would come without it comes with it: {missing:?}");
+}
+
+/// A time between two runs in which nothing is remembered of the first.
+const MONTH: i64 = 30 * 86_400_000;
+/// How far an event may be ahead of the one before it.
+const MOST_AHEAD: i64 = 600_000;
+
+/// One event is ahead of the wall clock by far: some time later nothing is different because of that.
+fn check_ahead(build: &dyn Fn() -> Bench, bodies: &[Body], far: i64) {
+    let from = |start: i64| (0..EVENTS as i64).map(|at| start + at * STRIDES[1] + at).collect::<Vec<_>>();
+    let (before, behind) = (at(bodies, from(START)), at(bodies, from(START + MONTH)));
+    let end = |start: i64| Timestamp(start + EVENTS as i64 * STRIDES[1] + MOST_AHEAD);
+    let horizon = [end(START), end(START + MONTH)];
+    let run = |ahead: &[Given]| {
+        let mut bench = build().bounded(horizon[0]);
+        let _before = bench.step(&before, 0);
+        let _ahead = bench.step(ahead, EVENTS);
+        // Time goes on, and with it the wall clock: what was open is over.
+        let mut bench = bench.bounded(horizon[1]);
+        let _between = bench.step(&behind[..1], 2 * EVENTS);
+        let mut all = bench.step(&behind[1..], 2 * EVENTS + 1);
+        all.made.retain(|event| event.time <= horizon[1]);
+        all
+    };
+    let ahead = at(&bodies[..1], vec![far]);
+    let (with, without) = (run(&ahead), run(&[]));
+    no_panic(&with, "an event ahead of the clock");
+    assert_eq!(with.texts(), without.texts(), "an event ahead of the clock, at {far}: later it decides as without it");
 }
 
 /// Time jumps `far` ahead, and back.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::time;
 use crate::component::{BuildContext, EventTime, KeepsState, Output, Times, Transform, TransformConfig};
 use crate::delivery::{Outcome, Receipt};
-use crate::event::{Batch, Body, Event, Position, Rejected, Timestamp, panic_text};
+use crate::event::{Batch, Body, Event, Position, Rejected, Timestamp, Verdict, panic_text};
 use crate::state::{Front, StatePart};
 
 /// Checks a transform with bodies, and one it must reject, if there is such a thing.
@@ -25,7 +25,9 @@ use crate::state::{Front, StatePart};
 ///   watermark less the [lateness](TransformConfig::lateness), but the one that is an event which came so late itself;
 /// - a jump of the clock, by a century or as far as a time can be, and back: it does not panic, what was due comes out,
 ///   once, and a restart goes on with what there is;
-/// - idleness: told the same time again it makes nothing, and changes nothing that is to be written.
+/// - idleness: told the same time again it makes nothing, and changes nothing that is to be written;
+/// - silence: told that nothing is on its way any more it repeats nothing, and what would come without that comes;
+/// - an event that is ahead of the wall clock (`Row::is_ahead`): a month later it decides as if that had never come.
 pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<Body>) {
     let (context, _rejected) = BuildContext::detached("conformance");
     let build = || match config.build(&context) {
@@ -127,6 +129,8 @@ pub(super) struct Bench {
     reads_time: bool,
     /// Event time, as the lane remembers it.
     front: Front,
+    /// What is later is ahead of the wall clock.
+    latest: Timestamp,
     /// The watermark of the step behind it.
     passed_on: Timestamp,
     /// The times of events that came late, which may leave as late.
@@ -141,9 +145,15 @@ impl Bench {
             lateness: config.lateness(),
             reads_time: matches!(config.event_time(), EventTime::By(_)),
             front: Front::default(),
+            latest: Timestamp::MAX,
             passed_on: Timestamp::MIN,
             late: BTreeSet::new(),
         }
+    }
+
+    /// The same with a wall clock, which no time is to run ahead of.
+    pub fn bounded(self, latest: Timestamp) -> Bench {
+        Bench { latest, ..self }
     }
 
     /// One batch, numbered as its first event.
@@ -154,20 +164,27 @@ impl Bench {
             Transform::Stateless(process) => process(&mut batch, &mut output),
             Transform::Stateful(transform) => {
                 let (front, late, origin) = (&mut self.front, &mut self.late, batch.origin.clone());
+                let latest = self.latest;
                 let mut times = given.iter().map(|given| given.time.filter(|_| self.reads_time));
                 let rejected = batch.decide(|event| {
                     let told = times.next().flatten();
                     match transform.look(event, &origin) {
                         Ok(mut row) => {
                             row.time = told.unwrap_or(row.time);
-                            front.advance(row.time);
+                            row.is_ahead = row.time > latest;
+                            if !row.is_ahead {
+                                front.advance(row.time);
+                            }
+                            if row.is_time_only {
+                                return Verdict::Filter;
+                            }
                             if row.time < front.now().minus(self.lateness) {
                                 late.extend([row.time, event.time]);
                             }
                             transform.process(
                                 event,
                                 row,
-                                Times { watermark: front.now(), now: front.now() },
+                                Times { watermark: front.now(), now: front.now(), is_silent: false },
                                 &mut output,
                             )
                         }
@@ -186,6 +203,13 @@ impl Bench {
         self.come_to(self.front.now())
     }
 
+    /// Every partition is silent.
+    pub fn silent(&mut self) -> Outcomes {
+        let mut output = self.output();
+        self.advance_to(Times { watermark: self.front.now(), now: self.front.now(), is_silent: true }, &mut output);
+        self.outcomes(batch(&[], 0), output)
+    }
+
     /// There is no more.
     pub fn end(&mut self) -> Outcomes {
         self.come_to(Timestamp::MAX)
@@ -198,8 +222,12 @@ impl Bench {
     }
 
     fn advance(&mut self, watermark: Timestamp, output: &mut Output) {
+        self.advance_to(Times { watermark, now: self.front.now(), is_silent: false }, output);
+    }
+
+    fn advance_to(&mut self, times: Times, output: &mut Output) {
         let Transform::Stateful(transform) = &mut self.transform else { return };
-        let times = Times { watermark, now: self.front.now() };
+        let watermark = times.watermark;
         let advance = || (0..CALLS).any(|_| transform.advance(times, output));
         match catch_unwind(AssertUnwindSafe(advance)) {
             Ok(is_all) => assert!(is_all, "`advance` says at some time that it was all"),

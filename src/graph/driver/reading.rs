@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Driver, READ_LIMIT, ReadingOver, changed, send_all};
+use super::{Driver, NOTHING_READ, READ_LIMIT, ReadingOver, changed, send_all};
 use crate::component::{Again, Read, ReadLimit};
 use crate::delivery::MemoryPermit;
-use crate::graph::exchange::Content;
 use crate::graph::lane::ProcessingTime;
 use crate::graph::member::Member;
 use crate::graph::plan::origin_name;
@@ -17,8 +16,8 @@ use crate::state::Pressure;
 const OPEN_BATCHES: usize = 256;
 /// What goes with an event to a state partition, about: its key and the values that are found out of it, and the lists.
 const EXCHANGED: usize = 512;
-/// How long a lane that has read nothing yet waits before it asks where it stands.
-const NOTHING_READ: Duration = Duration::from_secs(3);
+/// How often a lane that is not silent looks whether it is, at least.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Reads and processes until there is no more, or a stop, or an error of the origin.
@@ -40,7 +39,8 @@ impl Driver {
             let may_read = self.lane.open_batches() < most_open && !self.awaits_rewind() && pressure != Pressure::Full;
             let limit = if careful { ReadLimit { events: 1, ..READ_LIMIT } } else { READ_LIMIT };
             let is_lost = self.spot.next().is_none();
-            let until_idle = self.until_idle();
+            let until_idle = if may_read { self.until_idle() } else { None };
+            let until_asked = self.asks_at.saturating_sub(self.shared.clock.uptime());
             let until_tick = if may_read { self.until_tick() } else { None };
             let until_well = self.until_well();
             let read = tokio::select! {
@@ -53,7 +53,9 @@ impl Driver {
                     Err(error) => return ReadingOver::Broken(error),
                 },
                 () = async { self.shared.clock.sleep(until_idle.unwrap_or_default()).await }, if until_idle.is_some() => {
-                    self.say_idle().await;
+                    if self.until_idle().is_some_and(|until| until.is_zero()) {
+                        self.say_idle().await;
+                    }
                     continue;
                 }
                 () = async { self.shared.clock.sleep(until_well.unwrap_or_default()).await }, if until_well.is_some() => {
@@ -65,7 +67,8 @@ impl Driver {
                     continue;
                 }
                 // Made when it is waited for: a lane that has read never pays for it.
-                () = async { self.shared.clock.sleep(NOTHING_READ).await }, if is_lost => {
+                () = async { self.shared.clock.sleep(until_asked).await }, if is_lost => {
+                    self.asks_at = self.shared.clock.uptime() + NOTHING_READ;
                     self.find_out().await;
                     continue;
                 }
@@ -98,7 +101,7 @@ impl Driver {
             if let Some(member) = &mut self.member {
                 member.touch(read.first);
             }
-            self.is_idle = false;
+            self.silent_since = None;
             self.next = read.last.next();
             self.spot.note(self.next, self.origin.lag());
             self.look_at_clock();
@@ -127,14 +130,17 @@ impl Driver {
     /// Waits for memory. Barriers do not wait with it: what other lanes sent behind theirs may be what holds the memory.
     /// `None`: all lanes went back meanwhile.
     async fn permit(&mut self, size: usize) -> Result<Option<MemoryPermit>, ReadingOver> {
-        let settlements = self.lane.settlements();
+        let (settlements, memory) = (self.lane.settlements(), self.shared.memory.clone());
+        // It keeps its place in the row, whatever else happens meanwhile.
+        let permit = memory.acquire(size);
+        tokio::pin!(permit);
         loop {
             let generation = self.member.as_ref().map(|member| member.tag);
             tokio::select! {
                 biased;
-                permit = self.shared.memory.acquire(size) => return Ok(Some(permit)),
+                permit = &mut permit => return Ok(Some(permit)),
                 limit = self.stop.wait() => {
-                    let permit = tokio::time::timeout(limit, self.shared.memory.acquire(size)).await;
+                    let permit = tokio::time::timeout(limit, permit).await;
                     return permit.map(Some).map_err(|_late| ReadingOver::Stopped(Duration::ZERO));
                 }
                 () = changed(&mut self.member) => self.follow().await.map_err(ReadingOver::Broken)?,
@@ -146,17 +152,31 @@ impl Driver {
         }
     }
 
-    /// How long until event time does not wait for this lane any more, if that may be.
-    fn until_idle(&self) -> Option<Duration> {
-        let may = self.member.is_some() && !self.is_idle && self.lane.exchanges().next().is_some();
+    /// How long until it is to be looked whether event time still waits for this lane; zero: it need not any more. The
+    /// moment does not depend on what else wakes the lane.
+    fn until_idle(&mut self) -> Option<Duration> {
+        let is_waited_for = self.member.is_some() && self.lane.is_timed();
+        let limit = self.shared.idle_timeout.filter(|_| is_waited_for)?;
         // Caught up, with a peer that answers: an outage is no silence.
-        let is_silent = || self.origin.lag() == Some(0) && self.lane.source().trouble.get().is_none();
-        self.shared.idle_timeout.filter(|_| may && is_silent())
+        if self.origin.lag() != Some(0) || self.lane.source().trouble.get().is_some() {
+            self.silent_since = None;
+            return Some(limit.min(LOOK));
+        }
+        let now = self.shared.clock.uptime();
+        let since = *self.silent_since.get_or_insert(now);
+        Some((since + limit).saturating_sub(now))
     }
 
+    /// Event time need not wait for this lane. It says so again and again: others may have become silent meanwhile.
     async fn say_idle(&mut self) {
-        self.is_idle = true;
-        self.lane.tell_shards(&mut self.outgoing, || Content::Idle);
+        self.silent_since = Some(self.shared.clock.uptime());
+        self.look_at_clock();
+        let begun = self.member.as_mut().filter(|member| member.has_begun());
+        let position = begun.map(|member| {
+            member.touch(self.next);
+            self.next
+        });
+        self.lane.idle(position, &mut self.outgoing);
         self.send().await;
     }
 

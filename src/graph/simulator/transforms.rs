@@ -23,9 +23,9 @@ impl Stateful for Dedupe {
         Ok(Row { time: event.time, ..Row::default() })
     }
     fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        self.0.at(row.time);
+        let time = self.0.at_row(&row);
         let key = (event.position.0 / PAIR).to_be_bytes().to_vec();
-        let is_new = self.0.insert_new(key, (), Timestamp(row.time.0 + 20));
+        let is_new = self.0.insert_new(key, (), Timestamp(time.0 + 20));
         panic_with_state(event.position.0);
         if is_new { Verdict::Pass } else { Verdict::Filter }
     }
@@ -39,7 +39,7 @@ pub(super) struct Windows(pub KeyedState<Vec<u8>, u64>);
 
 impl Stateful for Windows {
     fn look(&mut self, event: &Event, _: &OriginId) -> Result<Row, Verdict> {
-        Ok(Row { key: (event.position.0 % KEYS).to_be_bytes().to_vec(), time: event.time, values: Vec::new() })
+        Ok(Row { key: (event.position.0 % KEYS).to_be_bytes().to_vec(), time: event.time, ..Row::default() })
     }
     fn process(&mut self, event: &mut Event, row: Row, Times { watermark, .. }: Times, _: &mut Output) -> Verdict {
         let start = row.time.0.div_euclid(WINDOW) * WINDOW;
@@ -71,7 +71,8 @@ pub(super) struct Pauses(pub KeyedState<Vec<u8>, Vec<(u64, u64)>>);
 impl Stateful for Pauses {
     fn look(&mut self, event: &Event, origin: &OriginId) -> Result<Row, Verdict> {
         let key = (event.position.0 % KEYS).to_be_bytes().to_vec();
-        Ok(Row { key, time: event.time, values: vec![Value::Integer(origin.partition.into())] })
+        let values = vec![Value::Integer(origin.partition.into())];
+        Ok(Row { key, time: event.time, values, ..Row::default() })
     }
     fn process(&mut self, event: &mut Event, row: Row, times: Times, _: &mut Output) -> Verdict {
         assert!(times.now > Timestamp::MIN, "it is told what time it is");

@@ -32,6 +32,7 @@ impl Bench {
             silent: KeyedState::new(limits),
             line: Line::new(None, 3),
             began: None,
+            released: Timestamp::MIN,
         };
         Bench { watch, times: Times::BEGINNING, rejected: Vec::new() }
     }
@@ -55,8 +56,12 @@ impl Bench {
         let mut event = Event::new(body, Position(0), Timestamp(0));
         let mut output = Output::default();
         match self.watch.look(&event, &origin) {
-            Ok(row) => {
-                self.times.watermark = watermark(self.times.watermark, row.time);
+            Ok(row) if row.is_time_only => self.times.watermark = watermark(self.times.watermark, row.time),
+            Ok(mut row) => {
+                row.is_ahead = self.times.now != Timestamp::MIN && row.time.0 > self.times.now.0 + 10 * MINUTE;
+                if !row.is_ahead {
+                    self.times.watermark = watermark(self.times.watermark, row.time);
+                }
                 if let Verdict::Reject { code, .. } = self.watch.process(&mut event, row, self.times, &mut output) {
                     self.rejected.push(code);
                 }
@@ -82,6 +87,13 @@ impl Bench {
         self.times.now = Timestamp(BEGIN + minute * MINUTE);
         let mut output = Output::default();
         while !self.watch.advance(self.times, &mut output) {}
+        told(&output)
+    }
+
+    /// Every partition is silent.
+    fn silence(&mut self) -> Vec<String> {
+        let mut output = Output::default();
+        while !self.watch.advance(Times { is_silent: true, ..self.times }, &mut output) {}
         told(&output)
     }
 }
@@ -180,7 +192,7 @@ fn the_end_of_a_file_is_no_silence() {
     let mut bench = Bench::new(Emit::Changes);
     assert_eq!(bench.fires("A", 0), ["firing A 0"]);
     let mut output = Output::default();
-    let end = Times { watermark: Timestamp::MAX, now: Timestamp::MAX };
+    let end = Times { watermark: Timestamp::MAX, now: Timestamp::MAX, is_silent: false };
     assert!(bench.watch.advance(end, &mut output) && output.made.is_empty());
 }
 
@@ -267,8 +279,67 @@ fn samples_wait_for_earlier_ones_of_other_partitions() {
     // Nothing waits for ever.
     assert_eq!(bench.point_at(point("C", "firing", 20, json!(1)), behind(10)), nothing);
     let mut output = Output::default();
-    while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX }, &mut output) {}
+    while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX, ..Times::BEGINNING }, &mut output) {}
     assert_eq!(told(&output), ["resolved B 4-10", "firing C 20"]);
+}
+
+#[test]
+fn what_waits_counts_once_all_partitions_are_silent() {
+    let mut bench = Bench::in_order(Emit::Changes, Duration::from_secs(1800));
+    let nothing: [&str; 0] = [];
+    assert_eq!(bench.clock(0), nothing);
+    assert_eq!(bench.fires("A", 0), nothing);
+    assert_eq!(bench.silence(), ["firing A 0"]);
+    assert_eq!(bench.silence(), nothing);
+    // An end that came is the end, not `resolve_after` behind the last sample that counted.
+    assert_eq!(bench.fires("A", 3), nothing);
+    assert_eq!(bench.sample("A", "firing", 7, json!("stale")), nothing);
+    assert_eq!(bench.silence(), ["resolved A 0-7"]);
+}
+
+#[test]
+fn silence_is_counted_from_the_last_sample_that_came() {
+    let mut bench = Bench::in_order(Emit::Changes, Duration::from_secs(120));
+    let nothing: [&str; 0] = [];
+    assert_eq!(bench.clock(0), nothing);
+    assert_eq!(bench.clock(100), nothing);
+    assert_eq!(bench.fires("A", 0), nothing);
+    assert_eq!(bench.fires("A", 5), ["firing A 0"], "the second waits");
+    // Nobody says that all is silent, as where another partition cannot be read.
+    assert_eq!(bench.clock(110), nothing);
+    assert_eq!(bench.clock(111), ["resolved A 0-16"], "by its last sample, though that waited");
+    // Counted late, it is silent since it came.
+    assert_eq!(bench.clock(200), nothing);
+    assert_eq!(bench.fires("A", 30), nothing);
+    assert_eq!(bench.clock(205), nothing);
+    assert_eq!(bench.silence(), ["firing A 30"]);
+    assert_eq!(bench.clock(210), nothing);
+    assert_eq!(bench.clock(211), ["resolved A 30-41"]);
+    // What only waits is not forgotten either.
+    assert_eq!(bench.clock(300), nothing);
+    assert_eq!(bench.fires("B", 40), nothing);
+    assert_eq!(bench.clock(311), ["firing B 40", "resolved B 40-51"]);
+}
+
+#[test]
+fn a_sample_from_the_future_silences_no_alert() {
+    for mut bench in [Bench::new(Emit::Changes), Bench::in_order(Emit::Changes, Duration::from_secs(60))] {
+        let nothing: [&str; 0] = [];
+        assert_eq!(bench.clock(0), nothing);
+        let mut told = bench.fires("A", 0);
+        told.extend(bench.fires("A", 1440));
+        for minute in 1..4 {
+            told.extend(bench.clock(minute));
+            told.extend(bench.fires("A", minute));
+        }
+        told.extend(bench.sample("A", "firing", 4, json!("stale")));
+        told.extend(bench.silence());
+        assert_eq!(told, ["firing A 0", "resolved A 0-4"]);
+        // The first sample of an alert counts at the moment it comes.
+        let mut told = bench.fires("B", 1440);
+        told.extend(bench.silence());
+        assert_eq!(told, ["firing B 4"]);
+    }
 }
 
 #[test]
@@ -322,7 +393,7 @@ proptest! {
         }
         for (bench, told_last) in [(&mut in_order, &mut expected), (&mut bench, &mut found)] {
             let mut output = Output::default();
-            while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX }, &mut output) {}
+            while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX, ..Times::BEGINNING }, &mut output) {}
             told_last.extend(told(&output));
         }
         prop_assert_eq!(expected, found);

@@ -27,6 +27,8 @@ enum Fault {
     MakesWhenIdle,
     ChangesWhenIdle,
     NeverDone,
+    FollowsTheFuture,
+    RepeatsWhenSilent,
 }
 
 #[typetag::deserialize(name = "conformance_clocks")]
@@ -88,6 +90,9 @@ impl Stateful for Counts {
     }
 
     fn process(&mut self, _: &mut Event, row: Row, Times { watermark, .. }: Times, _: &mut Output) -> Verdict {
+        if self.fault == Fault::FollowsTheFuture && row.is_ahead {
+            self.counts.at(row.time);
+        }
         let start = row.time.0.div_euclid(MINUTE).saturating_mul(MINUTE);
         let end = Timestamp(start.saturating_add(MINUTE));
         let judge = if self.fault == Fault::JudgesByBatch { self.told } else { watermark };
@@ -112,7 +117,10 @@ impl Stateful for Counts {
         Verdict::Absorb
     }
 
-    fn advance(&mut self, Times { watermark, .. }: Times, output: &mut Output) -> bool {
+    fn advance(&mut self, Times { watermark, is_silent, .. }: Times, output: &mut Output) -> bool {
+        if is_silent && self.fault == Fault::RepeatsWhenSilent {
+            output.made.push(Event::new(Body::Raw("0".into(), Codec::Json), Position(0), watermark));
+        }
         let told = std::mem::replace(&mut self.told, watermark);
         let jumps = told != Timestamp::MIN && watermark != Timestamp::MAX && watermark.0.saturating_sub(told.0) > YEARS;
         match self.fault {
@@ -169,5 +177,7 @@ fails! {
     one_that_remembers_the_end_apart_fails RemembersTheEndApart "a restart goes on with what there is"
     one_that_makes_results_when_idle_fails MakesWhenIdle "told the same time again it makes nothing"
     one_that_changes_state_when_idle_fails ChangesWhenIdle "told the same time again it changes nothing"
+    one_that_follows_an_event_from_the_future_fails FollowsTheFuture "later it decides as without it"
+    one_that_repeats_itself_when_all_is_silent_fails RepeatsWhenSilent "silence: told of it again it makes nothing"
     one_that_is_never_done_fails NeverDone "`advance` says at some time that it was all"
 }
