@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use serde_json::json;
 
+use super::secrets::hide_addresses;
+
 pub use crate::component::Severity;
 
 /// A text that configuration came from: a file, or one `--set`.
@@ -201,7 +203,7 @@ fn window(text: &str, at: usize) -> (String, usize) {
     let column = text[..at].chars().count();
     let from = if column > WIDTH - 20 { column - WIDTH / 2 } else { 0 };
     let blank = |c: char| if c.is_control() || c == '\u{feff}' { ' ' } else { c };
-    let shown: String = text.chars().skip(from).take(WIDTH).map(blank).collect();
+    let shown: String = hide_addresses(text).chars().skip(from).take(WIDTH).map(blank).collect();
     let cut = |cut: bool| if cut { "..." } else { "" };
     let before = column - from + cut(from > 0).len();
     (format!("{}{shown}{}", cut(from > 0), cut(text.chars().count() > from + WIDTH)), before)

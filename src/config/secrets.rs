@@ -63,6 +63,24 @@ impl Secrets {
     }
 }
 
+/// A line of a file with `*` for each character of the users, paths and queries of addresses in it, which may be secrets.
+pub(crate) fn hide_addresses(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find("://") {
+        let (before, behind) = rest.split_at(at + "://".len());
+        let ends = |c: char| c.is_whitespace() || "\"'`,{}$<>[]()".contains(c);
+        let (address, after) = behind.split_at(behind.find(ends).unwrap_or(behind.len()));
+        let (authority, path) = address.split_at(address.find(['/', '?', '#']).unwrap_or(address.len()));
+        let (user, host) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let stars = |text: &str| "*".repeat(text.chars().count());
+        let root = path.chars().next().map(String::from).unwrap_or_default();
+        out.extend([before, &stars(user), host, &root, &stars(path.get(root.len()..).unwrap_or_default())]);
+        rest = after;
+    }
+    out + rest
+}
+
 fn replace(text: &str, secret: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -80,7 +98,20 @@ fn replace(text: &str, secret: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Secrets, replace};
+    use super::{Secrets, hide_addresses, replace};
+
+    #[test]
+    fn of_an_address_in_a_line_scheme_host_and_port_are_shown_and_nothing_moves() {
+        for (line, shown) in [
+            ("    url: https://me:pw@h:8443/T0KEN/x?k=v # why", "    url: https://******h:8443/************ # why"),
+            ("endpoints: [\"http://a:1\", 'http://b/c']", "endpoints: [\"http://a:1\", 'http://b/*']"),
+            ("generator_url: 'http://p/x?y={{ .a }}'", "generator_url: 'http://p/****{{ .a }}'"),
+            ("broker: kafka:9092", "broker: kafka:9092"),
+            ("u: http://h?\u{e4}b", "u: http://h?**"),
+        ] {
+            assert_eq!(hide_addresses(line), shown);
+        }
+    }
 
     #[test]
     fn whole_values_are_hidden_and_short_ones_only_where_they_stand_alone() {

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde_json::{Map, Value, json};
 
 /// The largest body it reads.
@@ -60,6 +62,47 @@ pub enum Play {
     Short,
     /// Waits, then goes on.
     After(Duration, Box<Play>),
+    /// Fails the items of an index with this error, and does what is right with the others.
+    Refuse(Refusal),
+    /// Answers with these lines in its head and these bytes, which it repeats for ever if it `is_endless`.
+    Hostile {
+        /// Lines of the head, each with its end.
+        head: String,
+        /// The bytes behind the head.
+        bytes: Vec<u8>,
+        /// Whether they are repeated.
+        is_endless: bool,
+    },
+}
+
+/// What an index that takes no documents answers.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Its name.
+    pub index: String,
+    /// The status of each item.
+    pub status: u16,
+    /// The type of the error.
+    pub kind: &'static str,
+    /// The reason.
+    pub reason: String,
+}
+
+impl Play {
+    /// An answer that never ends.
+    pub fn endless() -> Play {
+        let chunk = [&b"10000\r\n"[..], &vec![b' '; 1 << 16], b"\r\n"].concat();
+        Play::Hostile { head: "transfer-encoding: chunked\r\n".to_owned(), bytes: chunk, is_endless: true }
+    }
+
+    /// An answer of some kilobytes that is 2 GiB when it is decompressed.
+    pub fn bomb() -> Play {
+        let mut member = GzEncoder::new(Vec::new(), Compression::best());
+        member.write_all(&vec![b' '; 64 << 20]).unwrap();
+        let body = member.finish().unwrap().repeat(32);
+        let head = format!("content-encoding: gzip\r\ncontent-length: {}\r\n", body.len());
+        Play::Hostile { head, bytes: body, is_endless: false }
+    }
 }
 
 /// Decides on each bulk request.
@@ -238,10 +281,11 @@ fn while_it_lives(stream: TcpStream, state: &State) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut writer = stream;
     while let Some(asked) = read(&mut reader) {
-        let Reply { bytes, is_last } = answer(&asked, state);
+        let Reply { bytes, is_last, repeated } = answer(&asked, state);
         if writer.write_all(&bytes).is_err() || is_last {
             break;
         }
+        while !repeated.is_empty() && writer.write_all(&repeated).is_ok() {}
     }
     let _ = writer.shutdown(Shutdown::Both);
 }
@@ -283,12 +327,14 @@ pub(crate) struct Reply {
     pub(crate) bytes: Vec<u8>,
     /// The connection is closed behind it.
     is_last: bool,
+    /// What comes behind it, again and again.
+    repeated: Vec<u8>,
 }
 
 pub(crate) fn response(status: u16, more: &str, body: &str) -> Reply {
     let head =
         format!("HTTP/1.1 {status} Said\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
-    Reply { bytes: format!("{head}{more}\r\n{body}").into_bytes(), is_last: false }
+    Reply { bytes: format!("{head}{more}\r\n{body}").into_bytes(), is_last: false, repeated: Vec::new() }
 }
 
 pub(crate) fn failure(status: u16, kind: &str) -> Reply {
@@ -374,12 +420,18 @@ fn bulk(asked: &Asked, state: &State) -> Reply {
 }
 
 fn act(play: Play, items: &[Item], state: &State) -> Reply {
-    let nothing = || Reply { bytes: Vec::new(), is_last: true };
+    let nothing = || Reply { bytes: Vec::new(), is_last: true, repeated: Vec::new() };
     match play {
         Play::Status(status) => failure(status, "scripted_exception"),
         Play::LaterBy(status, seconds) => response(status, &format!("retry-after: {seconds}\r\n"), "{}"),
         Play::Right | Play::After(..) => response(200, "", &write(items, &[], true, state)),
         Play::Items(statuses) => response(200, "", &write(items, &statuses, true, state)),
+        Play::Refuse(refusal) => response(200, "", &refuse(items, &refusal, state)),
+        Play::Hostile { head, bytes, is_endless } => {
+            let head = format!("HTTP/1.1 200 Said\r\ncontent-type: application/json\r\n{head}\r\n").into_bytes();
+            let (bytes, repeated) = if is_endless { (head, bytes) } else { ([head, bytes].concat(), Vec::new()) };
+            Reply { bytes, is_last: false, repeated }
+        }
         Play::Cut(false) => nothing(),
         Play::Cut(true) => {
             write(items, &[], false, state);
@@ -397,6 +449,19 @@ fn act(play: Play, items: &[Item], state: &State) -> Reply {
             response(200, "", &body.to_string())
         }
     }
+}
+
+/// Writes the items of other indices; gives the answer's body.
+fn refuse(items: &[Item], refusal: &Refusal, state: &State) -> String {
+    let is_refused = |item: &Item| item.text("_index") == refusal.index;
+    let statuses: Vec<u16> = items.iter().map(|item| if is_refused(item) { refusal.status } else { 0 }).collect();
+    let mut answer: Value = serde_json::from_str(&write(items, &statuses, true, state)).unwrap();
+    for (item, said) in items.iter().zip(answer["items"].as_array_mut().unwrap()) {
+        if is_refused(item) {
+            said[&item.action]["error"] = json!({"type": refusal.kind, "reason": refusal.reason});
+        }
+    }
+    answer.to_string()
 }
 
 /// Writes what may be written; gives the answer's body. `is_told`: whoever asked will see it.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use weir_tests::bulk::{BulkServer, Play};
+use weir_tests::bulk::{BulkServer, Play, Refusal};
 use weir_tests::campaign::Campaign;
 use weir_tests::command::weir;
 use weir_tests::process::Home;
@@ -180,4 +180,107 @@ fn doctor_says_what_is_there_and_what_is_not() {
     server.ask_for(Some("ApiKey x"));
     let said = weir(&home.path(""), &["doctor", "graph.yaml"]).out;
     assert!(said.contains("401") && said.contains("check `auth`"), "{said}");
+}
+
+/// What servers say of an index that takes no documents, by status and type.
+const REFUSALS: [(u16, &str, &str); 8] = [
+    (403, "cluster_block_exception", "index [logs-a] blocked by: [FORBIDDEN/8/index write (api)];"),
+    (429, "cluster_block_exception", "index [logs-a] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage];"),
+    (400, "index_closed_exception", "closed"),
+    (400, "validation_exception", "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [1]/[1]"),
+    (400, "illegal_argument_exception", "no write index is defined for alias [logs-a]."),
+    (400, "invalid_index_name_exception", "Invalid index name [logs-a], must be lowercase"),
+    (404, "index_not_found_exception", "no such index [logs-a] and [action.auto_create_index] is [false]"),
+    (503, "unavailable_shards_exception", "[logs-a][0] primary shard is not active"),
+];
+
+fn refusal(index: &str, (status, kind, reason): (u16, &'static str, &str)) -> Play {
+    Play::Refuse(Refusal { index: index.to_owned(), status, kind, reason: reason.to_owned() })
+}
+
+/// Documents of three applications by turns, of 40 ids each.
+fn of_apps(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, n| {
+        writeln!(text, r#"{{"n":{n},"app":"{}","id":{}}}"#, ["a", "b", "c"][n % 3], n % 120).unwrap();
+        text
+    })
+}
+
+fn by_app(server: &BulkServer, more: &str) -> Home {
+    let graph = graph(server, more).replace("index: logs\n", "index: 'logs-{{ .app }}'\n");
+    Home::new(&graph)
+}
+
+#[test]
+fn an_index_that_refuses_documents_costs_the_events_that_choose_it_and_no_other() {
+    for refused in REFUSALS {
+        let server = BulkServer::play(move |_| refusal("logs-a", refused));
+        let home = by_app(&server, "    index_wait: 200ms\n    batch: {max_events: 50, timeout_secs: 0.05}\n");
+        std::fs::write(home.path("in.ndjson"), of_apps(3000)).unwrap();
+        let _ = weir(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+        assert_eq!(server.count(), 2000, "{refused:?}: all documents of the others");
+        let letters = weir(&home.path(""), &["dlq", "export", "graph.yaml"]).exits(0).out;
+        assert_eq!(letters.lines().count(), 1000, "{refused:?}");
+        let code = match refused.1 {
+            "invalid_index_name_exception" => "invalid_index_name",
+            "index_not_found_exception" => "index_not_found",
+            _ => "index_unavailable",
+        };
+        assert!(letters.lines().all(|letter| letter.contains(code) && letter.contains(refused.1)), "{letters}");
+    }
+}
+
+#[test]
+fn documents_wait_for_their_index_while_others_pass_and_come_in_order_when_it_is_back() {
+    let server = BulkServer::play(move |_| refusal("logs-a", REFUSALS[0]));
+    let more = "    index_wait: 1h\n    id: '{{ .id }}'\n    batch: {max_events: 50, timeout_secs: 0.05}\n";
+    let home = by_app(&server, more);
+    std::fs::write(home.path("in.ndjson"), of_apps(3000)).unwrap();
+    let mut process = home.start("weir", &[]);
+    until("the others to pass", LIMIT, || server.count() == 80);
+    assert_eq!(process.get("/ready").0, 200, "one index of many is no reason to send traffic elsewhere");
+    server.follow(|_| Play::Right);
+    process.wait(LIMIT);
+    let expected: BTreeSet<u64> = (2880..3000).collect();
+    assert_eq!(numbers(&server), (expected, 120), "of each id the last");
+    assert_eq!(weir(&home.path(""), &["dlq", "export", "graph.yaml"]).exits(0).out, "");
+}
+
+#[test]
+fn an_index_that_the_graph_names_is_waited_for_and_ready_says_why() {
+    for refused in REFUSALS {
+        let server = BulkServer::play(move |_| refusal("logs", refused));
+        let home = Home::new(&graph(&server, "    index_wait: 1ms\n    batch: {timeout_secs: 0.05}\n"));
+        std::fs::write(home.path("in.ndjson"), lines(100)).unwrap();
+        let mut process = home.start("weir", &[]);
+        until("/ready to say so", PATIENCE, || {
+            let (status, body) = process.get("/ready");
+            status == 503 && body.contains(refused.1)
+        });
+        server.follow(|_| Play::Right);
+        process.wait(LIMIT);
+        assert_eq!(server.count(), 100, "{refused:?}");
+        assert_eq!(weir(&home.path(""), &["dlq", "export", "graph.yaml"]).exits(0).out, "");
+    }
+}
+
+#[test]
+fn answers_without_end_and_answers_that_expand_cost_little_memory_and_no_document() {
+    for (what, hostile) in [("endless", Play::endless()), ("bomb", Play::bomb())] {
+        let server = BulkServer::play(move |_| hostile.clone());
+        let home = Home::new(&format!("memory: 64MiB\n{}", graph(&server, "    request: {concurrency: 16}\n")));
+        std::fs::write(home.path("in.ndjson"), lines(200_000)).unwrap();
+        let mut process = home.start("weir", &[]);
+        until("/ready to say so", PATIENCE, || {
+            let (status, body) = process.get("/ready");
+            status == 503 && body.contains("the answer has more than")
+        });
+        until("many such answers", LIMIT, || server.seen().requests > 17);
+        let peak = process.peak_rss().unwrap();
+        println!("{what}: {} MiB at most", peak >> 20);
+        assert!(peak < 300 << 20, "{what}: {peak} bytes");
+        server.follow(|_| Play::Right);
+        process.wait(LIMIT);
+        assert_eq!(server.count(), 200_000, "{what}");
+    }
 }

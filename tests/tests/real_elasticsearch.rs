@@ -147,6 +147,79 @@ fn data_streams_aliases_versions_and_templates() {
     on_each(|kind| streams(&OwnSearch::start(kind)));
 }
 
+/// Documents of five indices by turns: one blocked, one open, one closed, one with an alias of two, one that may not be made.
+fn of_apps(count: usize) -> String {
+    (0..count).fold(String::new(), |mut text, n| {
+        let app = ["blocked", "open", "closed", "alias", "new"][n % 5];
+        writeln!(text, r#"{{"n":{n},"app":"{app}"}}"#).unwrap();
+        text
+    })
+}
+
+fn refusals(search: &OwnSearch) {
+    let put = |method: &str, path: &str, body: serde_json::Value| {
+        let (status, answer) = search.ask(method, path, &body);
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+    };
+    let shards_per_node = |limit: Option<u32>| {
+        put("PUT", "/_cluster/settings", json!({"persistent": {"cluster.max_shards_per_node": limit}}));
+    };
+    for index in ["app-blocked", "app-open", "app-closed", "one", "two"] {
+        put("PUT", &format!("/{index}"), json!({"settings": {"number_of_replicas": 0}}));
+    }
+    let alias = |index: &str| json!({"add": {"index": index, "alias": "app-alias"}});
+    put("POST", "/_aliases", json!({"actions": [alias("one"), alias("two")]}));
+    put("PUT", "/app-blocked/_settings", json!({"index.blocks.write": true}));
+    put("POST", "/app-closed/_close", json!(null));
+    shards_per_node(Some(1));
+    let sink = "    index: 'app-{{ .app }}'\n    index_wait: 1s\n    batch: {max_events: 100, timeout_secs: 0.05}\n";
+    let home = run(search, sink, &of_apps(2000));
+    assert_eq!(search.count("app-open"), 400, "nobody waits for the others");
+    let told = letters(&home);
+    assert_eq!(told.lines().count(), 1600);
+    assert!(told.lines().all(|letter| letter.contains("index_unavailable")), "{told}");
+    for part in [
+        "app-blocked] blocked by: [FORBIDDEN/8/index write (api)]",
+        "index_closed_exception",
+        "no write index is defined for alias [app-alias]",
+        "validation_exception: Validation Failed: 1: this action would add [",
+    ] {
+        assert_eq!(told.lines().filter(|letter| letter.contains(part)).count(), 400, "{part}");
+    }
+
+    // One that the graph names is waited for.
+    let waiting = self::home(search, "    index: app-closed\n    batch: {timeout_secs: 0.05}\n", &numbered(10));
+    let mut process = waiting.start("weir", &[]);
+    until("/ready to say so", PATIENCE, || {
+        let (status, body) = process.get("/ready");
+        status == 503 && body.contains("index_closed_exception")
+    });
+    put("POST", "/app-closed/_open", json!(null));
+    process.wait(LIMIT);
+    assert_eq!((search.count("app-closed"), letters(&waiting)), (10, String::new()));
+
+    let waiting = self::home(search, "    index: shards\n    batch: {timeout_secs: 0.05}\n", &numbered(10));
+    let mut process = waiting.start("weir", &[]);
+    until("/ready to say so", PATIENCE, || {
+        let (status, body) = process.get("/ready");
+        status == 503 && body.contains("this action would add [")
+    });
+    shards_per_node(None);
+    process.wait(LIMIT);
+    assert_eq!((search.count("shards"), letters(&waiting)), (10, String::new()));
+
+    // And what was rejected gets through when all is put right.
+    put("PUT", "/app-blocked/_settings", json!({"index.blocks.write": null}));
+    put("POST", "/_aliases", json!({"actions": [{"remove": {"index": "two", "alias": "app-alias"}}]}));
+    let _ = weir(&home.path(""), &["dlq", "retry", "graph.yaml"]).exits(0);
+    assert_eq!(["blocked", "closed", "alias", "new"].map(|app| search.count(&format!("app-{app}"))), [400, 410, 400, 400]);
+}
+
+#[test]
+fn an_index_that_refuses_documents_holds_back_no_other_and_gets_them_when_it_is_put_right() {
+    on_each(|kind| refusals(&OwnSearch::start(kind)));
+}
+
 #[test]
 fn an_elasticsearch_that_is_killed_under_load_has_everything_when_it_is_back() {
     let search = OwnSearch::start(Kind::Elasticsearch9);

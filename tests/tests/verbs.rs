@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use weir_tests::command::{weir, weir_with};
+use weir_tests::process::Home;
+use weir_tests::wait::{PATIENCE, until};
 
 const GOOD: i32 = 0;
 const FAILED: i32 = 1;
@@ -329,4 +331,69 @@ fn a_full_disk_or_a_reader_that_has_gone_is_no_panic() {
     drop(schema.stdout.take());
     let output = schema.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(GOOD), String::new()));
+}
+
+/// Options that sound like addresses and are none that weir connects to by a path: why they may be plain texts.
+const NO_URLS: [(&str, &str); 5] = [
+    ("bootstrap_servers", "hosts and ports alone"),
+    ("external_url", "stands in what is sent"),
+    ("generator_url", "stands in what is sent"),
+    ("verify_hostname", "a switch"),
+    ("listen", "an IP address and a port"),
+];
+
+/// Calls `see` with each option in a schema, by its name.
+fn each_option<'a>(schema: &'a Value, see: &mut impl FnMut(&'a str, &'a Value)) {
+    match schema {
+        Value::Object(map) => {
+            let properties = map.get("properties").and_then(Value::as_object);
+            properties.into_iter().flatten().for_each(|(name, option)| see(name, option));
+            map.values().for_each(|inner| each_option(inner, see));
+        }
+        Value::Array(all) => all.iter().for_each(|inner| each_option(inner, see)),
+        _ => {}
+    }
+}
+
+#[test]
+fn of_an_option_that_is_an_address_scheme_host_and_port_are_all_that_is_ever_shown() {
+    let schema = weir(Path::new("."), &["schema"]).exits(GOOD).json();
+    let mut urls = 0;
+    each_option(&schema, &mut |name, option| {
+        let sounds = ["url", "uri", "endpoint", "address", "proxy", "server", "host"].iter().any(|word| name.contains(word));
+        let is_url = option.to_string().contains("\"format\":\"url\"");
+        urls += usize::from(is_url);
+        let is_known = NO_URLS.iter().any(|(known, _)| *known == name);
+        assert!(!sounds || is_url || is_known, "{name} sounds like an address and is not of the type Url: {option}");
+    });
+    assert!(urls >= 5, "elasticsearch, alertmanager, webhook, remote write, the schema registry: {urls}");
+
+    // Nobody listens there: every sink says why it waits.
+    let url = "http://127.0.0.1:1/S3CRETPATH?token=S3CRETQUERY";
+    let home = Home::new(&format!(
+        "name: secret\nsources:\n  in: {{type: file, paths: [in.ndjson], decoding: json}}\n  points: {{type: file, paths: \
+         [points.ndjson], decoding: points_json}}\nsinks:\n  \
+         documents: {{type: elasticsearch, inputs: [in], endpoints: [\"{url}\"], index: logs, batch: {{timeout_secs: 0}}}}\n  \
+         alerts: {{type: alertmanager, inputs: [in], endpoints: [\"{url}\"], auth: {{strategy: bearer, token: x}}}}\n  \
+         hook: {{type: webhook, inputs: [in], url: \"{url}\", body: x}}\n  \
+         points_out: {{type: prometheus_remote_write, inputs: [points], endpoint: \"{url}\", batch: {{timeout_secs: 0}}}}\n"
+    ));
+    let alert = r#"{"labels":{"alertname":"a"},"status":"firing","starts_at":"2026-03-01T12:00:00Z"}"#;
+    std::fs::write(home.path("in.ndjson"), format!("{alert}\n")).unwrap();
+    std::fs::write(home.path("points.ndjson"), "{\"name\":\"up\",\"value\":1,\"timestamp\":1}\n").unwrap();
+    let mut told = String::new();
+    for verb in ["validate", "explain", "doctor"] {
+        let done = weir(&home.path(""), &[verb, "graph.yaml"]);
+        told.extend([done.out, done.err]);
+    }
+    assert!(told.contains("password_in_clear") && told.contains("http://127.0.0.1:1"), "they tell of it: {told}");
+    let process = home.start("weir", &[]);
+    until("every sink to say why it waits", PATIENCE, || {
+        let (_, ready) = process.get("/ready");
+        ["documents", "alerts", "hook"].iter().all(|sink| ready.contains(sink))
+    });
+    told.extend([process.get("/ready").1, process.get("/metrics").1, process.log()]);
+    process.kill();
+    let shown: Vec<&str> = told.lines().filter(|line| line.contains("S3CRET")).collect();
+    assert!(shown.is_empty(), "{shown:#?}");
 }

@@ -12,7 +12,7 @@ use weir::config::Span;
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Rejected};
 use weir::{Error, ErrorKind, Result};
-use weir_http_client::{Address, Auth, Client, Method, Settings, Tls};
+use weir_http_client::{Auth, Client, Method, Settings, Tls, Url};
 
 use crate::alert::{Reader, Refusal, Texts};
 use crate::held::HeldSet;
@@ -26,8 +26,9 @@ use crate::probe;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alertmanager {
-    /// Addresses of Alertmanagers, such as `http://alertmanager:9093`. Each of them is told everything.
-    endpoints: Vec<String>,
+    /// Addresses of Alertmanagers, such as `http://alertmanager:9093`; each gets every alert. Only hosts and ports are ever
+    /// shown.
+    endpoints: Vec<Url>,
     /// Annotations of alerts by name; values may contain `{{ VRL }}`. Default: none.
     #[serde(default)]
     annotations: Texts,
@@ -102,7 +103,7 @@ impl Alertmanager {
 #[async_trait]
 impl SinkConfig for Alertmanager {
     fn check(&self, problems: &mut Problems) {
-        self.settings().check("endpoints", self.endpoints.iter().map(String::as_str), problems);
+        self.settings().check("endpoints", &self.endpoints, problems);
         Reader::compile(&self.annotations, self.generator_url.as_deref(), problems);
         if self.resend_delay.0.is_zero() {
             problems.error("resend_delay", "out_of_range", "is no time at all", "write a span such as 1m");
@@ -121,14 +122,14 @@ impl SinkConfig for Alertmanager {
         let mut settings = self.settings();
         settings.timeout = context.limit;
         let mut findings = Vec::new();
-        for address in self.endpoints.iter().filter_map(|text| Address::parse(text).ok()) {
+        for address in self.endpoints.iter().filter_map(|url| url.parse().ok()) {
             findings.push(probe::ask(&settings, address.join("/api/v2/status"), Method::GET, true).await);
         }
         findings
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
-        let addresses = self.endpoints.iter().map(|text| Address::parse(text).map(|base| base.join("/api/v2/alerts")));
+        let addresses = self.endpoints.iter().map(|url| url.parse().map(|base| base.join("/api/v2/alerts")));
         let addresses = addresses.collect::<Result<Vec<_>, _>>().map_err(|_| Error::unchecked("endpoints"))?;
         let client = Client::new(&self.settings(), addresses, context.clock.clone())?;
         let reader = Reader::compile(&self.annotations, self.generator_url.as_deref(), &mut Problems::default())

@@ -14,7 +14,7 @@ use weir::event::{Batch, Event, Rejected};
 use weir::script::{Problem, Template};
 use weir::{Error, Result};
 use weir_http_client::{
-    Address, Ask, Auth, Client, HeaderName, HeaderValue, Method, Request as Post, Settings, TaskSink, Tls,
+    Ask, Auth, Client, HeaderName, HeaderValue, Method, Request as Post, Settings, TaskSink, Tls, Url,
 };
 
 use crate::alert::{Reader, Refusal, Texts};
@@ -30,7 +30,7 @@ use crate::probe;
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// Where to post. Only its host is ever shown.
-    url: Secret,
+    url: Url,
     /// What is posted: `alertmanager`, version 4 of its payload, or `body`. Default: `alertmanager`, but where `body` is given.
     payload: Option<Payload>,
     /// The text that is posted of an event; may contain `{{ VRL }}`, such as `{{ encode_json(.labels) }}`. Default: none.
@@ -135,7 +135,7 @@ impl Webhook {
 #[async_trait]
 impl SinkConfig for Webhook {
     fn check(&self, problems: &mut Problems) {
-        self.settings().check("url", [&*self.url.0], problems);
+        self.settings().check("url", [&self.url], problems);
         let _writer = self.writer("", problems);
         for (name, value) in &self.headers {
             if HeaderName::try_from(name.as_str()).is_err() || HeaderValue::try_from(value.0.as_str()).is_err() {
@@ -155,14 +155,14 @@ impl SinkConfig for Webhook {
     async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
         let mut settings = self.settings();
         settings.timeout = context.limit;
-        match Address::parse(&self.url.0) {
+        match self.url.parse() {
             Ok(address) => vec![probe::ask(&settings, address, Method::HEAD, false).await],
             Err(_) => Vec::new(),
         }
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
-        let address = Address::parse(&self.url.0).map_err(|_| Error::unchecked("url"))?;
+        let address = self.url.parse().map_err(|_| Error::unchecked("url"))?;
         let mut client = Client::new(&self.settings(), vec![address], context.clock.clone())?;
         for (name, value) in &self.headers {
             client = client.with_header(name, &value.0)?;

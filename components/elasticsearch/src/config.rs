@@ -11,7 +11,7 @@ use weir::component::{
 };
 use weir::config::{ByteSize, Secret, Span};
 use weir::{Error, Result};
-use weir_http_client::{Settings, TaskSink, Tls};
+use weir_http_client::{Settings, TaskSink, Tls, Url};
 
 use crate::action::{Action, VersionType};
 use crate::client::{Client, Reach};
@@ -30,9 +30,14 @@ use crate::template::Template;
 pub struct Elasticsearch {
     /// Addresses of the cluster's nodes, such as `http://localhost:9200`. Requests go to them by turns, and not to one that
     /// fails. Only their hosts are ever shown.
-    pub(crate) endpoints: Vec<Secret>,
+    pub(crate) endpoints: Vec<Url>,
     /// The index, data stream or alias; may contain `{{ VRL }}` and strftime specifiers: `logstash-%Y.%m.%d`.
     pub(crate) index: String,
+    /// Maximum time that an event waits for an index of its own choice (`index` contains `{{ VRL }}` or strftime specifiers) that
+    /// refuses documents, such as a write-blocked or closed one; it is then rejected as `index_unavailable`. Other indices do
+    /// not wait for it. An index that the graph alone names is waited for without limit. Default: `1m`.
+    #[serde(default = "default_index_wait")]
+    pub(crate) index_wait: Span,
     /// VRL expression of the time that the specifiers, and `@timestamp` with `data_stream`, stand for: RFC 3339 or Unix time.
     /// Default: the event's.
     pub(crate) time: Option<String>,
@@ -187,6 +192,10 @@ pub struct IndexTemplate {
     pub(crate) overwrite: bool,
 }
 
+fn default_index_wait() -> Span {
+    Span(Duration::from_secs(60))
+}
+
 weir::register_sink!(
     "elasticsearch",
     Elasticsearch,
@@ -227,7 +236,7 @@ impl Elasticsearch {
     fn check_reach(&self, problems: &mut Problems) {
         let mut settings = Settings::new(None, self.tls.as_ref());
         settings.timeout = self.request.timeout.0.max(Duration::from_millis(1));
-        settings.check("endpoints", self.endpoints.iter().map(|endpoint| &*endpoint.0), problems);
+        settings.check("endpoints", &self.endpoints, problems);
         if self.request.timeout.0.is_zero() {
             problems.error("request.timeout", "out_of_range", "is no time at all", "write a span such as 60s");
         }
@@ -242,7 +251,7 @@ impl Elasticsearch {
             let help = "give the key as the server does in `encoded`: base64 of id:secret";
             problems.error("auth.key", "bad_value", "is an id and a secret with a colon between", help);
         }
-        if self.endpoints.iter().any(|endpoint| endpoint.0.trim_start().starts_with("http://")) {
+        if self.endpoints.iter().any(|url| url.parse().is_ok_and(|address| !address.is_encrypted())) {
             problems.push(Problem {
                 path: vec!["endpoints".to_owned()],
                 severity: Severity::Warning,
@@ -346,7 +355,7 @@ impl SinkConfig for Elasticsearch {
             Concurrency::Fixed(number) => Limit::fixed(number),
             Concurrency::Found(_) => Limit::adaptive(self.request.max),
         };
-        let sender = Sender::new(writer, client, template, &self.batch, limit, context.clone());
+        let sender = Sender::new(writer, client, template, &self.batch, self.index_wait.0, limit, context.clone());
         Ok(Arc::new(TaskSink::start(WAITING, |asks| sender.run(asks))))
     }
 }

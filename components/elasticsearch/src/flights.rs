@@ -11,6 +11,8 @@ use crate::request::Refusal;
 #[derive(Debug)]
 struct Flight {
     batch: Batch,
+    /// How many batches came before it.
+    number: u64,
     /// Events without an end.
     open: usize,
     rejected: Vec<Rejected>,
@@ -22,13 +24,15 @@ struct Flight {
 pub(crate) struct Flights {
     slots: Vec<Option<Flight>>,
     free: Vec<u32>,
+    begun: u64,
     ended: Vec<Flight>,
 }
 
 impl Flights {
     /// Takes a batch on; every event of it is owed an end.
     pub fn begin(&mut self, batch: Batch) -> u32 {
-        let flight = Flight { open: batch.events.len(), batch, rejected: Vec::new() };
+        let flight = Flight { open: batch.events.len(), batch, number: self.begun, rejected: Vec::new() };
+        self.begun += 1;
         match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = Some(flight);
@@ -73,8 +77,13 @@ impl Flights {
         }
     }
 
-    /// Whether nothing is under way.
-    pub fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+    /// Batches that were taken on so far.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Whether the first so many batches have ended.
+    pub fn have_ended(&self, first: u64) -> bool {
+        self.slots.iter().flatten().all(|flight| flight.number >= first)
     }
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use elasticsearch::http::Method;
 use serde_json::{Value, json};
 use weir::component::{Finding, ProbeContext, Problems};
 use weir::state::{Clock, SystemClock};
-use weir_http_client::Answer;
+use weir_http_client::{Answer, Method};
 
 use crate::action::Action;
 use crate::client::Client;
@@ -51,7 +50,7 @@ pub(crate) async fn probe(options: &Elasticsearch, context: &ProbeContext) -> Ve
 async fn ask_all(client: &Client) -> (Vec<Finding>, Option<usize>) {
     let (mut findings, mut working, mut clusters) = (Vec::new(), None, BTreeSet::new());
     for (at, address) in client.addresses().enumerate() {
-        let finding = match client.ask_node(at, Method::Get, "", None).await {
+        let finding = match client.ask_node(at, Method::GET, "/", None).await {
             Err(why) => {
                 Finding::failed(format!("{address}: {why}"), "check the address, `tls`, and that the node runs")
             }
@@ -126,7 +125,7 @@ impl Peer<'_> {
             None => &["write", "auto_configure"],
         };
         let question = json!({"index": [{"names": [index], "privileges": wanted}]});
-        match self.ask(Method::Post, "_security/user/_has_privileges", Some(question)).await {
+        match self.ask(Method::POST, "/_security/user/_has_privileges", Some(question)).await {
             Err(why) => Finding::warning(format!("rights were not asked: {why}"), "run doctor again"),
             Ok(answer) if answer.status.is_success() => {
                 let said = body(&answer);
@@ -148,7 +147,7 @@ impl Peer<'_> {
 
     /// What stands behind the name of the index.
     async fn index(&self, index: &str, action: Option<Action>, options: &Elasticsearch) -> Finding {
-        let answer = match self.ask(Method::Get, &format!("_resolve/index/{}", escaped(index)), None).await {
+        let answer = match self.ask(Method::GET, &format!("/_resolve/index/{}", escaped(index)), None).await {
             Err(why) => return Finding::warning(format!("{index:?} was not asked for: {why}"), "run doctor again"),
             Ok(answer) => answer,
         };
@@ -179,7 +178,7 @@ impl Peer<'_> {
     }
 
     async fn template(&self, name: &str, overwrite: bool) -> Finding {
-        match self.ask(Method::Head, &Template::path(name), None).await {
+        match self.ask(Method::HEAD, &Template::path(name), None).await {
             Err(why) => {
                 Finding::warning(format!("index template {name:?} was not asked for: {why}"), "run doctor again")
             }

@@ -13,7 +13,7 @@ use weir::event::json::{self, Fields, Found};
 use weir::event::{Body, Codec, CodecError, Encoding, Event, OriginId, Position, Timestamp};
 use weir::script::{Expression, Failure, Problem, Template};
 
-use crate::action::{Action, Rules, VersionType};
+use crate::action::{Action, Chooser, Rules, VersionType};
 use crate::config::NO_ID;
 
 /// The longest id that servers take.
@@ -110,6 +110,30 @@ impl Index {
         })
     }
 
+    fn chooser(&self) -> Chooser {
+        match self {
+            Index::Constant(_) => Chooser::Graph,
+            Index::Timed { .. } => Chooser::Time,
+            Index::Made(_) => Chooser::Event,
+        }
+    }
+
+    /// Reports a name that the graph alone makes and that no index can have.
+    fn check(&mut self, problems: &mut Problems) {
+        let name = match self {
+            Index::Constant(text) => text.clone(),
+            Index::Timed { .. } => match self.render(&nothing(Timestamp(0)), Timestamp(0), &nowhere()) {
+                Ok(name) => name.into_owned(),
+                Err(_) => return,
+            },
+            Index::Made(_) => return,
+        };
+        if let Some(what) = fault_of_name(&name) {
+            let help = "write lower case letters, digits and - _ . alone, such as logs-%Y.%m.%d";
+            problems.error("index", "bad_value", format!("{name:?} {what}"), help);
+        }
+    }
+
     fn render(&mut self, event: &Event, time: Timestamp, origin: &OriginId) -> Result<Cow<'_, str>, Refusal> {
         match self {
             Index::Constant(text) => Ok(Cow::Borrowed(text)),
@@ -121,9 +145,7 @@ impl Index {
             Index::Timed { template, hour, text } => {
                 let now = time.0.div_euclid(HOUR);
                 if *hour != Some(now) {
-                    let mut at = |time| {
-                        template.render(&Event::new(Body::Raw(Bytes::new(), Codec::Raw), Position(0), time), origin)
-                    };
+                    let mut at = |time| template.render(&nothing(time), origin);
                     *text = at(time)?;
                     let first = Timestamp(now.saturating_mul(HOUR));
                     let is_same = at(first)? == *text && at(Timestamp(first.0.saturating_add(HOUR - 1)))? == *text;
@@ -132,6 +154,30 @@ impl Index {
                 Ok(Cow::Borrowed(text))
             }
         }
+    }
+}
+
+/// An event of which only its time is known.
+fn nothing(time: Timestamp) -> Event {
+    Event::new(Body::Raw(Bytes::new(), Codec::Raw), Position(0), time)
+}
+
+fn nowhere() -> OriginId {
+    OriginId { node: String::new(), log: String::new(), partition: 0, kind: Default::default() }
+}
+
+/// Why no index can have this name (`MetadataCreateIndexService.validateIndexOrAliasName`). Names in `<>` are the server's to
+/// work out.
+fn fault_of_name(name: &str) -> Option<&'static str> {
+    let is_odd = |c: char| c.is_control() || c.is_whitespace() || "\\/*?\"<>|,#:".contains(c);
+    match name {
+        _ if name.starts_with('<') => None,
+        "." | ".." => Some("is no name of an index"),
+        _ if name.len() > 255 => Some("is longer than 255 bytes"),
+        _ if name.starts_with(['-', '_', '+']) => Some("begins with a character that no index may begin with"),
+        _ if name.contains(is_odd) => Some("has a character that no index may have"),
+        _ if name.chars().any(char::is_uppercase) => Some("has a capital letter, which no index may have"),
+        _ => None,
     }
 }
 
@@ -184,11 +230,15 @@ pub(crate) struct Written {
     pub action: Action,
     /// Which document it is, where the graph says so and events may share one.
     pub key: Option<Arc<str>>,
+    /// The index, where the event chooses it.
+    pub index: Option<Arc<str>>,
 }
 
 /// Makes the lines of events.
 pub(crate) struct Writer {
     index: Index,
+    /// The index of the last event, where events choose it: neighbours often share one.
+    last_index: Option<Arc<str>>,
     time: Option<Expression>,
     action: Deed,
     id: Id,
@@ -208,7 +258,10 @@ impl Writer {
         if sources.index.trim().is_empty() {
             problems.error("index", "missing_value", "no index is named", "write one, such as logs-%Y.%m.%d");
         }
-        let index = Index::compile(sources.index, problems);
+        let mut index = Index::compile(sources.index, problems);
+        if let Some(index) = index.as_mut().filter(|_| !sources.index.trim().is_empty()) {
+            index.check(problems);
+        }
         let time =
             sources.time.map(|time| Problem::report(Expression::compile(time), "time", "invalid_time", problems));
         let action = Deed::compile(sources.action, problems);
@@ -224,13 +277,19 @@ impl Writer {
         let version = text(sources.version.map(|(text, _)| text), "version");
         let (routing, pipeline) = (text(sources.routing, "routing"), text(sources.pipeline, "pipeline"));
         let version_type = sources.version.and_then(|(_, kind)| kind).unwrap_or(VersionType::External);
-        let rules = Rules { is_versioned: sources.version.is_some(), is_index_fixed: !sources.index.contains("{{") };
+        let index = index?;
+        let rules = Rules {
+            is_versioned: sources.version.is_some(),
+            chooser: index.chooser(),
+            is_pipeline_chosen: sources.pipeline.is_some_and(|pipeline| pipeline.contains("{{")),
+        };
         let time = match time {
             None => None,
             Some(time) => Some(time?),
         };
         Some(Writer {
-            index: index?,
+            index,
+            last_index: None,
             // Nobody else asks for it.
             time: time.filter(|_| sources.index.contains('%') || sources.stamp),
             action: action?,
@@ -256,9 +315,7 @@ impl Writer {
         if matches!(self.index, Index::Made(_)) {
             return None;
         }
-        let nowhere = OriginId { node: String::new(), log: String::new(), partition: 0, kind: Default::default() };
-        let event = Event::new(Body::Raw(Bytes::new(), Codec::Raw), Position(0), time);
-        self.index.render(&event, time, &nowhere).ok().map(Cow::into_owned)
+        self.index.render(&nothing(time), time, &nowhere()).ok().map(Cow::into_owned)
     }
 
     /// What is done, if it is the same for all events.
@@ -282,7 +339,7 @@ impl Writer {
     fn put(&mut self, event: &Event, origin: &OriginId, out: &mut Vec<u8>) -> Result<Written, Refusal> {
         let time = self.time_of(event, origin)?;
         let action = self.action.of(event, origin)?;
-        let key = self.put_head(action, event, time, origin, out)?;
+        let (key, index) = self.put_head(action, event, time, origin, out)?;
         match action {
             Action::Delete => {}
             Action::Index | Action::Create => {
@@ -300,7 +357,7 @@ impl Writer {
                 out.extend_from_slice(b",\"doc_as_upsert\":true}\n");
             }
         }
-        Ok(Written { action, key })
+        Ok(Written { action, key, index })
     }
 
     fn time_of(&mut self, event: &Event, origin: &OriginId) -> Result<Timestamp, Refusal> {
@@ -311,7 +368,8 @@ impl Writer {
         })
     }
 
-    /// The line that says what is to be done; gives what the document is held to be the same by.
+    /// The line that says what is to be done; gives what the document is held to be the same by, and the index that the event
+    /// chooses.
     fn put_head(
         &mut self,
         action: Action,
@@ -319,11 +377,15 @@ impl Writer {
         time: Timestamp,
         origin: &OriginId,
         out: &mut Vec<u8>,
-    ) -> Result<Option<Arc<str>>, Refusal> {
+    ) -> Result<(Option<Arc<str>>, Option<Arc<str>>), Refusal> {
         let index = self.index.render(event, time, origin)?;
         if index.is_empty() {
             return Err(Refusal::new("template_failed", "the name of the index is empty"));
         }
+        let chosen = (self.rules.chooser != Chooser::Graph).then(|| match &self.last_index {
+            Some(last) if **last == *index => last.clone(),
+            _ => self.last_index.insert(Arc::from(&*index)).clone(),
+        });
         out.extend_from_slice(b"{\"");
         out.extend_from_slice(action.verb().as_bytes());
         out.extend_from_slice(b"\":{\"_index\":");
@@ -375,7 +437,7 @@ impl Writer {
             out.extend_from_slice(format!(",\"retry_on_conflict\":{UPDATE_TRIES}").as_bytes());
         }
         out.extend_from_slice(b"}}\n");
-        Ok(key)
+        Ok((key, chosen))
     }
 
     /// The document, on one line, without the newline behind it.

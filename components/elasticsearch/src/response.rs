@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use weir_http_client::Answer;
 
 /// Bytes of a reason that are kept.
 const SHOWN: usize = 1000;
@@ -31,8 +32,8 @@ struct Failure {
 
 impl Said {
     #[cfg(test)]
-    pub fn new(status: u16, kind: &str) -> Said {
-        let failure = || Box::new(Failure { kind: kind.to_owned(), reason: "because".to_owned() });
+    pub fn new(status: u16, kind: &str, reason: &str) -> Said {
+        let failure = || Box::new(Failure { kind: kind.to_owned(), reason: reason.to_owned() });
         Said { status, error: (!kind.is_empty()).then(failure) }
     }
 
@@ -49,19 +50,28 @@ impl Said {
         }
     }
 
-    /// Whether a document did not fit the fields of its index.
-    pub fn is_about_the_mapping(&self) -> bool {
-        const KINDS: [&str; 3] =
-            ["mapper_parsing_exception", "document_parsing_exception", "strict_dynamic_mapping_exception"];
-        KINDS.contains(&self.kind())
+    /// Whether the reason begins so, behind the words that the server puts in front of several reasons.
+    pub fn reason_begins(&self, start: &str) -> bool {
+        let reason = self.error.as_ref().map_or("", |error| &error.reason);
+        reason.strip_prefix("Validation Failed: 1: ").unwrap_or(reason).starts_with(start)
     }
+}
+
+/// What the server says of a request that it does not take; with one item it is about that.
+pub(crate) fn refusal(status: u16, answer: &Answer) -> Said {
+    #[derive(Deserialize)]
+    struct Failed {
+        error: Cause,
+    }
+    let error = serde_json::from_slice(&answer.body).map(|failed: Failed| failed.error);
+    Outcome { status, error: Some(error.unwrap_or_else(|_| Cause::Text(answer.text()))) }.said()
 }
 
 /// What the server says of each of `expected` items; or why its answer is none to this request.
 pub(crate) fn parse(answer: &[u8], expected: usize) -> Result<Vec<Said>, String> {
     let mut items = Vec::with_capacity(expected);
     let mut reader = serde_json::Deserializer::from_slice(answer);
-    Answer { items: &mut items, expected }
+    Bulk { items: &mut items, expected }
         .deserialize(&mut reader)
         .and_then(|()| reader.end())
         .map_err(|error| format!("the answer cannot be read: {error}"))?;
@@ -71,12 +81,12 @@ pub(crate) fn parse(answer: &[u8], expected: usize) -> Result<Vec<Said>, String>
     }
 }
 
-struct Answer<'i> {
+struct Bulk<'i> {
     items: &'i mut Vec<Said>,
     expected: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Answer<'_> {
+impl<'de> DeserializeSeed<'de> for Bulk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -84,7 +94,7 @@ impl<'de> DeserializeSeed<'de> for Answer<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Answer<'_> {
+impl<'de> Visitor<'de> for Bulk<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

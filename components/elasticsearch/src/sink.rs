@@ -9,17 +9,23 @@ use weir::component::BuildContext;
 use weir::event::Batch;
 use weir_http_client::{Ask, Backoff};
 
-use crate::action::{self, Verdict};
+use crate::action::{self, Action, Verdict};
 use crate::client::{Client, Sent};
 use crate::config::Batching;
 use crate::flights::Flights;
 use crate::limit::Limit;
-use crate::queue::{Queue, Request, Row};
-use crate::request::Writer;
+use crate::queue::{Patience, Queue, Request, Row};
+use crate::request::{Refusal, Writer};
 use crate::template::Template;
 
 /// Batches that wait for the task.
 pub(crate) const WAITING: usize = 32;
+
+/// What may wait for indices that refuse documents, beside the time: documents, bytes of their lines, and batches behind them.
+const REFUSED_DOCUMENTS: usize = 10_000;
+const REFUSED_BYTES: usize = 16 << 20;
+/// A lane has 256 batches open at most, and stands still then.
+const REFUSED_BATCHES: u64 = 64;
 
 /// The task that sends.
 pub(crate) struct Sender {
@@ -49,16 +55,23 @@ impl Sender {
         client: Client,
         template: Option<Template>,
         batching: &Batching,
+        index_wait: Duration,
         limit: Limit,
         context: BuildContext,
     ) -> Sender {
         let max_bytes = usize::try_from(batching.max_bytes.0).unwrap_or(usize::MAX);
         let max_age = Duration::try_from_secs_f64(batching.timeout_secs).unwrap_or_default();
+        let patience = Patience {
+            time: index_wait,
+            documents: REFUSED_DOCUMENTS,
+            bytes: REFUSED_BYTES,
+            batches: REFUSED_BATCHES,
+        };
         Sender {
             writer,
             client: Arc::new(client),
             template,
-            queue: Queue::new(batching.max_events, max_bytes, max_age),
+            queue: Queue::new(batching.max_events, max_bytes, max_age, patience),
             limit,
             flights: Flights::default(),
             backoff: Backoff::default(),
@@ -75,16 +88,20 @@ impl Sender {
         let clock = self.context.clock.clone();
         let mut running: JoinSet<Back> = JoinSet::new();
         let mut flushes: Vec<oneshot::Sender<()>> = Vec::new();
+        // Those that wait for nothing but indices that refuse documents, with the number of batches they wait for.
+        let mut late_flushes: Vec<(u64, oneshot::Sender<()>)> = Vec::new();
         loop {
+            self.give_up().await;
             self.start(&mut running, !flushes.is_empty());
-            if self.flights.is_empty() {
-                for done in flushes.drain(..) {
-                    let _gone = done.send(());
-                }
+            if running.is_empty() && self.queue.is_idle() {
+                late_flushes.extend(flushes.drain(..).map(|done| (self.flights.begun(), done)));
+            }
+            for (_, done) in late_flushes.extract_if(.., |(batches, _)| self.flights.have_ended(*batches)) {
+                let _gone = done.send(());
             }
             let may_start = running.len() < self.limit.allowed();
             let due = self.queue.due().filter(|_| may_start);
-            let pause = due.map(|due| due.saturating_sub(clock.uptime()));
+            let pause = due.into_iter().chain(self.queue.shut_due(may_start)).min().map(|due| due.saturating_sub(clock.uptime()));
             tokio::select! {
                 biased;
                 Some(back) = running.join_next(), if !running.is_empty() => match back {
@@ -112,6 +129,7 @@ impl Sender {
     /// Makes documents of a batch.
     async fn take(&mut self, batch: Batch) {
         let now = self.context.clock.uptime();
+        self.queue.begin_batch();
         let slot = self.flights.begin(batch);
         let mut refused = Vec::new();
         let Some(batch) = self.flights.batch(slot) else { return };
@@ -127,6 +145,17 @@ impl Sender {
             self.flights.end(row, Err(refusal));
         }
         self.flights.settle(&self.context).await;
+    }
+
+    /// Rejects the documents that have waited too long for their index.
+    async fn give_up(&mut self) {
+        let given_up = self.queue.give_up(self.context.clock.uptime());
+        if !given_up.is_empty() {
+            for (row, refusal) in given_up {
+                self.flights.end(row, Err(refusal));
+            }
+            self.flights.settle(&self.context).await;
+        }
     }
 
     /// Sends what is due, as far as the limit lets it. Where no others may come, nothing waits for them.
@@ -149,7 +178,7 @@ impl Sender {
         match sent {
             Sent::Said(said) => {
                 let rules = self.writer.rules();
-                let is_push_back = said.iter().any(|said| matches!(said.status, 429 | 503));
+                let is_push_back = said.iter().any(action::is_push_back);
                 match is_push_back {
                     true => self.limit.pushed_back(sent_at, now),
                     false => self.limit.went_well(was_full),
@@ -165,16 +194,33 @@ impl Sender {
                 self.say(why);
                 self.queue.take_back(request);
             }
-            Sent::TooLarge(why) => self.part(request, "document_too_large", why).await,
-            Sent::Refused(why) => self.part(request, "elasticsearch_refused", why).await,
+            Sent::TooLarge(why) => {
+                let code = "document_too_large";
+                self.part(request, |_| Verdict::Refused(Refusal { code, message: why })).await;
+            }
+            Sent::Refused(said) => {
+                let rules = self.writer.rules();
+                self.part(request, |action| action::verdict(action, rules, &said)).await;
+            }
+            Sent::LongAnswer(why) => {
+                self.say(why);
+                match request.items.len() {
+                    0 | 1 => self.queue.take_back(request),
+                    _ => self.queue.split(request, now),
+                }
+            }
         }
     }
 
     /// Takes a refused request apart; a single document is what is refused.
-    async fn part(&mut self, request: Request, code: &'static str, message: String) {
-        match request.items.len() {
-            0 | 1 => self.answered(&request, vec![Verdict::Refused { code, message }]).await,
-            _ => self.queue.split(request),
+    async fn part(&mut self, request: Request, verdict: impl FnOnce(Action) -> Verdict) {
+        match &request.items[..] {
+            [] => {}
+            [item] => {
+                let verdicts = vec![verdict(item.action)];
+                self.answered(&request, verdicts).await;
+            }
+            _ => self.queue.split(request, self.context.clock.uptime()),
         }
     }
 
@@ -189,7 +235,7 @@ impl Sender {
         // What failed beside others that wait already goes with them.
         let is_first = first.is_some() && !self.queue.has_again();
         let pause = if is_first { self.backoff.pause() } else { Duration::ZERO };
-        let ends = self.queue.answered(request, verdicts, now.saturating_add(pause));
+        let ends = self.queue.answered(request, verdicts, now, now.saturating_add(pause));
         for (row, end) in ends {
             self.flights.end(row, end);
         }

@@ -1,11 +1,10 @@
 //! The index template that is there before the first document.
 
 use bytes::Bytes;
-use elasticsearch::http::Method;
 use serde_json::{Map, Value};
 use weir::component::{BuildContext, Problems};
 use weir::{Error, ErrorKind, Result};
-use weir_http_client::{Answer, Backoff};
+use weir_http_client::{Answer, Backoff, Method};
 
 use crate::client::Client;
 use crate::config::IndexTemplate;
@@ -60,7 +59,7 @@ impl Template {
 
     /// Its address in the API.
     pub fn path(name: &str) -> String {
-        format!("_index_template/{name}")
+        format!("/_index_template/{name}")
     }
 
     /// Sees to it that the cluster has it; waits while it cannot be asked, or refuses it, and says so.
@@ -80,7 +79,7 @@ impl Template {
     async fn try_to_bring(&self, client: &Client) -> std::result::Result<(), String> {
         let path = Template::path(&self.name);
         if !self.overwrite {
-            let answer = client.ask_any(Method::Head, &path, None).await?;
+            let answer = client.ask_any(Method::HEAD, &path, None).await?;
             match answer.status.as_u16() {
                 200..=299 => return Ok(()),
                 404 => {}
@@ -90,7 +89,7 @@ impl Template {
         // Where another was quicker it is refused, and found there the next time.
         let path = if self.overwrite { path } else { format!("{path}?create=true") };
         let body = Bytes::from(Value::Object(self.body.clone()).to_string());
-        let answer: Answer = client.ask_any(Method::Put, &path, Some(body)).await?;
+        let answer: Answer = client.ask_any(Method::PUT, &path, Some(body)).await?;
         if answer.status.is_success() { Ok(()) } else { Err(answer.text()) }
     }
 }

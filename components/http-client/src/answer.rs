@@ -1,5 +1,7 @@
 //! What an answer means; pure.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +22,30 @@ pub struct Answer {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, as far as the limit lets it.
+    /// The body, decompressed, up to the limit.
     pub body: Bytes,
+    /// Why the body is incomplete, if it is.
+    pub cut: Option<Cut>,
+    /// Words of our own address that a peer may repeat and nobody may see.
+    pub(crate) hidden: Arc<[String]>,
+}
+
+/// Why the body of an answer is incomplete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cut {
+    /// It has more bytes than this limit.
+    TooLong(usize),
+    /// The connection broke, or the bytes cannot be decompressed.
+    Broken(String),
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::TooLong(limit) => write!(f, "the answer has more than {limit} bytes"),
+            Cut::Broken(why) => write!(f, "the answer broke off: {why}"),
+        }
+    }
 }
 
 impl Answer {
@@ -30,6 +54,7 @@ impl Answer {
         let body = String::from_utf8_lossy(&self.body);
         let words = body.split_whitespace().collect::<Vec<_>>().join(" ");
         let words: String = words.chars().filter(|c| !c.is_control()).collect();
+        let words = self.hidden.iter().fold(words, |words, hidden| words.replace(hidden, "***"));
         match words.floor_char_boundary(SHOWN) {
             0 => format!("HTTP {}", self.status),
             end => format!("HTTP {}: {}{}", self.status, &words[..end], if end < words.len() { "..." } else { "" }),
@@ -96,7 +121,8 @@ mod tests {
         if let Some(retry) = retry {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(retry));
         }
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::from(body.to_owned()) }
+        let (status, body) = (StatusCode::from_u16(status).unwrap(), Bytes::from(body.to_owned()));
+        Answer { status, headers, body, cut: None, hidden: Arc::default() }
     }
 
     #[test]

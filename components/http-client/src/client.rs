@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Body as _;
-use hyper::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
@@ -20,11 +19,12 @@ use weir::{Error, ErrorKind, Result};
 
 use crate::answer::{Answer, Verdict, verdict};
 use crate::backoff::Backoff;
+use crate::body;
 use crate::options::{Address, Settings, header};
 use crate::tls;
 
-/// Connections to a host that are kept though nobody uses them.
-const IDLE_CONNECTIONS: usize = 8;
+/// Idle connections kept per host.
+const IDLE_CONNECTIONS: usize = 32;
 /// How long they are kept.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -46,6 +46,15 @@ impl Request {
         headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Request { method: Method::POST, headers, body: body.into() }
     }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone)]
+pub struct NoAnswer {
+    /// The reason, for people.
+    pub why: String,
+    /// The time for the request is over.
+    pub is_late: bool,
 }
 
 /// An address, and how it has been.
@@ -111,6 +120,7 @@ impl Client {
             .build(connector);
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(auth) = settings.auth {
             headers.insert(AUTHORIZATION, auth.header().ok_or_else(|| Error::unchecked("auth"))?);
         }
@@ -123,6 +133,12 @@ impl Client {
             answer_limit: settings.answer_limit,
             clock,
         })
+    }
+
+    /// Sends this header `Authorization` with every request.
+    pub fn authorized_by(mut self, header: HeaderValue) -> Client {
+        self.headers.insert(AUTHORIZATION, header);
+        self
     }
 
     /// Sends this header with every request.
@@ -143,10 +159,9 @@ impl Client {
         let Some(endpoint) = self.endpoints.get(address) else {
             return Verdict::Again { after: None, why: "there is no such address".to_owned() };
         };
-        let verdict = match tokio::time::timeout(self.timeout, self.ask(&endpoint.address, request)).await {
-            Ok(Ok(answer)) => verdict(answer, self.clock.now()),
-            Ok(Err(why)) => Verdict::Again { after: None, why },
-            Err(_) => Verdict::Again { after: None, why: format!("no answer within {:?}", self.timeout) },
+        let verdict = match self.ask(address, "", request, self.answer_limit).await {
+            Ok(answer) => verdict(answer, self.clock.now()),
+            Err(NoAnswer { why, .. }) => Verdict::Again { after: None, why },
         };
         let mut health = endpoint.health();
         match verdict {
@@ -219,26 +234,45 @@ impl Client {
         }
     }
 
-    async fn ask(&self, address: &Address, request: &Request) -> std::result::Result<Answer, String> {
+    /// Sends to one address once, whatever its health, and notes nothing. `path`, with its query, is appended to the path of
+    /// the address. At most `limit` bytes of the answer's body are read, counted after it is decompressed.
+    pub async fn ask(
+        &self,
+        address: usize,
+        path: &str,
+        request: &Request,
+        limit: usize,
+    ) -> std::result::Result<Answer, NoAnswer> {
+        let Some(Endpoint { address, .. }) = self.endpoints.get(address) else {
+            return Err(NoAnswer { why: "there is no such address".to_owned(), is_late: false });
+        };
+        let late = |_| NoAnswer { why: format!("no answer within {:?}", self.timeout), is_late: true };
+        tokio::time::timeout(self.timeout, self.exchange(&address.join(path), request, limit)).await.map_err(late)?
+    }
+
+    async fn exchange(
+        &self,
+        address: &Address,
+        request: &Request,
+        limit: usize,
+    ) -> std::result::Result<Answer, NoAnswer> {
         let mut asked = hyper::Request::new(Full::new(request.body.clone()));
         *asked.method_mut() = request.method.clone();
         *asked.uri_mut() = address.uri.clone();
         asked.headers_mut().extend(self.headers.clone());
         asked.headers_mut().extend(request.headers.clone());
-        let response = self.pool.request(asked).await.map_err(|error| causes(&error))?;
-        let (head, mut body) = response.into_parts();
-        let mut read = BytesMut::new();
-        // The status says how it ended; what cannot be read of the text behind it, or is too much, does not matter.
-        while let Some(Ok(frame)) = body.frame().await {
-            if let Some(data) = frame.data_ref() {
-                let room = self.answer_limit.saturating_sub(read.len()).min(data.len());
-                read.extend_from_slice(&data[..room]);
-            }
-            if read.len() >= self.answer_limit && !body.is_end_stream() {
-                break;
-            }
-        }
-        Ok(Answer { status: head.status, headers: head.headers, body: read.freeze() })
+        let response = self.pool.request(asked).await.map_err(|error| NoAnswer { why: failure(&error), is_late: false })?;
+        let (head, incoming) = response.into_parts();
+        let (body, cut) = body::read(incoming, &head.headers, limit).await;
+        Ok(Answer { status: head.status, headers: head.headers, body, cut, hidden: address.hidden.clone() })
+    }
+}
+
+/// Why a request failed.
+fn failure(error: &hyper_util::client::legacy::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) if error.is_connect() => format!("cannot connect: {}", causes(cause)),
+        _ => causes(error),
     }
 }
 

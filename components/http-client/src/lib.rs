@@ -3,15 +3,16 @@
 
 mod answer;
 mod backoff;
+mod body;
 mod client;
 mod options;
 mod task;
 mod tls;
 
-pub use answer::{Answer, Verdict, verdict};
+pub use answer::{Answer, Cut, Verdict, verdict};
 pub use backoff::Backoff;
-pub use client::{Client, Request};
+pub use client::{Client, NoAnswer, Request};
 pub use hyper::header::{HeaderName, HeaderValue};
 pub use hyper::{HeaderMap, Method, StatusCode};
-pub use options::{Address, Auth, Settings, Tls};
+pub use options::{Address, Auth, Settings, Tls, Url};
 pub use task::{Ask, TaskSink};

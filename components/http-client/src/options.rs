@@ -1,13 +1,15 @@
 //! Options that sinks over HTTP share, and their checks.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use weir::component::{Problem, Problems, Severity};
 use weir::config::Secret;
@@ -60,40 +62,120 @@ pub struct Tls {
     pub verify_certificate: Option<bool>,
 }
 
+/// An address as an option gives it. Shown as scheme, host and port only: user, path and query may hold a secret.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Url(String);
+
+impl Url {
+    /// The whole text, with what may be secret.
+    pub fn text(&self) -> &str {
+        self.0.trim()
+    }
+
+    /// The address; or what is wrong with the text, and what to do.
+    pub fn parse(&self) -> Result<Address, (&'static str, &'static str)> {
+        Address::parse(&self.0)
+    }
+
+    /// The addresses of a list with commas between.
+    pub fn list(&self) -> impl Iterator<Item = Url> {
+        self.0.split(',').map(str::trim).filter(|text| !text.is_empty()).map(|text| Url(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parse() {
+            Ok(address) => write!(f, "{address}"),
+            Err(_) => f.write_str("***"),
+        }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl JsonSchema for Url {
+    fn schema_name() -> Cow<'static, str> {
+        "Url".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// `format: url` marks the options that are addresses.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "url" })
+    }
+}
+
+/// The shortest part of a path or a query that is hidden where it stands alone; shorter ones are words such as `api`.
+const SECRET: usize = 8;
+
 /// An address with scheme, host, port and path. Its text has no path, which may hold a token.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Address {
     pub(crate) uri: Uri,
+    /// Its path and query and their parts, longest first, to be hidden in what a peer says.
+    pub(crate) hidden: Arc<[String]>,
 }
 
 impl Address {
     /// From an option's text; or what is wrong with it, and what to do.
     pub fn parse(text: &str) -> Result<Address, (&'static str, &'static str)> {
-        const HELP: &str = "write http:// or https://, a host, and what else it takes: http://host:9093";
+        const HELP: &str = "write http:// or https://, a host, and what else it takes: http://host:port";
         let uri: Uri = text.trim().parse().map_err(|_| ("that is no address", HELP))?;
         let authority = uri.authority().ok_or(("the address has no host", HELP))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(("the address has neither http:// nor https://", HELP));
         }
         if authority.as_str().contains('@') {
-            return Err(("the address holds a user", "use auth"));
+            return Err(("the address holds a user", "give name and password by their own options"));
         }
-        Ok(Address { uri })
+        if authority.host().is_empty() {
+            return Err(("the address has no host", HELP));
+        }
+        let hidden = hidden(&uri);
+        Ok(Address { uri, hidden })
     }
 
-    /// The same with this path behind its own.
+    /// The same with this path behind its own, and the query of this path behind its own.
     pub fn join(&self, path: &str) -> Address {
-        let text = self.uri.to_string();
-        let (base, query) = text.split_once('?').map_or((&*text, None), |(base, query)| (base, Some(query)));
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let uri = format!("{}{path}{query}", base.trim_end_matches('/')).parse();
-        Address { uri: uri.unwrap_or_else(|_| self.uri.clone()) }
+        if path.is_empty() {
+            return self.clone();
+        }
+        let (path, more) = path.split_once('?').unwrap_or((path, ""));
+        let queries = [self.uri.query().unwrap_or_default(), more];
+        let query = queries.into_iter().filter(|query| !query.is_empty()).collect::<Vec<_>>().join("&");
+        let mark = if query.is_empty() { "" } else { "?" };
+        let target = format!("{}{path}{mark}{query}", self.uri.path().trim_end_matches('/'));
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = target.parse().ok();
+        let uri = Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone());
+        Address { uri, hidden: self.hidden.clone() }
     }
 
     /// Whether what is sent is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
+}
+
+/// What of an address a peer may repeat and nobody may see.
+fn hidden(uri: &Uri) -> Arc<[String]> {
+    let (path, query) = (uri.path().trim_end_matches('/'), uri.query().unwrap_or_default());
+    let whole = [format!("{path}?{query}"), path.to_owned(), query.to_owned()];
+    let whole = whole.into_iter().filter(|text| text.len() > 1);
+    let parts = path.split('/').chain(query.split(['&', '='])).filter(|part| part.len() >= SECRET).map(str::to_owned);
+    let mut all: Vec<String> = whole.chain(parts).collect();
+    all.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    all.dedup();
+    all.into()
 }
 
 impl fmt::Display for Address {
@@ -132,11 +214,11 @@ impl<'a> Settings<'a> {
     }
 
     /// Reports every problem; `option` is the one that holds the addresses.
-    pub fn check<'t>(&self, option: &str, addresses: impl IntoIterator<Item = &'t str>, problems: &mut Problems) {
+    pub fn check<'u>(&self, option: &str, addresses: impl IntoIterator<Item = &'u Url>, problems: &mut Problems) {
         let (mut is_none, mut is_clear) = (true, false);
-        for text in addresses {
+        for url in addresses {
             is_none = false;
-            match Address::parse(text) {
+            match url.parse() {
                 Ok(address) => is_clear |= !address.is_encrypted(),
                 Err((what, help)) => problems.error(option, "bad_value", what, help),
             }
@@ -206,6 +288,7 @@ mod tests {
         assert_eq!(base.join("/api/v2/alerts").uri.to_string(), "http://am:9093/prefix/api/v2/alerts");
         let asked = Address::parse("http://am:9093/?tenant=1").unwrap().join("/api/v2/alerts");
         assert_eq!(asked.uri.to_string(), "http://am:9093/api/v2/alerts?tenant=1");
+        assert_eq!(asked.join("/x?y=2").uri.to_string(), "http://am:9093/api/v2/alerts/x?tenant=1&y=2");
         for (wrong, why) in [
             ("am:9093", "neither"),
             ("/api", "no host"),
@@ -219,13 +302,28 @@ mod tests {
     }
 
     #[test]
+    fn an_option_s_address_is_shown_as_scheme_host_and_port_or_not_at_all() {
+        let shown = |text: &str| {
+            let url: Url = serde_json::from_value(json!(text)).unwrap();
+            assert_eq!(format!("{url}"), format!("{url:?}"));
+            url.to_string()
+        };
+        assert_eq!(shown("https://hooks.example:8443/services/SECRET?token=1#x"), "https://hooks.example:8443");
+        for text in ["http://user:pass@am", "am:9093/SECRET", "SECRET", "ftp://am/SECRET", "http://am/a b", ""] {
+            assert_eq!(shown(text), "***", "{text}");
+        }
+        let list: Url = serde_json::from_value(json!("http://a:1/SECRET, http://b:2,")).unwrap();
+        assert_eq!(format!("{:?}", list.list().collect::<Vec<_>>()), "[http://a:1, http://b:2]");
+    }
+
+    #[test]
     fn secrets_are_not_shown_and_what_is_unsafe_is_told() {
         let auth: Auth = serde_json::from_value(json!({"strategy": "bearer", "token": "hunter2"})).unwrap();
         let tls = Tls { verify_certificate: Some(false), cert_file: Some("c".into()), ..Tls::default() };
         let settings = Settings::new(Some(&auth), Some(&tls));
         assert!(!format!("{settings:?}").contains("hunter2"));
         let mut problems = Problems::default();
-        settings.check("url", ["http://a", "b"], &mut problems);
+        settings.check("url", &["http://a", "b"].map(|text| Url(text.to_owned())), &mut problems);
         let codes: Vec<String> = problems.into_vec().into_iter().map(|problem| problem.code).collect();
         assert_eq!(codes, ["bad_value", "password_in_clear", "bad_value", "unverified_peer"]);
         let mut problems = Problems::default();

@@ -26,10 +26,12 @@ fn pem(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unreadable =
-        |error| failed("it holds no certificates; check the path").with("file", path.display()).caused_by(error);
+    let none = || failed("it holds no certificates; check the path").with("file", path.display());
     let bytes = pem(path)?;
-    CertificateDer::pem_slice_iter(&bytes).collect::<std::result::Result<_, _>>().map_err(unreadable)
+    let all: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|error| none().caused_by(error))?;
+    if all.is_empty() { Err(none()) } else { Ok(all) }
 }
 
 /// The configuration of a client; `is_used`: some address is encrypted.

@@ -14,8 +14,8 @@ use weir::event::{Batch, Rejected};
 use weir::state::SystemClock;
 use weir::{Error, Result};
 use weir_http_client::{
-    Address, Answer, Ask, Auth, Client, HeaderMap, HeaderName, HeaderValue, Method, Request as Post, Settings,
-    TaskSink, Tls, Verdict,
+    Answer, Ask, Auth, Client, HeaderMap, HeaderName, HeaderValue, Method, Request as Post, Settings,
+    TaskSink, Tls, Url, Verdict,
 };
 
 use crate::exporter::point;
@@ -29,7 +29,7 @@ use crate::remote_write::{MessageVersion, Version};
 #[serde(deny_unknown_fields)]
 pub struct RemoteWriteSink {
     /// Where to send, such as `http://prometheus:9090/api/v1/write`. Only its host is ever shown.
-    endpoint: Secret,
+    endpoint: Url,
     /// The version of the message: `1` or `2`. Default: 1, which every receiver takes; types, helps, units and times of creation
     /// of points are left out in it.
     #[serde(default = "default_version")]
@@ -100,7 +100,7 @@ impl RemoteWriteSink {
 #[async_trait]
 impl SinkConfig for RemoteWriteSink {
     fn check(&self, problems: &mut Problems) {
-        self.settings().check("endpoint", [&*self.endpoint.0], problems);
+        self.settings().check("endpoint", [&self.endpoint], problems);
         for (name, value) in &self.headers {
             if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
                 let what = "is a header of the protocol itself";
@@ -130,7 +130,7 @@ impl SinkConfig for RemoteWriteSink {
     async fn probe(&self, context: &ProbeContext) -> Vec<Finding> {
         let mut settings = self.settings();
         settings.timeout = context.limit;
-        let Ok(address) = Address::parse(&self.endpoint.0) else { return Vec::new() };
+        let Ok(address) = self.endpoint.parse() else { return Vec::new() };
         let shown = address.to_string();
         let client = match Client::new(&settings, vec![address], Arc::new(SystemClock::default())) {
             Ok(client) => client,
@@ -147,7 +147,7 @@ impl SinkConfig for RemoteWriteSink {
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
-        let address = Address::parse(&self.endpoint.0).map_err(|_| Error::unchecked("endpoint"))?;
+        let address = self.endpoint.parse().map_err(|_| Error::unchecked("endpoint"))?;
         let mut client = Client::new(&self.settings(), vec![address], context.clock.clone())?;
         for (name, value) in &self.headers {
             client = client.with_header(name, &value.0)?;

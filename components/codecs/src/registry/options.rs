@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::Uri;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{Problem, Problems, Severity};
 use weir::config::{Secret, Span};
+use weir_http_client::Url;
 
 /// A schema registry with Confluent's REST interface.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaRegistry {
-    /// Its address, such as `https://registry:8081`; several of one registry with commas between.
-    pub(crate) url: String,
+    /// Its address, such as `https://registry:8081`; several of one registry with commas between. Only hosts and ports are
+    /// ever shown.
+    pub(crate) url: Url,
     /// The user's name, for registries that ask. Default: none.
     pub(crate) username: Option<String>,
     /// The user's password. Default: none.
@@ -44,31 +45,19 @@ fn default_timeout() -> Span {
 }
 
 impl SchemaRegistry {
-    /// Its addresses, without a slash at the end.
-    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
-        self.url.split(',').map(|url| url.trim().trim_end_matches('/')).filter(|url| !url.is_empty())
-    }
-
     /// Reports problems under the option `schema_registry`.
     pub(crate) fn check(&self, problems: &mut Problems) {
         let mut error = |option: &str, message: &str, help: &str| {
             problems.error(&format!("schema_registry.{option}"), "bad_value", message, help);
         };
-        if self.urls().next().is_none() {
+        if self.url.list().next().is_none() {
             error("url", "no registry is named", "write its address: http://registry:8081");
         }
         let mut is_clear = false;
-        for url in self.urls() {
-            let uri = url.parse::<Uri>().ok();
-            let scheme = uri.as_ref().and_then(Uri::scheme_str);
-            let authority = uri.as_ref().and_then(Uri::authority);
-            match (scheme, authority) {
-                (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
-                    error("url", "the address holds a user", "use username and password");
-                }
-                (Some("http"), Some(_)) => is_clear = true,
-                (Some("https"), Some(_)) => {}
-                _ => error("url", "that is no address of a registry", "write http:// or https://, a host and a port"),
+        for url in self.url.list() {
+            match url.parse() {
+                Ok(address) => is_clear |= !address.is_encrypted(),
+                Err((what, help)) => error("url", what, help),
             }
         }
         if self.username.is_some() != self.password.is_some() {

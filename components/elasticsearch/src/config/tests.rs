@@ -21,6 +21,7 @@ fn options_that_make_sense_are_fine() {
     for options in [
         json!({}),
         json!({"index": "l-%Y.%m.%d", "time": ".at", "id": "none", "compression": "gzip"}),
+        json!({"index": "<logs-{now/d}>"}),
         json!({"index": "{{ .service }}", "action": "{{ .op }}", "id": "{{ .id }}", "routing": "{{ .tenant }}"}),
         json!({"data_stream": true, "action": "create", "pipeline": "p"}),
         json!({"action": "update", "id": "{{ .id }}", "request": {"concurrency": 4}}),
@@ -38,6 +39,10 @@ fn every_contradiction_is_told() {
         (json!({"endpoints": ["es:9200"]}), vec!["endpoints bad_value"]),
         (json!({"index": " "}), vec!["index missing_value"]),
         (json!({"index": "{{ .a"}), vec!["index invalid_template"]),
+        (json!({"index": "Logs"}), vec!["index bad_value"]),
+        (json!({"index": "logs-%A"}), vec!["index bad_value"]),
+        (json!({"index": "logs/a"}), vec!["index bad_value"]),
+        (json!({"index": "_logs"}), vec!["index bad_value"]),
         (json!({"action": "replace"}), vec!["action bad_value"]),
         (json!({"data_stream": true, "action": "index"}), vec!["action invalid_option"]),
         (json!({"data_stream": true, "version": "1"}), vec!["version invalid_option"]),
@@ -84,5 +89,5 @@ fn secrets_are_not_shown() {
         "auth": {"strategy": "api_key", "key": "SECRET"},
     });
     let shown = format!("{:?}", config(options));
-    assert!(!shown.contains("TOKEN") && !shown.contains("SECRET"), "{shown}");
+    assert!(shown.contains("https://es:9200") && !shown.contains("TOKEN") && !shown.contains("SECRET"), "{shown}");
 }

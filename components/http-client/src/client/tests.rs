@@ -16,6 +16,7 @@ use weir::config::Secret;
 use weir::state::SystemClock;
 
 use super::*;
+use crate::answer::Cut;
 use crate::options::{Auth, Tls};
 
 /// A peer that gives these answers in turn, then 200, and keeps what it was sent.
@@ -161,6 +162,79 @@ async fn a_peer_that_is_silent_and_one_that_says_too_much_are_both_borne() {
     assert_eq!(answer.body.len(), 1000);
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_read_and_decompressed_up_to_the_limit_and_says_why_it_is_incomplete() {
+    const GZIP: Headers = &[("content-encoding", "gzip")];
+    let ask = async |headers: Headers, body: Vec<u8>| {
+        let peer = Peer::default().then(200, headers, body);
+        client(vec![peer.listen().await]).ask(0, "", &request(), 1000).await.unwrap()
+    };
+    let whole = ask(GZIP, gzip(b"taken")).await;
+    assert_eq!((&whole.body[..], whole.cut), (&b"taken"[..], None));
+    for (headers, body) in [(&[] as Headers, vec![b'a'; 5000]), (GZIP, gzip(&vec![b'a'; 64 << 20]))] {
+        let long = ask(headers, body).await;
+        assert_eq!((long.body.len(), long.cut), (1000, Some(Cut::TooLong(1000))));
+    }
+    let torn = gzip(b"taken");
+    for (headers, body) in [(GZIP, torn[..torn.len() - 9].to_vec()), (GZIP, b"no gzip".to_vec())] {
+        assert!(matches!(ask(headers, body).await.cut, Some(Cut::Broken(_))));
+    }
+    let unasked = ask(&[("content-encoding", "br")], b"x".to_vec()).await.cut.unwrap().to_string();
+    assert!(unasked.contains("br"), "{unasked}");
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_read_up_to_the_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let writing = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let chunk = [&b"1000\r\n"[..], &[b'a'; 0x1000], b"\r\n"].concat();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        while stream.write_all(&chunk).await.is_ok() {}
+    });
+    let answer = client(vec![address]).ask(0, "", &request(), 100_000).await.unwrap();
+    assert_eq!((answer.body.len(), answer.cut), (100_000, Some(Cut::TooLong(100_000))));
+    writing.await.expect("the connection is closed");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target: &'static str = format!("http://{}/", elsewhere.local_addr().unwrap()).leak();
+    let headers: Headers = vec![("location", target)].leak();
+    for status in [301, 302, 303, 307, 308] {
+        let peer = Peer::default().then(status, headers, "");
+        let Verdict::Again { why, .. } = client(vec![peer.listen().await]).send(&request()).await else {
+            panic!("it is not delivered")
+        };
+        assert!(why.contains("redirects are not followed"), "{why}");
+    }
+    let nobody = tokio::time::timeout(Duration::ZERO, elsewhere.accept()).await;
+    assert!(nobody.is_err(), "nobody came to the other host");
+}
+
+#[tokio::test]
+async fn what_a_peer_repeats_of_our_address_is_not_shown() {
+    for body in ["Cannot POST /services/T0K3NT0K3N?key=SECRETSECRET", "no hook T0K3NT0K3N", "bad key SECRETSECRET"] {
+        let peer = Peer::default().then(400, &[], body).then(404, &[], body);
+        let base = peer.listen().await.to_string();
+        let address = Address::parse(&format!("{base}/services/T0K3NT0K3N?key=SECRETSECRET")).unwrap();
+        let client = client(vec![address]);
+        let Verdict::Refused { answer, why } = client.send(&request()).await else { panic!("it is refused") };
+        let Verdict::Again { why: again, .. } = client.send(&request()).await else { panic!("it is not found") };
+        for text in [why, again, answer.text()] {
+            assert!(!text.contains("T0K3N") && !text.contains("SECRET") && text.contains("***"), "{text}");
+        }
+    }
+}
+
 /// Writes a key and a certificate of an authority of its own, and gives the server's side, which asks for that of clients.
 fn identity(folder: &Path) -> tokio_rustls::TlsAcceptor {
     let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
@@ -227,4 +301,7 @@ async fn both_sides_show_certificates_and_check_them() {
     let error = Client::new(&settings, vec![Address::parse(&address).unwrap()], Arc::new(SystemClock::default()));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("none.pem") && error.contains("no certificates"), "{error}");
+    std::fs::write(folder.path().join("none.pem"), "nothing").unwrap();
+    let error = Client::new(&settings, vec![Address::parse(&address).unwrap()], Arc::new(SystemClock::default()));
+    assert!(error.unwrap_err().to_string().contains("no certificates"), "a file without any is no authority");
 }
