@@ -14,10 +14,11 @@ mod tests;
 
 pub(crate) use batch::panic_text;
 pub use batch::{Batch, Rejected, Verdict};
-pub use codec::{Codec, CodecError, Decoder, Encoder, Framing, Part};
+pub use codec::{Codec, CodecError, Decoder, Encoder, Framing, Layout, Part};
 pub use encode::Encoding;
 pub use mark::byte_order_mark;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,15 +106,29 @@ impl Body {
         }
     }
 
-    /// The bytes as they came; of a parsed body, its JSON document.
+    /// The bytes as they came; of a parsed body its JSON document, in which bytes that are not UTF-8 stay as they are, so that
+    /// two bodies never have the same.
     pub fn to_bytes(&self) -> Bytes {
         match self {
             Body::Raw(bytes, _) => bytes.clone(),
             Body::Parsed(value) => {
                 let mut out = Vec::new();
-                json::write(value, &mut out);
+                if json::write(value, &mut out).is_err() {
+                    json::write_as_is(value, &mut out);
+                }
                 out.into()
             }
+        }
+    }
+}
+
+/// Bytes for people to read: what is not UTF-8 stands there as `\xff`.
+pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            let chunks = bytes.utf8_chunks();
+            chunks.flat_map(|chunk| [chunk.valid().to_owned(), chunk.invalid().escape_ascii().to_string()]).collect()
         }
     }
 }

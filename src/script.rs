@@ -149,7 +149,7 @@ fn joined(notes: &[String]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// `invalid_json`, `vrl_error` or `template_error`.
+    /// `invalid_json`, `invalid_utf8`, `vrl_error` or `template_error`.
     pub code: &'static str,
     /// The text for people.
     pub message: String,

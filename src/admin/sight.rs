@@ -7,8 +7,9 @@ use chrono::{DateTime, SecondsFormat};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use vrl::value::Value;
 
-use crate::event::{Body, Event, EventId, OriginId};
+use crate::event::{Body, Event, EventId, OriginId, readable};
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "***";
@@ -51,7 +52,7 @@ pub struct Sight {
 impl Sight {
     /// What may be seen of an event.
     pub(super) fn of(event: &Event, origin: &OriginId, redaction: &Redaction) -> Sight {
-        let text = |bytes: &[u8]| redaction.text(&String::from_utf8_lossy(bytes)).into_owned();
+        let text = |bytes: &[u8]| redaction.text(&readable(bytes)).into_owned();
         let header = |(name, value): &(String, Option<bytes::Bytes>)| {
             let value = value.as_deref().unwrap_or_default();
             (name.clone(), if redaction.hides(name) { HIDDEN.to_owned() } else { text(value) })
@@ -73,15 +74,29 @@ impl Sight {
 fn body(body: &Body, redaction: &Redaction) -> Json {
     let bytes = body.to_bytes();
     if let Some(shown) = bytes.get(..LONGEST) {
-        let text = String::from_utf8_lossy(shown);
-        return Json::String(format!("{}... ({} bytes)", redaction.text(&text), bytes.len()));
+        return Json::String(format!("{}... ({} bytes)", redaction.text(&readable(shown)), bytes.len()));
     }
-    match serde_json::from_slice(&bytes) {
-        Ok(mut value) => {
+    let document = match body {
+        Body::Parsed(value) => Some(as_json(value)),
+        Body::Raw(..) => serde_json::from_slice(&bytes).ok(),
+    };
+    match document {
+        Some(mut value) => {
             redaction.value(&mut value);
             value
         }
-        Err(_) => Json::String(redaction.text(&String::from_utf8_lossy(&bytes)).into_owned()),
+        None => Json::String(redaction.text(&readable(&bytes)).into_owned()),
+    }
+}
+
+/// A value for people to read: what JSON has no way to say is a text.
+fn as_json(value: &Value) -> Json {
+    match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.to_string(), as_json(value))).collect(),
+        Value::Array(items) => items.iter().map(as_json).collect(),
+        Value::Bytes(bytes) => readable(bytes).into(),
+        Value::Float(number) if number.is_infinite() => number.to_string().into(),
+        other => serde_json::to_value(other).unwrap_or_default(),
     }
 }
 

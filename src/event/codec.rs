@@ -111,6 +111,12 @@ impl From<json::JsonError> for CodecError {
     }
 }
 
+impl From<CodecError> for super::Verdict {
+    fn from(CodecError { code, message }: CodecError) -> Self {
+        super::Verdict::Reject { code, message }
+    }
+}
+
 /// Reads the records of a source.
 #[async_trait]
 pub trait Decoder: Any + Debug + Send + Sync {
@@ -177,6 +183,18 @@ pub enum Framing {
     Parts(fn(&[u8]) -> Option<Part>),
 }
 
+/// How the records of an encoder lie in a stream of lines. What is not laid out so is refused, as it would be read as other
+/// records than were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// A record is one line.
+    Line,
+    /// So it is, but a line break between double quotes is part of the record (RFC 4180).
+    Quoted,
+    /// A record may be several lines, each of which says something by itself.
+    Lines,
+}
+
 /// A line that may be a part of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
@@ -229,6 +247,11 @@ pub trait Encoder: Debug + Send + Sync {
     /// Fetches what records for `topic` need; an error means that waiting may help.
     async fn prepare(&self, _topic: &str) -> Result<()> {
         Ok(())
+    }
+
+    /// How its records lie in a stream of lines.
+    fn layout(&self) -> Layout {
+        Layout::Line
     }
 
     /// What a new file begins with; empty: nothing.

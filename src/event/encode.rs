@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use vrl::value::Value;
 
-use super::codec::{Codec, CodecError, Encoder};
+use super::codec::{Codec, CodecError, Encoder, Layout};
 use super::{Body, json};
 
 /// What an event looks like outside.
@@ -62,7 +62,7 @@ impl Encoding {
             (Encoding::Json, Body::Raw(bytes, Codec::Text | Codec::Raw)) => {
                 let text = std::str::from_utf8(bytes).map_err(|_| invalid_utf8())?;
                 out.extend_from_slice(b"{\"message\":");
-                json::write(&Value::from(text), out);
+                json::write_str(text, out);
                 out.push(b'}');
                 Ok(())
             }
@@ -101,10 +101,7 @@ impl Encoding {
 
     fn put(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
         match self {
-            Encoding::Json => {
-                json::write(value, out);
-                Ok(())
-            }
+            Encoding::Json => json::write(value, out),
             Encoding::Text | Encoding::Raw => self.put_message(value, out),
             Encoding::Other(encoder) => {
                 let before = out.len();
@@ -113,16 +110,41 @@ impl Encoding {
         }
     }
 
-    /// Appends the body and a newline. A JSON document that holds raw newlines is compacted, so that it
-    /// stays one line; a text with newlines takes as many lines as it has.
+    /// Appends the body and a newline. A JSON document that holds raw line breaks is compacted, so that it stays one line. What
+    /// would be read as no record, or as several, is refused: nothing at all, and a text with a line break. After an error `out`
+    /// is as it was.
     pub fn encode_line(&self, body: &Body, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let before = out.len();
         match (self, body) {
-            (Encoding::Json, Body::Raw(bytes, Codec::Json)) if memchr::memchr(b'\n', bytes).is_some() => {
-                // Only in a valid document is every raw newline whitespace.
+            (Encoding::Json, Body::Raw(bytes, Codec::Json)) if has_break(bytes) => {
+                // Only in a valid document is every raw line break whitespace.
                 json::check(bytes)?;
                 out.extend_from_slice(&json::compact(bytes));
             }
+            // As it came it may be no line, although it can be written as one.
+            (Encoding::Other(encoder), Body::Raw(bytes, codec @ Codec::Other(_)))
+                if has_break(bytes) || (encoder.layout() == Layout::Quoted && bytes.contains(&b'"')) =>
+            {
+                self.put(&codec.decode(bytes)?, "", out)?;
+            }
             _ => self.encode(body, "", out)?,
+        }
+        let layout = match self {
+            // Its escapes and the check above leave no break.
+            Encoding::Json => Layout::Quoted,
+            Encoding::Text | Encoding::Raw => Layout::Line,
+            Encoding::Other(encoder) => encoder.layout(),
+        };
+        let is_one = match layout {
+            Layout::Line => !has_break(&out[before..]),
+            Layout::Quoted => true,
+            Layout::Lines => memchr::memchr(b'\r', &out[before..]).is_none(),
+        };
+        if out.len() == before || !is_one {
+            let what = if is_one { "is empty" } else { "holds a line break" };
+            out.truncate(before);
+            let help = "use encoding: json, or change the event before";
+            return Err(CodecError::new("not_one_line", format!("the record {what}, and this sink writes lines; {help}")));
         }
         out.push(b'\n');
         Ok(())
@@ -143,12 +165,14 @@ impl Encoding {
                 }
                 _ => put_text(&text.coerce_to_bytes(), out),
             },
-            Some(other) => {
-                json::write(other, out);
-                Ok(())
-            }
+            Some(other) => json::write(other, out),
         }
     }
+}
+
+/// Whether there is something that readers of lines take for the end of one.
+fn has_break(bytes: &[u8]) -> bool {
+    memchr::memchr2(b'\n', b'\r', bytes).is_some()
 }
 
 fn put_text(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -190,7 +214,7 @@ mod tests {
         let spread = b"{\n  \"a b\": \"c \\\" d\",\r\n\t\"e\": [ 1 ]\n}\n";
         assert_eq!(
             line(Encoding::Json, &raw(spread, Codec::Json)).unwrap(),
-            "{  \"a b\": \"c \\\" d\",\r\t\"e\": [ 1 ]}\n"
+            "{  \"a b\": \"c \\\" d\",\t\"e\": [ 1 ]}\n"
         );
         assert_eq!(line(Encoding::Json, &raw(b"\"a\nb\"", Codec::Json)), Err("invalid_json"));
     }
@@ -217,6 +241,41 @@ mod tests {
         assert_eq!(line(Encoding::Text, &raw(b"{", Codec::Json)), Err("invalid_json"));
         assert_eq!(line(Encoding::Text, &raw(b"\xff", Codec::Raw)), Err("invalid_utf8"));
         assert_eq!(line(Encoding::Raw, &parsed("null")), Err("no_message"));
+    }
+
+    #[test]
+    fn what_is_no_line_is_refused_where_lines_are_written() {
+        for text in ["", "a\nb", "a\n", "\n", "a\rb", "a\r", "\r\n"] {
+            let value = Value::Object([("message".into(), text.into())].into());
+            for encoding in [Encoding::Text, Encoding::Raw] {
+                for body in [Body::Raw(text.into(), Codec::Text), Body::Parsed(value.clone())] {
+                    assert_eq!(line(encoding.clone(), &body), Err("not_one_line"), "{text:?}");
+                    let mut message = Vec::new();
+                    encoding.encode(&body, "", &mut message).unwrap();
+                    assert_eq!(message, text.as_bytes(), "a message of Kafka may hold anything");
+                }
+            }
+            assert_eq!(line(Encoding::Json, &Body::Parsed(value)).unwrap().matches(['\n', '\r']).count(), 1, "escaped");
+        }
+        assert_eq!(line(Encoding::Text, &raw(b"a\tb\0c ", Codec::Text)).unwrap(), "a\tb\0c \n");
+        assert_eq!(line(Encoding::Json, &raw(b"", Codec::Json)), Err("not_one_line"));
+        assert_eq!(line(Encoding::Json, &raw(b"{\"a\":\r1}\r", Codec::Json)).unwrap(), "{\"a\":1}\n");
+        assert_eq!(line(Encoding::Json, &raw(b"1\r2", Codec::Json)), Err("invalid_json"));
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_refused_wherever_json_is_written() {
+        let bytes = Value::Bytes(Bytes::from_static(b"caf\xe9"));
+        let nested = Value::Object([("a".into(), Value::Array(vec![1.into(), bytes.clone()]))].into());
+        for value in [nested.clone(), Value::Object([("message".into(), nested.clone())].into()), bytes.clone()] {
+            assert_eq!(line(Encoding::Json, &Body::Parsed(value)), Err("invalid_utf8"));
+        }
+        let within = Value::Object([("message".into(), nested.clone())].into());
+        assert_eq!(line(Encoding::Text, &Body::Parsed(within)), Err("invalid_utf8"));
+        let error = Encoding::Json.encode(&Body::Parsed(nested), "", &mut Vec::new()).unwrap_err();
+        assert!(error.message.starts_with(".a[1] is not utf-8; encode it before"), "{error}");
+        let infinite = Value::Object([("x".into(), Value::from_f64_or_zero(f64::INFINITY))].into());
+        assert_eq!(line(Encoding::Json, &Body::Parsed(infinite)), Err("unsupported_value"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod blocks;
 mod parse;
 mod splice;
 mod walk;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,12 @@ mod tests;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use vrl::value::Value;
-
 pub use parse::{parse, parse_range};
-pub(crate) use parse::{same_after_json, string_at};
+pub(crate) use parse::{parse_as_is, same_after_json, string_at};
 pub use splice::{Edit, splice};
 pub use walk::{check, scan};
+pub(crate) use write::write_as_is;
+pub use write::{write, write_str};
 
 /// Arrays and objects inside one another, at most.
 pub const MAX_DEPTH: usize = 128;
@@ -183,24 +184,13 @@ impl Found {
     }
 }
 
-/// Appends a value as JSON, as VRL's `encode_json` spells it: timestamps as RFC 3339 text, bytes that are not
-/// UTF-8 with replacement characters.
-pub fn write(value: &Value, out: &mut Vec<u8>) {
-    let start = out.len();
-    if serde_json::to_writer(&mut *out, value).is_err() {
-        // A `Vec` takes every write and keys are strings, so this cannot happen; leave valid JSON all the same.
-        out.truncate(start);
-        out.extend_from_slice(b"null");
-    }
-}
-
 /// A valid document on one line: for sinks that put a newline between documents.
 ///
-/// In valid JSON a raw newline is only ever whitespace, so it is left out and nothing else changes.
+/// In valid JSON a raw newline or carriage return is only ever whitespace, so it is left out and nothing else changes.
 pub fn compact(doc: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'\n', doc) else { return Cow::Borrowed(doc) };
+    let Some(first) = memchr::memchr2(b'\n', b'\r', doc) else { return Cow::Borrowed(doc) };
     let mut line = Vec::with_capacity(doc.len());
     line.extend_from_slice(&doc[..first]);
-    line.extend(doc[first..].iter().copied().filter(|byte| *byte != b'\n'));
+    line.extend(doc[first..].iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')));
     Cow::Owned(line)
 }

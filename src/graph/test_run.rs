@@ -12,7 +12,7 @@ use super::route::{Node, Outgoing};
 use crate::config::{NodeConfig, Port, Test, TestBody};
 use crate::delivery::Rejects;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
+use crate::event::{Body, Codec, Encoding, Event, OriginId, OriginKind, Position, Timestamp, readable};
 use crate::state::{MemoryStorage, SystemClock};
 
 /// How one test ended.
@@ -134,11 +134,14 @@ fn difference(sink: &str, expected: &[TestBody], got: &[&Body]) -> Option<String
 fn as_json(body: &Body) -> Option<serde_json::Value> {
     match body {
         Body::Raw(bytes, Codec::Json) => serde_json::from_slice(bytes).ok(),
-        Body::Raw(bytes, codec) => serde_json::to_value(codec.decode(bytes).ok()?).ok(),
-        Body::Parsed(value) => serde_json::to_value(value).ok(),
+        body => {
+            let mut document = Vec::new();
+            Encoding::Json.encode(body, "", &mut document).ok()?;
+            serde_json::from_slice(&document).ok()
+        }
     }
 }
 
 fn show(body: &Body) -> String {
-    String::from_utf8_lossy(&body.to_bytes()).into_owned()
+    readable(&body.to_bytes()).into_owned()
 }

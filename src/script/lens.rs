@@ -177,7 +177,8 @@ impl Lens {
             return Ok(None);
         }
         if stays_json {
-            let doc = json::splice(doc, &self.fields, &self.found, &edits);
+            let doc = json::splice(doc, &self.fields, &self.found, &edits)
+                .map_err(|error| Failure::new(error.code, error.message))?;
             return Ok(Some(Body::Raw(Bytes::from(doc), Codec::Json)));
         }
         // A timestamp would be text for the next node if it went through JSON.

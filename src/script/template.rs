@@ -116,7 +116,7 @@ fn append(out: &mut String, value: &Value, source: &str) -> Result<(), Failure> 
             Some(Ok(text)) => text.into(),
             _ => {
                 let text = format!("template expression {source} gave bytes that are not utf-8");
-                return Err(Failure::new("template_error", text));
+                return Err(Failure::new("invalid_utf8", text));
             }
         },
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Timestamp(_) => value.to_string_lossy(),

@@ -327,6 +327,7 @@ fn templates() {
     assert_eq!(render("{{ .n }}{{ .o.x }}{{ %kafka.topic }}").unwrap(), "7ytopic-1");
     assert_eq!(render("{{ {\"a\":{\"b\":\"c}}d\"}}.a.b }}!").unwrap(), "c}}d!");
     assert_eq!(render("100%%").unwrap(), "100%");
+    assert_eq!(render("x{{ decode_base64!(\"/w==\") }}").unwrap_err().0, "invalid_utf8");
     let null = ("template_error", "template expression .missing gave null".to_owned());
     assert_eq!(render("x{{ .missing }}").unwrap_err(), null);
     assert_eq!(render("{{ .o }}").unwrap_err().0, "template_error");

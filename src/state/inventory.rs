@@ -82,7 +82,7 @@ impl GraphState {
                                 lane: lane_name.clone(),
                                 node: found.node.clone(),
                                 state: found.state.clone(),
-                                key: String::from_utf8_lossy(key).into_owned(),
+                                key: crate::event::readable(key).into_owned(),
                                 version,
                                 expires: expires.0,
                                 value,

@@ -4,9 +4,13 @@
 use std::io::Write;
 use std::path::Path;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
-use weir::component::{BuildContext, DecodingOption, Lanes, Origin, Read, ReadLimit, SourceConfig, conformance};
-use weir::event::{Body, Position};
+use weir::component::{
+    BuildContext, DecodingOption, EncodingOption, Lanes, Origin, Problems, Read, ReadLimit, SourceConfig, Stream,
+    codecs, conformance,
+};
+use weir::event::{Body, Codec, Encoding, Layout, Position};
 use weir_cli as _;
 use weir_tests::command::{Done, weir, weir_with};
 use weir_tests::process::Home;
@@ -197,6 +201,152 @@ fn an_input_that_breaks_off_is_an_error_that_names_it() {
     let done = weir_with(home.path("").as_path(), &["run", "--once", "graph.yaml"], &[], &whole[..whole.len() - 4]);
     assert_ne!(done.code, 0);
     assert!(done.err.contains("it broke off, or cannot be opened (stream: stdin)"), "{}", done.err);
+}
+
+/// What is written of an event that holds this, in all the places that encoders look at; and of what came as these bytes.
+fn hostile(text: &str) -> Vec<Body> {
+    let events = [
+        json!(text),
+        json!({ "message": text }),
+        json!({"message": text, "name": text, "a": text}),
+        json!({"message": "m", "hostname": text, "structured_data": {"id": {"p": text}}}),
+        json!({"name": "n", "labels": {"l": text}, "timestamp": "2024-01-01T00:00:00Z", "value": 1}),
+        json!({"name": text, "labels": {text: "v"}, "timestamp": "2024-01-01T00:00:00Z", "value": 1}),
+        json!({"name": "n", "type": "gauge", "help": text, "unit": text}),
+        json!({ text: "v" }),
+    ];
+    let parsed = events.iter().map(|event| Body::Parsed(Codec::Json.decode(&event.to_string().into()).unwrap()));
+    let decoders = codecs(true).into_iter().filter_map(|(name, _)| decoder(name));
+    parsed.chain(decoders.map(|codec| Body::Raw(text.to_owned().into(), codec))).collect()
+}
+
+/// The options of codecs that cannot do without; the others are tried by their names alone.
+fn options(name: &str) -> Value {
+    match name {
+        "csv" => json!({"codec": name, "columns": ["message", "name", "a"]}),
+        _ => json!({ "codec": name }),
+    }
+}
+
+fn decoder(name: &str) -> Option<Codec> {
+    serde_json::from_value::<DecodingOption>(options(name)).unwrap().build().ok()
+}
+
+/// All encoders that the program has, but for those that have no lines.
+fn encoders_of_lines() -> Vec<(&'static str, Encoding)> {
+    let mut all = Vec::new();
+    for (name, _) in codecs(false) {
+        let option: EncodingOption = serde_json::from_value(options(name)).unwrap();
+        let problems = |stream| {
+            let mut found = Problems::default();
+            option.check(stream, &mut found);
+            found.into_vec().len()
+        };
+        if problems(Stream::Lines) > problems(Stream::Messages) {
+            continue;
+        }
+        assert_eq!(problems(Stream::Lines), 0, "{name} needs options: add them to the table");
+        all.push((name, option.build().unwrap()));
+    }
+    all
+}
+
+/// The lines as any reader may see them: most take a carriage return for the end of one, too.
+fn records(written: &[u8], layout: Layout) -> Vec<Vec<u8>> {
+    let mut all = vec![Vec::new()];
+    let mut is_quoted = false;
+    for byte in written {
+        is_quoted ^= layout == Layout::Quoted && *byte == b'"';
+        match byte {
+            b'\n' | b'\r' if !is_quoted => all.push(Vec::new()),
+            byte => all.last_mut().unwrap().push(*byte),
+        }
+    }
+    assert_eq!(all.pop(), Some(Vec::new()), "the last line ends with a newline");
+    all
+}
+
+#[test]
+fn every_encoder_writes_a_record_that_stays_one_among_lines_or_refuses_it() {
+    let texts = [
+        "", " ", "\n", "a\nb", "a\n", "\na", "a\rb", "a\r", "\r\n", "a\r\nb", "a\0b", "\0", "#", "# a", "# a\rb 1", "\"", "\"a\nb",
+        "a\"\nb\"", "a,\"", "\"a\" b", "\\", "a\\", "a\\nb", "=", "a=b c=\"\nd\"", "<13>x\n<14>y", "\u{85}\u{2028}", "\u{feff}a", "{\"a\":\n1}",
+        "n 1\nforged 2", "n value=1\nforged value=2", "2024-01-01T00:00:00Z n{} = 1\nforged{} = 2",
+    ];
+    let benign = json!({"message": "benign", "name": "benign", "timestamp": "2024-01-01T00:00:00Z", "value": 1});
+    let benign = Body::Parsed(Codec::Json.decode(&benign.to_string().into()).unwrap());
+    let encoders = encoders_of_lines();
+    assert!(encoders.len() >= 10, "{encoders:?}");
+    for (name, encoding) in encoders {
+        let layout = match &encoding {
+            Encoding::Other(encoder) => encoder.layout(),
+            _ => Layout::Line,
+        };
+        let mut neighbour = Vec::new();
+        encoding.encode_line(&benign, &mut neighbour).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let neighbour = records(&neighbour, layout).remove(0);
+        let mut accepted = 0;
+        for body in texts.iter().flat_map(|text| hostile(text)) {
+            let mut out = Vec::new();
+            encoding.encode_line(&benign, &mut out).unwrap();
+            let before = out.len();
+            if let Err(error) = encoding.encode_line(&body, &mut out) {
+                assert_eq!(out.len(), before, "{name}: {body:?}: {error}");
+                continue;
+            }
+            accepted += 1;
+            encoding.encode_line(&benign, &mut out).unwrap();
+            let all = records(&out, layout);
+            let what = format!("{name}: {body:?} became {:?}", String::from_utf8_lossy(&out[before..]));
+            assert!(all.len() == 3 || (layout == Layout::Lines && all.len() > 3), "{what}");
+            assert!(all[0] == neighbour && all[all.len() - 1] == neighbour, "{what}");
+            for line in &all[1..all.len() - 1] {
+                assert!(!line.is_empty(), "{what}");
+                if let (Body::Parsed(_), Some(codec)) = (&body, decoder(name)) {
+                    let read = codec.decode(&line.clone().into());
+                    assert!(read.is_ok(), "{what}: {read:?}");
+                }
+            }
+        }
+        assert!(accepted > texts.len() / 2, "{name} takes something: {accepted}");
+    }
+}
+
+#[test]
+fn bytes_that_are_not_text_never_become_other_bytes_on_their_way_to_json() {
+    let graph = "name: bytes\nsources:\n  in: {type: stdin, decoding: raw}\n\
+                 transforms:\n  change: {type: remap, inputs: [in], source: .n = 1}\n\
+                 sinks:\n  out: {type: console, inputs: [change]}\n";
+    let (home, done) = run(graph, b"caf\xe9\nplain\ncaf\xc3\xa9\n");
+    assert_eq!(done.out, "{\"message\":\"plain\",\"n\":1}\n{\"message\":\"caf\u{e9}\",\"n\":1}\n");
+    let letters = weir(home.path("").as_path(), &["dlq", "export", "graph.yaml"]).exits(0).out;
+    let letter: Value = serde_json::from_str(letters.trim_end()).unwrap();
+    assert_eq!((&letter["code"], &letter["codec"]), (&json!("invalid_utf8"), &json!("value")));
+    let body = BASE64_STANDARD.decode(letter["body_base64"].as_str().unwrap()).unwrap();
+    assert_eq!(body, b"{\"message\":\"caf\xe9\",\"n\":1}");
+}
+
+#[test]
+fn what_influx_calls_a_comment_is_no_event_and_a_text_beside_a_number_costs_nothing() {
+    let input = "# comment\n \nm a=1,b=\"x\"\nm v=2,w=NaN\n";
+    let (home, done) = run(&pipe("influx", "del(.labels)", "json"), input.as_bytes());
+    assert_eq!(done.out, "{\"name\":\"m_a\",\"value\":1.0}\n{\"name\":\"m_v\",\"value\":2.0}\n", "{}", done.err);
+    let letters = weir(home.path("").as_path(), &["dlq", "export", "graph.yaml"]).exits(0).out;
+    assert_eq!(letters.lines().count(), 1, "{letters}");
+    assert!(letters.contains("the field `w` is no number"), "{letters}");
+}
+
+#[test]
+fn a_csv_file_with_carriage_returns_alone_is_an_error_and_no_silence() {
+    let input = b"id,text\r1,a\r2,b\r";
+    let graph = pipe("csv", "x = 1", "json");
+    let done = weir_with(Home::new(&graph).path("").as_path(), &["run", "--once", "graph.yaml"], &[], input);
+    assert_ne!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("not by a carriage return alone"), "{}", done.err);
+    let (home, done) = run(&pipe("{codec: csv, columns: [id, text]}", "x = .id", "json"), input);
+    assert_eq!(done.out, "");
+    let letters = weir(home.path("").as_path(), &["dlq", "export", "graph.yaml"]).exits(0).out;
+    assert!(letters.contains("not by a carriage return alone"), "{letters}");
 }
 
 #[test]

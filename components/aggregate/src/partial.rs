@@ -18,7 +18,7 @@ impl Number {
     pub fn of(value: &Value) -> Option<Number> {
         match value {
             Value::Integer(whole) => Some(Number::Whole(*whole)),
-            Value::Float(float) => Some(Number::Float(float.into_inner())),
+            Value::Float(float) if float.is_finite() => Some(Number::Float(float.into_inner())),
             _ => None,
         }
     }
@@ -111,12 +111,22 @@ impl Partial {
             Partial::Max(max) => *max = Some(max.filter(|max| !max.is_below(number)).unwrap_or(number)),
             Partial::Moments { count, mean, squares } => {
                 *count += 1;
-                let difference = number.as_f64() - *mean;
-                *mean += difference / *count as f64;
-                *squares += difference * (number.as_f64() - *mean);
+                (*mean, *squares) = with(number.as_f64(), *count as f64, *mean, *squares);
             }
             Partial::Sketch(sketch) => sketch.add(number.as_f64()),
             Partial::Count(_) | Partial::Distinct(_) => {}
+        }
+    }
+
+    /// Whether the result would be larger than a float holds if it took this argument in.
+    pub fn overflows(&self, compute: &Compute, argument: Option<&Value>) -> bool {
+        let Some(number) = argument.and_then(Number::of) else { return false };
+        match (self, compute) {
+            (Partial::Sum(Some(sum)), _) => !sum.plus(number).as_f64().is_finite(),
+            (Partial::Moments { count, mean, squares }, Compute::Stddev(_)) => {
+                !with(number.as_f64(), (*count + 1) as f64, *mean, *squares).1.is_finite()
+            }
+            _ => false,
         }
     }
 
@@ -131,12 +141,23 @@ impl Partial {
             }
             (Partial::Moments { mean, .. }, _) => Some(Number::Float(*mean)),
             (Partial::Sketch(sketch), Compute::Quantile(_, quantile)) => {
-                sketch.quantile(*quantile).ok().flatten().map(Number::Float)
+                // An estimate may lie beyond everything that came.
+                let (estimate, min, max) = (sketch.quantile(*quantile).ok()??, sketch.min()?, sketch.max()?);
+                Some(Number::Float(estimate.max(min).min(max)))
             }
             (Partial::Sketch(_), _) => None,
             (Partial::Distinct(distinct), _) => Some(whole(distinct.count())),
         }
     }
+}
+
+/// Mean and sum of squares with one more number, the `count`-th.
+fn with(number: f64, count: f64, mean: f64, squares: f64) -> (f64, f64) {
+    let difference = number - mean;
+    // Between large numbers of both signs the difference is too large, and the mean is not.
+    let step = if difference.is_finite() { difference / count } else { number / count - mean / count };
+    let mean = mean + step;
+    (mean, squares + difference * (number - mean))
 }
 
 fn whole(count: u64) -> Number {
@@ -169,6 +190,40 @@ mod tests {
         for compute in [Compute::Sum(arg()), Compute::Min(arg()), Compute::Mean(arg()), Compute::Quantile(arg(), 0.5)] {
             assert_eq!(of(compute, &[Value::Null]), None, "of nothing there is nothing");
         }
+    }
+
+    #[test]
+    fn a_quantile_lies_between_the_least_and_the_greatest() {
+        for values in [vec![1000.0], vec![-7.3, -7.3], vec![0.1, 1e9], vec![1e308, 1.7e308], vec![-1e-12, 0.0, 5.0]] {
+            let numbers: Vec<Value> = values.iter().map(|value| Value::from_f64_or_zero(*value)).collect();
+            for quantile in [0.0, 0.01, 0.5, 0.99, 1.0] {
+                let Some(Number::Float(found)) = of(Compute::Quantile(".x".to_owned(), quantile), &numbers) else {
+                    panic!("no quantile of {values:?}")
+                };
+                assert!((values[0]..=values[values.len() - 1]).contains(&found), "{quantile} of {values:?}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_float_cannot_hold_is_known_before_it_is_taken_in() {
+        let (large, arg) = (Value::from_f64_or_zero(1.7e308), || ".x".to_owned());
+        let minus = Value::from_f64_or_zero(-1.7e308);
+        let after = |compute: &Compute, first: &Value, next: &Value| {
+            let mut partial = Partial::new(compute);
+            partial.add(Some(first));
+            (partial.overflows(compute, Some(next)), {
+                partial.add(Some(next));
+                partial.result(compute)
+            })
+        };
+        assert!(after(&Compute::Sum(arg()), &large, &large).0);
+        assert!(!after(&Compute::Sum(arg()), &large, &minus).0);
+        assert!(!after(&Compute::Sum(arg()), &i64::MAX.into(), &i64::MAX.into()).0);
+        assert_eq!(after(&Compute::Mean(arg()), &large, &minus), (false, Some(Number::Float(0.0))));
+        assert!(after(&Compute::Stddev(arg()), &large, &minus).0);
+        assert!(!after(&Compute::Stddev(arg()), &large, &large).0);
+        assert_eq!(Number::of(&Value::from_f64_or_zero(f64::INFINITY)), None, "no number to compute with");
     }
 
     #[test]

@@ -41,8 +41,11 @@ impl Shape {
             field(&mut body, name);
             match partial.result(compute) {
                 Some(Number::Whole(whole)) => drop(write!(body, "{whole}")),
-                Some(Number::Float(float)) => weir::event::json::write(&Value::from_f64_or_zero(float), &mut body),
-                None => body.extend_from_slice(b"null"),
+                Some(Number::Float(float)) if float.is_finite() => {
+                    // A finite number can always be written.
+                    let _ = weir::event::json::write(&Value::from_f64_or_zero(float), &mut body);
+                }
+                Some(Number::Float(_)) | None => body.extend_from_slice(b"null"),
             }
         }
         if self.has_early {
@@ -59,6 +62,6 @@ impl Shape {
 
 fn field(body: &mut Vec<u8>, name: &str) {
     body.push(b',');
-    weir::event::json::write(&Value::from(name), body);
+    weir::event::json::write_str(name, body);
     body.push(b':');
 }

@@ -121,9 +121,10 @@ impl Windows {
         format!("`{}` is {shown}, which is {what}", self.extract.texts[at])
     }
 
-    /// Takes an event into every window of it that is not over; says whether there is one.
-    fn take(&mut self, row: Row, watermark: Timestamp, output: &mut Output) -> bool {
-        let mut is_taken = false;
+    /// Takes an event into every window of it that is not over; says whether there is one. An error says which result would be
+    /// larger than a float holds; the window stays as it was.
+    fn take(&mut self, row: Row, watermark: Timestamp, output: &mut Output) -> Result<bool, String> {
+        let (mut is_taken, mut refused) = (false, None);
         let mut key = WindowKey { start: 0, group: row.key };
         // A window that time may never come to is over when one that begins now would be.
         let latest_end = match row.is_ahead {
@@ -137,7 +138,10 @@ impl Windows {
             is_taken = true;
             key.start = start;
             if let Some(partials) = self.open.get_mut(&key) {
-                add(partials, &self.arguments, &row.values);
+                match overflow(partials, &self.shape.compute, &self.arguments, &row.values) {
+                    Some(name) => refused = Some(format!("`{name}` of the window at {}", Timestamp(start).to_rfc3339())),
+                    None => add(partials, &self.arguments, &row.values),
+                }
                 continue;
             }
             let all = self.shape.compute.iter().map(|(_, compute)| Partial::new(compute)).collect();
@@ -148,7 +152,7 @@ impl Windows {
                 output.send(self.shape.event(&key, &partials.all, true), [EVICTED]);
             }
         }
-        is_taken
+        refused.map_or(Ok(is_taken), Err)
     }
 
     /// Puts out what open windows hold, if that is due.
@@ -176,6 +180,20 @@ fn add(partials: &mut Partials, arguments: &[Option<usize>], values: &[Value]) {
     }
 }
 
+/// The name of the first field that cannot take its argument in.
+fn overflow<'a>(
+    partials: &Partials,
+    compute: &'a [(String, Compute)],
+    arguments: &[Option<usize>],
+    values: &[Value],
+) -> Option<&'a str> {
+    let mut all = partials.all.iter().zip(compute).zip(arguments);
+    all.find_map(|((partial, (name, compute)), argument)| {
+        let argument = argument.and_then(|argument| values.get(argument));
+        partial.overflows(compute, argument).then_some(name.as_str())
+    })
+}
+
 impl Stateful for Windows {
     fn look(&mut self, event: &Event, origin: &OriginId) -> Result<Row, Verdict> {
         let values = match self.extract.program.value(event, origin)? {
@@ -195,7 +213,7 @@ impl Stateful for Windows {
             if at > 0 {
                 key.push(SEPARATOR);
             }
-            weir::event::json::write(&value, &mut key);
+            weir::event::json::write(&value, &mut key)?;
         }
         let mut arguments = Vec::with_capacity(self.extract.any_value.len());
         for ((at, value), any_value) in values.zip(&self.extract.any_value) {
@@ -203,7 +221,7 @@ impl Stateful for Windows {
                 Value::Null => Value::Null,
                 value if *any_value => {
                     let mut text = Vec::new();
-                    weir::event::json::write(&value, &mut text);
+                    weir::event::json::write(&value, &mut text)?;
                     Value::Integer(hash([&text[..]]).cast_signed())
                 }
                 value if Number::of(&value).is_some() => value,
@@ -217,11 +235,17 @@ impl Stateful for Windows {
     }
 
     fn process(&mut self, event: &mut Event, row: Row, times: Times, output: &mut Output) -> Verdict {
-        if self.take(row, times.watermark, output) {
-            return Verdict::Absorb;
+        match self.take(row, times.watermark, output) {
+            Ok(true) => Verdict::Absorb,
+            Ok(false) => {
+                output.send_late(event.clone(), LATE);
+                Verdict::Filter
+            }
+            Err(what) => {
+                let message = format!("{what} would be larger than a 64-bit float holds; the event is left out of it");
+                Verdict::Reject { code: "overflow", message }
+            }
         }
-        output.send_late(event.clone(), LATE);
-        Verdict::Filter
     }
 
     fn advance(&mut self, Times { watermark, .. }: Times, output: &mut Output) -> bool {

@@ -136,7 +136,7 @@ impl Stateful for Signals {
     fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
         let mut key = Vec::new();
         if let Some(expression) = &mut self.key {
-            weir::event::json::write(&expression.value(event, origin)?, &mut key);
+            weir::event::json::write(&expression.value(event, origin)?, &mut key)?;
         }
         let (on, off) = (self.on.holds(event, origin)?, self.off.holds(event, origin)?);
         Ok(Row { key, time: event.time, values: vec![on.into(), off.into()], ..Row::default() })

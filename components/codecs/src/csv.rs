@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::component::{DecodingConfig, EncodingConfig, Problems, Stream};
-use weir::event::{CodecError, Decoder, Encoder, Framing};
+use weir::event::{CodecError, Decoder, Encoder, Framing, Layout};
 use weir::{Error, Result};
 
 use crate::text::{self, utf8};
@@ -141,6 +141,12 @@ struct Csv {
     wants_header: bool,
 }
 
+/// A record without the end of its line.
+fn without_end(record: &Bytes) -> Bytes {
+    let line = record.strip_suffix(b"\n").unwrap_or(record);
+    record.slice_ref(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
 /// Calls `each` with every value of a record.
 fn each_field(record: &Bytes, delimiter: u8, mut each: impl FnMut(Bytes)) -> Result<(), CodecError> {
     let invalid = |at: usize, what: &str| Err(CodecError::new("invalid_csv", format!("byte {at}: {what}")));
@@ -171,6 +177,10 @@ fn each_field(record: &Bytes, delimiter: u8, mut each: impl FnMut(Bytes)) -> Res
             }
         } else {
             let end = memchr::memchr(delimiter, &record[at..]).map_or(record.len(), |found| at + found);
+            if let Some(found) = memchr::memchr2(b'\r', b'\n', &record[at..end]) {
+                let what = "a line break outside of quotes; end each line by a newline, not by a carriage return alone";
+                return invalid(at + found, what);
+            }
             each(record.slice(at..end));
             at = end;
         }
@@ -202,7 +212,7 @@ impl Decoder for Csv {
         utf8(bytes, "invalid_csv")?;
         let mut fields = ObjectMap::new();
         let mut count = 0;
-        each_field(bytes, self.delimiter, |value| {
+        each_field(&without_end(bytes), self.delimiter, |value| {
             if let Some(column) = self.columns.get(count) {
                 fields.insert(column.clone(), Value::Bytes(value));
             }
@@ -227,7 +237,12 @@ impl Decoder for Csv {
         let header = Bytes::copy_from_slice(header);
         let mut columns: Vec<KeyString> = Vec::new();
         let text = utf8(&header, "invalid_csv")?.to_owned();
-        each_field(&header, self.delimiter, |name| columns.push(String::from_utf8_lossy(&name).into_owned().into()))?;
+        if text.contains('\0') {
+            return Err(CodecError::new("invalid_csv", "the header holds zero bytes; is it UTF-16? write it as UTF-8"));
+        }
+        each_field(&header, self.delimiter, |name| {
+            columns.push(std::str::from_utf8(&name).unwrap_or_default().into());
+        })?;
         if let Some(name) =
             columns.iter().enumerate().find_map(|(at, name)| columns[..at].contains(name).then_some(name))
         {
@@ -294,6 +309,10 @@ impl Encoder for CsvWriter {
         self.quoting == Quoting::Necessary && (decoder as &dyn Any).downcast_ref::<Csv>().is_some_and(same)
     }
 
+    fn layout(&self) -> Layout {
+        Layout::Quoted
+    }
+
     fn header(&self) -> &[u8] {
         &self.header
     }
@@ -331,6 +350,13 @@ mod tests {
         assert_eq!(read(&*ab, "").unwrap_err(), "the record has 1 values for 2 columns");
         assert_eq!(read(&*ab, "1,\"2").unwrap_err(), "byte 2: a quote is not closed");
         assert_eq!(read(&*ab, "\"1\"x,2").unwrap_err(), "byte 3: something stands behind a closing quote");
+        let line_break = ": a line break outside of quotes; end each line by a newline, not by a carriage return alone";
+        for (record, at) in [("1,2\r3,4", 3), ("1\r2,3", 1), ("1,2\n3", 3), ("\"1\",\r2", 4)] {
+            assert_eq!(read(&*ab, record).unwrap_err(), format!("byte {at}{line_break}"));
+        }
+        for record in ["1,\"\r\"\r\n", "1,\"\r\"\n", "1,\"\r\"\r"] {
+            assert_eq!(read(&*ab, record).unwrap(), json!({"a": "1", "b": "\r"}), "{record:?}");
+        }
         let broken = ab.decode(&Bytes::from_static(b"1,\xff")).unwrap_err();
         assert_eq!(broken.code, "invalid_csv");
     }
@@ -342,6 +368,11 @@ mod tests {
         let named = unnamed.with_header(b"id;\"full \"\"name\"\"\"").unwrap();
         assert_eq!(read(&*named, "7;x").unwrap(), json!({"id": "7", "full \"name\"": "x"}));
         assert!(unnamed.with_header(b"id;id").unwrap_err().message.contains("twice"));
+        let old = unnamed.with_header(b"id;text\r1;a\r2;b\r").unwrap_err();
+        assert!(old.message.contains("not by a carriage return alone"), "{old}");
+        for wide in [&b"\xff\xfei\0d\0"[..], b"i\0d\0"] {
+            assert_eq!(unnamed.with_header(wide).unwrap_err().code, "invalid_csv");
+        }
     }
 
     #[test]

@@ -127,8 +127,8 @@ fn quoted(line: &Bytes, start: usize) -> Result<(Bytes, usize), CodecError> {
 /// The quoted text from `start` to `end` without its escapes, which are those of JSON.
 fn unescaped(line: &[u8], start: usize, end: usize) -> Result<Bytes, CodecError> {
     // JSON has no raw control characters in a text; here they are as good as any other.
-    let text = String::from_utf8_lossy(&line[start..=end]);
-    let mut escaped = Cow::Borrowed(&*text);
+    let text = utf8(&line[start..=end], "invalid_logfmt")?;
+    let mut escaped = Cow::Borrowed(text);
     if text.bytes().any(|byte| byte < b' ') {
         let put = |c: char| if c < ' ' { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
         escaped = text.chars().map(put).collect::<String>().into();
@@ -200,7 +200,7 @@ fn put_value(value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
         value => text::of(value)?,
     };
     if text.iter().any(|byte| *byte <= b' ' || matches!(byte, b'=' | b'"' | b'\\' | 0x7f)) {
-        weir::event::json::write(&Value::Bytes(text), out);
+        weir::event::json::write(&Value::Bytes(text), out)?;
     } else {
         out.extend_from_slice(&text);
     }

@@ -1,24 +1,24 @@
 //! Protobuf messages: schemas from `.proto` texts, and messages as the values that nodes see.
 
+mod files;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::path::Path;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, FileDescriptor, MessageDescriptor};
 use protox::Compiler;
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
+use protox::file::{FileResolver, IncludeFileResolver};
 use vrl::value::Value;
 use weir::event::CodecError;
 
+use self::files::{MAIN, Texts};
 use crate::schema::SchemaText;
 use crate::wire;
-
-/// The name under which a registry's schema is compiled.
-const MAIN: &str = "the schema";
 
 /// The messages of one file.
 #[derive(Debug)]
@@ -29,47 +29,26 @@ pub(crate) struct Schema {
     way: Vec<usize>,
 }
 
-/// Texts by the names that imports have for them.
-struct Texts(SchemaText);
-
-impl FileResolver for Texts {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let text = if name == MAIN {
-            Some(&self.0.text)
-        } else {
-            self.0.references.iter().find(|(other, _)| other == name).map(|(_, text)| text)
-        };
-        match text {
-            Some(text) => File::from_source(name, text),
-            None => Err(protox::Error::file_not_found(name)),
-        }
-    }
-
-    fn resolve_path(&self, path: &Path) -> Option<String> {
-        path.to_str().map(str::to_owned)
-    }
-}
-
 impl Schema {
     /// Compiles a schema, and those it imports. The message is the first one unless it is named in full.
     pub fn compile(text: &SchemaText, message: Option<&str>) -> Result<Schema, String> {
-        let mut resolver = ChainFileResolver::new();
-        resolver.add(Texts(text.clone()));
-        resolver.add(GoogleFileResolver::new());
-        Schema::from_file(Compiler::with_file_resolver(resolver), Path::new(MAIN), message)
+        Schema::from_file(Texts(text.clone()), Path::new(MAIN), message)
     }
 
     /// Compiles a file; imports are looked for beside it.
     pub fn read(path: &Path, message: Option<&str>) -> Result<Schema, String> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut resolver = ChainFileResolver::new();
-        resolver.add(IncludeFileResolver::new(folder.to_owned()));
-        resolver.add(GoogleFileResolver::new());
-        Schema::from_file(Compiler::with_file_resolver(resolver), path, message)
+        Schema::from_file(IncludeFileResolver::new(folder.to_owned()), path, message)
     }
 
-    fn from_file(mut compiler: Compiler, path: &Path, message: Option<&str>) -> Result<Schema, String> {
-        let failed = |error: protox::Error| format!("the schema cannot be used: {error}");
+    fn from_file(own: impl FileResolver + 'static, path: &Path, message: Option<&str>) -> Result<Schema, String> {
+        let (resolver, missing) = files::resolver(own);
+        let mut compiler = Compiler::with_file_resolver(resolver);
+        let failed = |error: protox::Error| {
+            let missing = missing.lock().unwrap_or_else(PoisonError::into_inner);
+            let absent = if missing.is_empty() { "" } else { "; these imports are not there: " };
+            format!("the schema cannot be used: {error}{absent}{}", missing.join(", "))
+        };
         compiler.include_imports(true).open_file(path).map_err(failed)?;
         let name = compiler.files().last().map(|file| file.name().to_owned()).unwrap_or_default();
         let pool: DescriptorPool = compiler.descriptor_pool();

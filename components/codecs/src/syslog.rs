@@ -320,7 +320,11 @@ impl Encoder for Syslog {
             None | Some(Value::Null | Value::Object(_)) => out.push(b'-'),
             Some(_) => return refused("`structured_data` is no object"),
         }
-        let message = fields.get("message").map_or(Ok(Bytes::new()), text::of)?;
+        let Some(message) = fields.get("message").filter(|message| !message.is_null()) else {
+            let what = "the event has no field message, and a syslog message without one says nothing; set .message before";
+            return Err(CodecError::new("no_message", what));
+        };
+        let message = text::of(message)?;
         if !message.is_empty() {
             out.push(b' ');
             out.extend_from_slice(&message);
@@ -425,6 +429,10 @@ mod tests {
         ] {
             let refused = Syslog.encode(&Value::from(value.clone()), "", &mut Vec::new()).unwrap_err();
             assert_eq!(refused.code, "no_syslog", "{value}");
+        }
+        for value in [json!({}), json!({"message": null, "hostname": "h"}), json!({"msg": "x"})] {
+            let refused = Syslog.encode(&Value::from(value.clone()), "", &mut Vec::new()).unwrap_err();
+            assert_eq!(refused.code, "no_message", "{value}");
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn of(value: &Value) -> Result<Bytes, CodecError> {
         Value::Null => Ok(Bytes::new()),
         Value::Object(_) | Value::Array(_) => {
             let mut out = Vec::new();
-            json::write(value, &mut out);
+            json::write(value, &mut out)?;
             Ok(out.into())
         }
         other => {
@@ -34,9 +34,23 @@ pub(crate) fn of(value: &Value) -> Result<Bytes, CodecError> {
     }
 }
 
-/// A number as nodes see it; what is no number (NaN) has no value.
+/// A number as nodes see it; one that JSON has not is a text, as in Protobuf's JSON mapping.
 pub(crate) fn number(value: f64) -> Value {
-    if value.is_nan() { Value::Null } else { Value::from_f64_or_zero(value) }
+    match value {
+        _ if value.is_finite() => Value::from_f64_or_zero(value),
+        _ if value.is_nan() => "NaN".into(),
+        _ => if value > 0.0 { "Infinity" } else { "-Infinity" }.into(),
+    }
+}
+
+/// The number that such a text stands for.
+pub(crate) fn not_finite(value: &Value) -> Option<f64> {
+    match value.to_str()? {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
 }
 
 /// What a value is, for messages.
@@ -49,6 +63,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::Timestamp(_) => "a timestamp",
         Value::Object(_) => "an object",
         Value::Array(_) => "a list",
+        Value::Bytes(_) if value.to_str().is_none() => "bytes that are no utf-8",
         Value::Bytes(_) | Value::String(_) | Value::Regex(_) => "a text",
     }
 }

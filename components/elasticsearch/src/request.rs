@@ -7,7 +7,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use vrl::value::Value;
 use weir::component::Problems;
 use weir::event::json::{self, Fields, Found};
 use weir::event::{Body, Codec, CodecError, Encoding, Event, OriginId, Position, Timestamp};
@@ -486,7 +485,7 @@ fn put_text(text: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
-        json::write(&Value::from(text), out);
+        json::write_str(text, out);
     }
 }
 

@@ -88,7 +88,7 @@ impl Look<'_> {
         }
         // Beats write the fields of the same event in another order when they send it again.
         let mut sorted = Vec::new();
-        json::write(&json::parse(self.bytes).ok()?, &mut sorted);
+        json::write(&json::parse(self.bytes).ok()?, &mut sorted).ok()?;
         Some(hash(b"all", [&*who, &*sorted]))
     }
 
@@ -178,11 +178,12 @@ impl Look<'_> {
         if value.is_null() {
             return None;
         }
-        Some(value.as_bytes().cloned().unwrap_or_else(|| {
-            let mut text = Vec::new();
-            json::write(&value, &mut text);
-            text.into()
-        }))
+        if let Some(text) = value.as_bytes() {
+            return Some(text.clone());
+        }
+        let mut text = Vec::new();
+        json::write(&value, &mut text).ok()?;
+        Some(text.into())
     }
 }
 

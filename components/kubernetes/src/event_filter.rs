@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::DateTime;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::Value;
 use weir::component::{BuildContext, Output, Problems, Transform, TransformConfig};
 use weir::config::Span;
-use weir::event::{Batch, Body, Codec, Event, OriginId, Timestamp, Verdict};
+use weir::event::{Batch, Body, Codec, CodecError, Event, OriginId, Timestamp, Verdict};
 use weir::script::{Condition, Problem};
 use weir::{Error, Result};
 
@@ -150,7 +149,7 @@ impl Filter {
                 return Ok(false);
             }
         }
-        self.put_tag(record, presets);
+        self.put_tag(record, presets).map_err(|error| (error.code, error.message))?;
         Ok(true)
     }
 
@@ -169,9 +168,9 @@ impl Filter {
         happened(event).is_some_and(|then| now.0.saturating_sub(then) > max_age)
     }
 
-    fn put_tag(&self, record: &mut Event, presets: Vec<Value>) {
+    fn put_tag(&self, record: &mut Event, presets: Vec<Value>) -> std::result::Result<(), CodecError> {
         if self.tag.is_empty() || presets.is_empty() {
-            return;
+            return Ok(());
         }
         let tags = Value::Array(presets);
         if let Body::Raw(bytes, codec @ Codec::Other(_)) = &record.body
@@ -180,26 +179,31 @@ impl Filter {
             record.body = Body::Parsed(value);
         }
         match &mut record.body {
-            Body::Raw(doc, Codec::Json) => *doc = self.reader.tagged(doc, &tags),
+            Body::Raw(doc, Codec::Json) => *doc = self.reader.tagged(doc, &tags)?,
             Body::Parsed(Value::Object(fields)) => {
                 fields.insert((&*self.tag).into(), tags);
             }
             _ => {}
         }
+        Ok(())
     }
 }
 
-/// When an event last happened, in milliseconds since 1970: the latest of the times it bears.
+/// When an event last happened, in milliseconds since 1970: the newest of all times that an event of `core` or of
+/// `events.k8s.io` may bear. A repeated one keeps the time of its creation, and one without `series` that of its first time.
 fn happened(event: &Value) -> Option<i64> {
-    let series = event.as_object()?.get("series");
+    let (series, metadata) = (event.as_object()?.get("series"), event.as_object()?.get("metadata"));
     let times = [
-        text(Some(event), "lastTimestamp"),
-        text(Some(event), "eventTime"),
-        text(Some(event), "firstTimestamp"),
-        text(series, "lastObservedTime"),
+        (Some(event), "lastTimestamp"),
+        (Some(event), "deprecatedLastTimestamp"),
+        (Some(event), "eventTime"),
+        (Some(event), "firstTimestamp"),
+        (Some(event), "deprecatedFirstTimestamp"),
+        (series, "lastObservedTime"),
+        (metadata, "creationTimestamp"),
     ];
-    let metadata = event.as_object()?.get("metadata");
-    let millis = |time: &str| Some(DateTime::parse_from_rfc3339(time).ok()?.timestamp_millis());
-    let latest = times.iter().filter_map(|time| millis(time)).max();
-    latest.or_else(|| millis(text(metadata, "creationTimestamp")))
+    let millis =
+        |(object, name): (Option<&Value>, &str)| Timestamp::of(object?.as_object()?.get(name)?).map(|time| time.0);
+    // Go writes a time that is not set as the beginning of year 1.
+    times.into_iter().filter_map(millis).filter(|at| *at > 0).max()
 }

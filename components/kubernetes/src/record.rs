@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use vrl::value::Value;
+use weir::event::CodecError;
 use weir::event::json::{self, Edit, Fields, Found, JsonError};
 
 /// Looks into records; keeps its memory from one to the next.
@@ -44,9 +45,9 @@ impl Reader {
     }
 
     /// The record last read, with its tag set to `tags`.
-    pub fn tagged(&self, doc: &Bytes, tags: &Value) -> Bytes {
+    pub fn tagged(&self, doc: &Bytes, tags: &Value) -> Result<Bytes, CodecError> {
         let (fields, found) = &self.record;
-        json::splice(doc, fields, found, &[Edit::Set(TAG, tags)]).into()
+        json::splice(doc, fields, found, &[Edit::Set(TAG, tags)]).map(Bytes::from)
     }
 }
 

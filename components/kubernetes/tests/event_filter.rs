@@ -131,6 +131,41 @@ fn what_happened_long_before_its_record_may_be_left_out() {
 }
 
 #[test]
+fn an_event_is_as_old_as_the_newest_of_its_times_by_either_api() {
+    let (old, young, unset) = ("2025-12-31T20:00:00Z", "2026-01-01T00:30:00.5+00:00", "0001-01-01T00:00:00Z");
+    let core = |fields: Value| {
+        let mut event = event("BackOff", "Pod", "Warning");
+        event["lastTimestamp"] = Value::Null;
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        event
+    };
+    let newer = |fields: Value| {
+        let mut event = json!({"reason": "BackOff", "type": "Warning", "regarding": {"kind": "Pod"}, "note": "n"});
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        event
+    };
+    let cases = [
+        (core(json!({"firstTimestamp": old, "lastTimestamp": young})), true),
+        (core(json!({"firstTimestamp": young, "lastTimestamp": null, "eventTime": null})), true),
+        (core(json!({"lastTimestamp": old, "eventTime": young})), true),
+        (core(json!({"eventTime": old, "series": {"count": 7, "lastObservedTime": young}})), true),
+        (core(json!({"lastTimestamp": old, "metadata": {"creationTimestamp": young}})), true),
+        (core(json!({"firstTimestamp": old, "metadata": {"creationTimestamp": old}, "series": null})), false),
+        (core(json!({"lastTimestamp": unset, "eventTime": unset, "metadata": {"creationTimestamp": old}})), false),
+        (core(json!({"lastTimestamp": unset, "firstTimestamp": unset})), true),
+        (newer(json!({"eventTime": old, "series": {"lastObservedTime": young}})), true),
+        (newer(json!({"eventTime": unset, "deprecatedFirstTimestamp": old, "deprecatedLastTimestamp": young})), true),
+        (newer(json!({"eventTime": null, "deprecatedLastTimestamp": old})), false),
+        (newer(json!({"eventTime": old, "deprecatedLastTimestamp": unset, "metadata": {"creationTimestamp": young}})), true),
+        (newer(json!({"eventTime": old, "series": {"lastObservedTime": old}})), false),
+    ];
+    for (event, is_young) in cases {
+        let passed = passing(json!({"max_age": "2h", "tag": ""}), &[raw(json!({ "event": event }).to_string())]);
+        assert_eq!(!passed.is_empty(), is_young, "{event}");
+    }
+}
+
+#[test]
 fn it_keeps_to_the_shared_rules() {
     let record = |n: usize| json!({"n": n, "event": event(["BackOff", "Pulled"][n % 2], "Pod", "Warning")}).to_string();
     let bodies: Vec<Body> = (0..20).map(|n| raw(record(n))).collect();

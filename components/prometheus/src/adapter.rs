@@ -62,8 +62,7 @@ impl Format for Adapter {
                 labels.insert(METRIC.into(), point.name.clone().into());
             }
         }
-        json::write(&sample, out);
-        Ok(())
+        json::write(&sample, out)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use vrl::value::Value;
-use weir::event::{CodecError, Decoder, Encoder};
+use weir::event::{CodecError, Decoder, Encoder, Layout};
 
 use crate::exposition::put_series;
 use crate::point::Point;
@@ -33,6 +33,9 @@ pub(crate) trait Format: std::fmt::Debug + Send + Sync + 'static {
     fn keeps(&self) -> bool {
         true
     }
+
+    /// How its records lie in a stream of lines.
+    const LAYOUT: Layout = Layout::Line;
 
     /// The records of one event each that this record holds; none: it is one.
     fn split(&self, _record: &Bytes) -> Option<Vec<Bytes>> {
@@ -113,6 +116,10 @@ impl<F: Format> Encoder for PointCodec<F> {
 
     fn keeps(&self, decoder: &dyn Decoder) -> bool {
         decoder.name() == F::NAME && self.0.keeps()
+    }
+
+    fn layout(&self) -> Layout {
+        F::LAYOUT
     }
 }
 

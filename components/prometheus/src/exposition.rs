@@ -7,7 +7,7 @@ use chrono::DateTime;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::{ObjectMap, Value};
-use weir::event::CodecError;
+use weir::event::{CodecError, Layout};
 
 use crate::codec::{Format, absolute, lines, number_text, register};
 use crate::point::{Labels, Measured, Metadata, Point, number, text};
@@ -40,6 +40,8 @@ const SAID: [(&str, &str); 3] = [("# HELP ", "help"), ("# TYPE ", "type"), ("# U
 
 impl Format for Exposition {
     const NAME: &'static str = "exposition";
+    /// Type, help and unit of a metric are a line each.
+    const LAYOUT: Layout = Layout::Lines;
 
     fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
         let mut scan = Scan::new(record, "invalid_exposition")?;
@@ -90,7 +92,7 @@ impl Format for Exposition {
                 return true;
             }
         }
-        let comment = text("message").filter(|text| text.starts_with('#') && !text.contains('\n'));
+        let comment = text("message").filter(|text| text.starts_with('#') && !text.contains(['\n', '\r']));
         comment.map(|comment| out.extend_from_slice(comment.as_bytes())).is_some()
     }
 

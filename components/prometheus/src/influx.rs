@@ -12,15 +12,15 @@ use weir::Result;
 use weir::component::{DecodingConfig, EncodingConfig};
 use weir::event::{CodecError, Decoder, Encoder};
 
-use crate::codec::{Format, PointCodec, absolute, lines};
+use crate::codec::{Format, PointCodec, absolute};
 use crate::point::{Labels, Point};
 use crate::scan::Scan;
 
 /// InfluxDB's line protocol: `cpu,host=a idle=98.5,user=1i 1700000000000000000`.
 ///
 /// Nodes see a point a field, named `cpu_idle`; of a field `value` the name is the measurement's alone. True is 1, false 0. A
-/// field that is a text is no point: it is left out where the line has others, and rejected where it has not. A record of
-/// several lines is as many.
+/// field that is a text is no point: it is left out where the line has others, and rejected where it has not. One that is
+/// neither, such as `NaN`, is rejected by itself. A record of several lines is as many; comments and blank lines are none.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InfluxDecoding {
@@ -117,7 +117,7 @@ impl Format for Influx {
     fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
         let mut scan = Scan::new(record, "invalid_influx")?;
         let line = line(&mut scan)?;
-        let [field] = &*line.fields else { return Err(scan.error("the line has more than one field")) };
+        let [field] = &*line.fields else { return Err(scan.error("none of the line's fields is a number")) };
         let value = field_value(field.value)
             .ok_or_else(|| scan.error(format_args!("the field `{}` is no number", field.name)))?;
         let name = if field.name == VALUE { line.measurement } else { format!("{}_{}", line.measurement, field.name) };
@@ -135,12 +135,12 @@ impl Format for Influx {
         if !value.is_finite() {
             return Err(unsupported(format!("influx has no way to write the value {value}")));
         }
-        put_word(&point.name, &[',', ' '], out)?;
+        put_word(&point.name, NAME, out)?;
         for (name, value) in point.labels.iter().filter(|(_, value)| !value.is_empty()) {
             out.push(b',');
-            put_word(name, &[',', '=', ' '], out)?;
+            put_word(name, PART, out)?;
             out.push(b'=');
-            put_word(value, &[',', '=', ' '], out)?;
+            put_word(value, PART, out)?;
         }
         let _ = write!(out, " {VALUE}={value}");
         if let Some(timestamp) = point.timestamp {
@@ -152,13 +152,50 @@ impl Format for Influx {
     }
 
     fn split(&self, record: &Bytes) -> Option<Vec<Bytes>> {
-        let several = lines(record);
-        let all = several.as_deref().unwrap_or(std::slice::from_ref(record));
-        let is_comment = |line: &Bytes| line.trim_ascii_start().starts_with(b"#");
-        let split: Vec<Bytes> =
-            all.iter().filter(|line| several.is_none() || !is_comment(line)).flat_map(by_field).collect();
-        (several.is_some() || split.len() != 1).then_some(split)
+        let split: Vec<Bytes> = lines(record).into_iter().flat_map(|line| by_field(&line)).collect();
+        (split != [record.trim_ascii_end()]).then_some(split)
     }
+}
+
+/// The lines of a record, but for comments and blank ones. A newline within a quoted text is part of its line.
+fn lines(record: &Bytes) -> Vec<Bytes> {
+    let mut lines = Vec::new();
+    let mut rest = &record[..];
+    while !rest.is_empty() {
+        let end = line_end(rest);
+        let line = rest[..end].trim_ascii();
+        if !line.is_empty() && !line.starts_with(b"#") {
+            lines.push(record.slice_ref(&rest[..end]));
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    lines
+}
+
+/// Where the first line ends. A quote opens behind the `=` of a field; if it is never closed, the line ends at its first
+/// newline, so that it does not take the others with it.
+fn line_end(text: &[u8]) -> usize {
+    let first = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    let start = text.len() - text.trim_ascii_start().len();
+    if start > first || text[start..].starts_with(b"#") || !text[..first].contains(&b'"') {
+        return first;
+    }
+    let (mut in_fields, mut is_quoted, mut before) = (false, false, 0);
+    let mut at = start;
+    while at < text.len() {
+        match text[at] {
+            b'\n' if !is_quoted => return at,
+            // What is behind a backslash stands for itself; but a line ends all the same.
+            b'\\' if is_quoted || text.get(at + 1) != Some(&b'\n') => at += 1,
+            b'"' if is_quoted => is_quoted = false,
+            b'"' => is_quoted = in_fields && before == b'=',
+            b' ' => in_fields = true,
+            _ => {}
+        }
+        before = text.get(at).copied().unwrap_or_default();
+        at += 1;
+    }
+    if is_quoted { first } else { text.len() }
 }
 
 impl Influx {
@@ -169,15 +206,22 @@ impl Influx {
     }
 }
 
-/// A line for each field that is a number. What cannot be taken apart stays, and is rejected when a node looks.
+/// A line for each field that is no text. What cannot be taken apart stays, and is rejected when a node looks, as is a field
+/// that is no number.
 fn by_field(record: &Bytes) -> Vec<Bytes> {
     let whole = vec![record.clone()];
     let Ok(mut scan) = Scan::new(record, "invalid_influx") else { return whole };
     let Ok(line) = line(&mut scan) else { return whole };
-    let numbers = line.fields.iter().filter(|field| field_value(field.value).is_some());
-    let of = |field: &Field<'_>| format!("{} {} {}", line.series, field.whole, line.time).trim_end().to_owned().into();
+    if line.fields.len() == 1 {
+        return whole;
+    }
+    let numbers = line.fields.iter().filter(|field| !field.value.starts_with('"'));
+    let of = |field: &Field<'_>| {
+        let time = if line.time.is_empty() { String::new() } else { format!(" {}", line.time) };
+        Bytes::from(format!("{} {}{time}", line.series, field.whole))
+    };
     let split: Vec<Bytes> = numbers.map(of).collect();
-    if split.is_empty() || line.fields.len() == 1 { whole } else { split }
+    if split.is_empty() { whole } else { split }
 }
 
 fn line<'a>(scan: &mut Scan<'a>) -> Result<Line<'a>, CodecError> {
@@ -186,15 +230,15 @@ fn line<'a>(scan: &mut Scan<'a>) -> Result<Line<'a>, CodecError> {
         return Err(scan.error("a comment is no point"));
     }
     let start = scan.at;
-    let measurement = word(scan, |byte| matches!(byte, b',' | b' '));
+    let measurement = word(scan, NAME);
     if measurement.is_empty() {
         return Err(scan.error("expected the name of a measurement"));
     }
     let mut labels = Labels::new();
     while scan.takes(b',') {
-        let name = word(scan, |byte| matches!(byte, b',' | b'=' | b' '));
+        let name = word(scan, PART);
         scan.needs(b'=')?;
-        let value = word(scan, |byte| matches!(byte, b',' | b'=' | b' '));
+        let value = word(scan, PART);
         if name.is_empty() || value.is_empty() || labels.insert(name, value).is_some() {
             return Err(scan.error("a tag has no name, no value, or a name that was there before"));
         }
@@ -205,7 +249,7 @@ fn line<'a>(scan: &mut Scan<'a>) -> Result<Line<'a>, CodecError> {
     let mut fields = Vec::new();
     loop {
         let start = scan.at;
-        let name = word(scan, |byte| matches!(byte, b',' | b'=' | b' '));
+        let name = word(scan, PART);
         scan.needs(b'=')?;
         let from = scan.at;
         if scan.peek() == Some(b'"') {
@@ -230,16 +274,20 @@ fn line<'a>(scan: &mut Scan<'a>) -> Result<Line<'a>, CodecError> {
     Ok(Line { measurement, labels, series, fields, time })
 }
 
-/// A name or value, with its escapes undone: a backslash in front of what would end it, of a comma, `=` or blank.
-fn word(scan: &mut Scan<'_>, ends: impl Fn(u8) -> bool) -> String {
+/// What ends a measurement, and what ends the parts of tags and the names of fields; a backslash in front undoes it.
+const NAME: &[u8] = b", ";
+const PART: &[u8] = b",= ";
+
+/// A name or value, with its escapes undone.
+fn word(scan: &mut Scan<'_>, ends: &[u8]) -> String {
     let mut word = String::new();
     loop {
-        word.push_str(scan.until(|byte| byte == b'\\' || ends(byte)));
+        word.push_str(scan.until(|byte| byte == b'\\' || ends.contains(&byte)));
         if !scan.takes(b'\\') {
             return word;
         }
         match scan.peek() {
-            Some(byte @ (b',' | b'=' | b' ')) => {
+            Some(byte) if ends.contains(&byte) => {
                 scan.at += 1;
                 word.push(char::from(byte));
             }
@@ -248,16 +296,17 @@ fn word(scan: &mut Scan<'_>, ends: impl Fn(u8) -> bool) -> String {
     }
 }
 
-fn put_word(word: &str, escaped: &[char], out: &mut Vec<u8>) -> Result<(), CodecError> {
-    if word.ends_with('\\') || word.contains(['\n', '\r']) || word.starts_with('#') {
-        let what = format!("influx has no way to write {word:?}: a newline, `#` in front, or a backslash at the end");
+fn put_word(word: &str, escaped: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    if word.is_empty() || word.ends_with('\\') || word.contains(['\n', '\r']) || word.starts_with('#') {
+        let why = "nothing, a newline, `#` in front, or a backslash at the end";
+        let what = format!("influx has no way to write {word:?}: {why}");
         return Err(CodecError::new("unsupported_value", what));
     }
-    for character in word.chars() {
-        if escaped.contains(&character) {
+    for byte in word.bytes() {
+        if escaped.contains(&byte) {
             out.push(b'\\');
         }
-        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        out.push(byte);
     }
     Ok(())
 }
@@ -316,7 +365,38 @@ mod tests {
         assert_eq!(split("cpu idle=1"), ["cpu idle=1"]);
         assert_eq!(split("cpu state=\"on\""), ["cpu state=\"on\""]);
         assert_eq!(split("cpu a=1,b=2"), ["cpu a=1", "cpu b=2"]);
-        assert_eq!(split("# no"), ["# no"]);
+        assert_eq!(split("m a=1,b=\"x\" 5"), ["m a=1 5"], "one number is left");
+        assert_eq!(split("m a=\"x\",b=\"y\""), ["m a=\"x\",b=\"y\""], "nothing but texts");
+    }
+
+    #[test]
+    fn comments_and_blank_lines_are_nothing_and_a_bad_field_costs_no_other() {
+        for nothing in ["# comment", " \t# c=\"", "", "  ", "\n", "#\n\n# x\n"] {
+            assert_eq!(split(nothing), [""; 0], "{nothing:?}");
+        }
+        for (bad, parts) in [
+            ("m v=1,w=NaN", ["m v=1", "m w=NaN"]),
+            ("m w=inf,v=1i", ["m w=inf", "m v=1i"]),
+            ("m w=99999999999999999999i,v=t", ["m w=99999999999999999999i", "m v=t"]),
+            ("m w=,v=1 7", ["m w= 7", "m v=1 7"]),
+        ] {
+            assert_eq!(split(bad), parts);
+            let read: Vec<bool> = parts.iter().map(|part| NANOS.read(&Bytes::from(*part)).is_ok()).collect();
+            assert_eq!(read.iter().filter(|is_read| **is_read).count(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_newline_within_a_quoted_text_does_not_end_its_line() {
+        assert_eq!(split("m s=\"a\nb=\\\"\n\",v=1\nup value=2"), ["m v=1", "up value=2"]);
+        assert_eq!(split("m,t=\"x v=1\nup value=2"), ["m,t=\"x v=1", "up value=2"], "a quote in a tag is a letter");
+        assert_eq!(split("m s=\"a\nup value=2"), ["m s=\"a", "up value=2"], "one that is never closed");
+        assert_eq!(split("a\\\nup value=2"), ["a\\", "up value=2"], "a backslash at the end");
+        let name = r"m\=a,t\=u=v\=w f\=g=1";
+        assert_eq!(
+            decoded(NANOS, name),
+            json!({"name": "m\\=a_f=g", "labels": {"t=u": "v=w"}, "value": 1.0})
+        );
     }
 
     #[test]

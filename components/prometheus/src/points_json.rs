@@ -48,8 +48,7 @@ impl Format for PointsJson {
                 }
             }
         }
-        json::write(&value, out);
-        Ok(())
+        json::write(&value, out)
     }
 }
 

@@ -9,7 +9,7 @@ use weir::component::{
     BuildContext, EventTime, KeepsState, Output, Problems, Row, Stateful, Times, Transform, TransformConfig,
 };
 use weir::config::{ByteSize, Span};
-use weir::event::{Body, Codec, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
+use weir::event::{Body, Codec, CodecError, Encoding, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem, hash};
 use weir::state::{KeyedState, StateLimits, StatePart, StateValue};
 
@@ -185,16 +185,10 @@ const AT_ONCE: usize = 1024;
 
 impl Held {
     fn of(event: &Event) -> std::result::Result<Held, Verdict> {
-        let rejected = |message: String| Verdict::Reject { code: "invalid_json", message };
-        let body = match &event.body {
-            Body::Raw(bytes, Codec::Json) => bytes.to_vec(),
-            Body::Raw(bytes, codec) => {
-                let value = codec.decode(bytes).map_err(|error| rejected(error.to_string()))?;
-                Body::Parsed(value).to_bytes().to_vec()
-            }
-            parsed @ Body::Parsed(_) => parsed.to_bytes().to_vec(),
-        };
-        let body = String::from_utf8(body).map_err(|error| rejected(error.to_string()))?;
+        let mut body = Vec::new();
+        Encoding::Json.encode(&event.body, "", &mut body)?;
+        let not_text = |error: std::string::FromUtf8Error| CodecError::new("invalid_json", error.to_string());
+        let body = String::from_utf8(body).map_err(not_text)?;
         let headers = event.headers().iter().map(|(name, value)| (name.clone(), value.as_ref().map(|v| v.to_vec())));
         Ok(Held { body, time: event.time.0, key: event.key().map(|key| key.to_vec()), headers: headers.collect() })
     }

@@ -22,6 +22,13 @@ pub fn parse_range(doc: &Bytes, range: Range<usize>) -> Result<Value, JsonError>
     parser.value()
 }
 
+/// Reads what [`write_as_is`](super::write_as_is) wrote: a document whose texts may hold any bytes, and with infinite numbers.
+pub(crate) fn parse_as_is(doc: &Bytes) -> Result<Value, JsonError> {
+    let mut parser = Parser { doc, at: 0, end: doc.len(), depth: 0 };
+    let value = parser.value()?;
+    if parser.at == doc.len() { Ok(value) } else { parser.fail(JsonErrorKind::TrailingText) }
+}
+
 /// The text of a checked string, as the document spells it between the quotes, or unescaped.
 pub(crate) fn string_at(doc: &Bytes, range: Range<usize>) -> Option<Bytes> {
     let mut parser = Parser { doc, at: range.start, end: range.end.min(doc.len()), depth: 0 };
@@ -143,8 +150,22 @@ impl Parser<'_> {
         }
         match serde_json::from_slice::<String>(&self.doc[quote..self.at]) {
             Ok(text) => Ok(Bytes::from(text)),
-            Err(_) => self.fail(JsonErrorKind::InvalidEscape),
+            Err(_) => self.unescape_as_is(start..self.at - 1),
         }
+    }
+
+    /// The text between quotes, which is not UTF-8: no checked document comes here.
+    #[cold]
+    fn unescape_as_is(&self, inside: Range<usize>) -> Result<Bytes, JsonError> {
+        let mut text = Vec::with_capacity(inside.len());
+        for chunk in self.doc[inside].utf8_chunks() {
+            match serde_json::from_str::<String>(&format!("\"{}\"", chunk.valid())) {
+                Ok(valid) => text.extend_from_slice(valid.as_bytes()),
+                Err(_) => return self.fail(JsonErrorKind::InvalidEscape),
+            }
+            text.extend_from_slice(chunk.invalid());
+        }
+        Ok(text.into())
     }
 
     fn number(&mut self) -> Result<Value, JsonError> {
@@ -166,7 +187,8 @@ impl Parser<'_> {
         } else if spelled.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) || digits.len() > 20 {
             // The nearest there is, which serde_json misses now and then by some bits.
             let number = std::str::from_utf8(spelled).ok().and_then(|spelled| spelled.parse::<f64>().ok());
-            match number.filter(|number| number.is_finite()) {
+            // A checked document has no infinite ones.
+            match number {
                 Some(number) => Value::from_f64_or_zero(number),
                 None => return self.fail(JsonErrorKind::InvalidNumber),
             }

@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::RECORD_BYTES;
 use crate::delivery::SettledRecords;
 use crate::delivery::log::{Damage, LogReader, Record, segments};
-use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp};
+use crate::event::{Body, Codec, Event, EventId, Meta, OriginId, OriginKind, Timestamp, json};
 use crate::script::hash;
+
+/// The codec of a body that JSON has no way to say.
+const VALUE: &str = "value";
 
 /// An event as the failing node received it, and why it is here. One JSON document a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +37,8 @@ pub struct DeadLetter {
     pub kind: OriginKind,
     /// The event's own time, milliseconds since the epoch.
     pub event_time: i64,
-    /// How the body is to be read: the name of a codec, or `none` for a tombstone.
+    /// How the body is to be read: the name of a codec, `value` for JSON with bytes that are not UTF-8 or numbers that are not
+    /// finite, or `none` for a tombstone.
     pub codec: String,
     /// The body, where it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,12 +58,20 @@ impl DeadLetter {
     /// The letter about an event that `node` rejected at `now`.
     pub fn new(node: &str, now: Timestamp, origin: &OriginId, event: &Event, code: &str, message: &str) -> DeadLetter {
         let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
-        let codec = match &event.body {
-            Body::Raw(_, codec) => codec.name(),
-            Body::Parsed(vrl::value::Value::Null) => "none",
-            Body::Parsed(_) => "json",
+        let (codec, bytes) = match &event.body {
+            Body::Raw(bytes, codec) => (codec.name(), Some(bytes.clone())),
+            Body::Parsed(vrl::value::Value::Null) => ("none", None),
+            Body::Parsed(value) => {
+                let mut document = Vec::new();
+                let codec = if json::write(value, &mut document).is_ok() {
+                    "json"
+                } else {
+                    json::write_as_is(value, &mut document);
+                    VALUE
+                };
+                (codec, Some(document.into()))
+            }
         };
-        let bytes = (codec != "none").then(|| event.body.to_bytes());
         let text = bytes.as_ref().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
         let body_base64 = bytes.as_ref().filter(|_| text.is_none()).map(base64);
         DeadLetter {
@@ -91,6 +103,7 @@ impl DeadLetter {
             ("json", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Json),
             ("text", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Text),
             ("raw", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Raw),
+            (VALUE, Some(bytes), None) => Body::Parsed(json::parse_as_is(&bytes.into()).ok()?),
             _ => return None,
         };
         let bytes = |base64: &String| BASE64_STANDARD.decode(base64).ok().map(Bytes::from);
@@ -219,6 +232,8 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use vrl::value::Value;
+
     use super::*;
     use crate::event::Position;
 
@@ -239,6 +254,24 @@ mod tests {
             assert_eq!(again.token(&from), event.token(&origin));
             assert_eq!(again.body.to_bytes(), event.body.to_bytes());
         }
+    }
+
+    #[test]
+    fn a_value_that_json_has_no_way_to_say_comes_back_whole() {
+        let origin = OriginId { node: "in".into(), log: "a".into(), partition: 0, kind: OriginKind::Other };
+        let bytes = |bytes: &'static [u8]| Value::Bytes(Bytes::from_static(bytes));
+        let value = Value::from(vec![
+            bytes(b"caf\xe9 \"\n\xff\xfe\\"),
+            bytes(b"\xff\xff\\u0041"),
+            Value::from_f64_or_zero(f64::NEG_INFINITY),
+            Value::Object([("na\"me".into(), bytes(b"\xc3"))].into()),
+            bytes("é".as_bytes()),
+        ]);
+        let event = Event::new(Body::Parsed(value.clone()), Position(7), Timestamp(9));
+        let letter = DeadLetter::new("out", Timestamp(1), &origin, &event, "invalid_utf8", "why");
+        let read: DeadLetter = serde_json::from_slice(&letter.to_json()).unwrap();
+        let (_, again) = read.event(|_| None).unwrap();
+        assert!(matches!(again.body, Body::Parsed(again) if again == value));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::event::CodecError;
 
-use super::{MAX_DEPTH, Schema, Type, logical};
+use super::{Branch, MAX_DEPTH, Schema, Type, logical};
 use crate::text::number;
 use crate::wire::varint;
 
@@ -100,9 +100,10 @@ impl Reader<'_> {
             Type::Long => Value::Integer(self.long()?),
             Type::Float => number(f32::from_le_bytes(self.array()?).into()),
             Type::Double => number(f64::from_le_bytes(self.array()?)),
-            Type::Bytes => Value::Bytes(self.blob()?),
+            Type::Bytes => logical::bytes_text(self.blob()?),
             Type::String | Type::Uuid => Value::Bytes(self.text()?),
-            Type::Fixed(size) => Value::Bytes(self.take(*size)?),
+            Type::Fixed(size) => logical::bytes_text(self.take(*size)?),
+            Type::UuidBytes => logical::uuid_text(u128::from_be_bytes(self.array()?)),
             Type::Array(of) => {
                 let mut items = Vec::new();
                 while let Some(count) = self.block()? {
@@ -117,7 +118,7 @@ impl Reader<'_> {
                 while let Some(count) = self.block()? {
                     for _ in 0..count {
                         let key = self.text()?;
-                        let key = KeyString::from(String::from_utf8_lossy(&key).into_owned());
+                        let key = KeyString::from(std::str::from_utf8(&key).unwrap_or_default());
                         map.insert(key, self.value(*of, depth + 1)?);
                     }
                 }
@@ -126,7 +127,12 @@ impl Reader<'_> {
             Type::Union(of) => {
                 let chosen = self.long()?;
                 match usize::try_from(chosen).ok().and_then(|at| of.get(at)) {
-                    Some(of) => self.value(*of, depth + 1)?,
+                    Some(Branch { of, tag }) => match (self.value(*of, depth + 1)?, tag) {
+                        (text, Some(tag)) if text.to_str().is_some() => {
+                            Value::Object(ObjectMap::from([(tag.clone(), text)]))
+                        }
+                        (value, _) => value,
+                    },
                     None => return self.fail("a union has no such branch"),
                 }
             }

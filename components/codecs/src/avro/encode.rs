@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use vrl::value::{KeyString, Value};
 use weir::event::CodecError;
 
-use super::{MAX_DEPTH, Schema, Type, logical};
-use crate::text::kind;
+use super::{Branch, MAX_DEPTH, Schema, Type, logical};
+use crate::text::{kind, not_finite};
 use crate::wire::put_varint;
 
 impl Schema {
@@ -63,16 +63,26 @@ impl<'a> Writer<'a> {
             (Type::Float, Value::Integer(value)) => out.extend_from_slice(&(*value as f32).to_le_bytes()),
             (Type::Double, Value::Float(value)) => out.extend_from_slice(&value.into_inner().to_le_bytes()),
             (Type::Double, Value::Integer(value)) => out.extend_from_slice(&(*value as f64).to_le_bytes()),
-            (Type::Bytes, Value::Bytes(_) | Value::String(_)) => put_blob(&value.coerce_to_bytes(), out),
+            (Type::Float | Type::Double, value) => match (not_finite(value), &schema.types[number]) {
+                (Some(value), Type::Float) => out.extend_from_slice(&(value as f32).to_le_bytes()),
+                (Some(value), _) => out.extend_from_slice(&value.to_le_bytes()),
+                (None, _) => return self.misfit(number, value),
+            },
+            (Type::Bytes, value) => match logical::bytes_of(value) {
+                Some(bytes) => put_blob(&bytes, out),
+                None => return self.misfit(number, value),
+            },
             (Type::String, Value::Timestamp(_)) => put_blob(&value.coerce_to_bytes(), out),
             (Type::String | Type::Uuid, value) if value.to_str().is_some() => put_blob(&value.coerce_to_bytes(), out),
-            (Type::Fixed(size), Value::Bytes(_) | Value::String(_)) => {
-                let bytes = value.coerce_to_bytes();
-                if bytes.len() != *size {
-                    return self.refuse(&format!("has {} bytes; the schema wants {size}", bytes.len()));
-                }
-                out.extend_from_slice(&bytes);
-            }
+            (Type::Fixed(size), value) => match logical::bytes_of(value) {
+                Some(bytes) if bytes.len() == *size => out.extend_from_slice(&bytes),
+                Some(bytes) => return self.refuse(&format!("has {} bytes; the schema wants {size}", bytes.len())),
+                None => return self.misfit(number, value),
+            },
+            (Type::UuidBytes, value) => match logical::uuid_bytes(value) {
+                Some(bytes) => out.extend_from_slice(&bytes),
+                None => return self.misfit(number, value),
+            },
             (Type::Array(of), Value::Array(items)) => {
                 if !items.is_empty() {
                     put_varint(count(items.len()), out);
@@ -111,13 +121,12 @@ impl<'a> Writer<'a> {
                     None => return self.refuse(&format!("is none of the symbols {}", symbols.join(", "))),
                 }
             }
-            (Type::Union(of), value) => match self.branch(number, value) {
-                Some(at) => {
-                    put_varint(count(at), out);
-                    self.put(of[at], value, out)?;
-                }
-                None => return self.misfit(number, value),
-            },
+            (Type::Union(of), value) => {
+                let chosen = self.branch(number, value).map(|at| (at, value)).or_else(|| tagged(of, value));
+                let Some((at, value)) = chosen else { return self.misfit(number, value) };
+                put_varint(count(at), out);
+                self.put(of[at].of, value, out)?;
+            }
             (Type::Decimal(scale, size), value) => match logical::decimal_bytes(value, *scale) {
                 Some(bytes) => match size {
                     Some(size) if bytes.len() > *size => return self.refuse("is too large for its decimal"),
@@ -160,7 +169,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Default values are checked when the schema is parsed; of a union they are of its first branch.
+    /// A default is first looked at when it is needed: records that have the field can be written whatever it is.
     fn put_default(
         &self,
         name: &KeyString,
@@ -183,7 +192,7 @@ impl<'a> Writer<'a> {
     /// shows without looking deeper, so that no value is written twice.
     fn branch(&self, number: usize, value: &Value) -> Option<usize> {
         let Type::Union(of) = &self.schema.types[number] else { return None };
-        let best = of.iter().enumerate().map(|(at, of)| (self.fit(*of, value), at)).filter(|(fit, _)| *fit > 0);
+        let best = of.iter().enumerate().map(|(at, of)| (self.fit(of.of, value), at)).filter(|(fit, _)| *fit > 0);
         best.max_by_key(|(fit, at)| (*fit, std::cmp::Reverse(*at))).map(|(_, at)| at)
     }
 
@@ -198,6 +207,7 @@ impl<'a> Writer<'a> {
             (Type::Long, Value::Integer(_)) | (Type::Double, Value::Float(_)) => 3,
             (Type::Float, Value::Float(_)) => 2,
             (Type::Float | Type::Double, Value::Integer(_)) => 1,
+            (Type::Float | Type::Double, value) => turned(not_finite(value).is_some()),
             (Type::Array(_), Value::Array(_)) => 3,
             (Type::Map(_), Value::Object(_)) => 2,
             (Type::Record(fields), Value::Object(values)) => {
@@ -215,13 +225,14 @@ impl<'a> Writer<'a> {
             },
             (Type::String, _) if is_text() => 3,
             (Type::String, Value::Timestamp(_)) => 1,
-            (Type::Bytes, Value::Bytes(_) | Value::String(_)) => 2,
-            (Type::Fixed(size), Value::Bytes(_) | Value::String(_)) => exact(value.coerce_to_bytes().len() == *size),
+            (Type::Bytes, value) => 2 * turned(logical::bytes_of(value).is_some()),
+            (Type::Fixed(size), value) => exact(logical::bytes_of(value).is_some_and(|bytes| bytes.len() == *size)),
             (Type::Uuid, value) => match value.to_str() {
-                Some(text) if is_uuid(text) => 4,
+                Some(_) if logical::uuid_bytes(value).is_some() => 4,
                 Some(_) => 1,
                 None => 0,
             },
+            (Type::UuidBytes, value) => if logical::uuid_bytes(value).is_some() { 4 } else { 0 },
             (Type::Timestamp(unit), Value::Timestamp(_)) => exact(logical::timestamp_count(value, *unit).is_some()) * 2,
             (Type::Decimal(scale, _), value) => turned(logical::decimal_bytes(value, *scale).is_some()),
             (Type::Date, value) => turned(logical::days(value).is_some()),
@@ -234,10 +245,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn is_uuid(text: &str) -> bool {
-    let groups: Vec<&str> = text.split('-').collect();
-    let lengths = groups.iter().map(|group| group.len());
-    lengths.eq([8, 4, 4, 4, 12]) && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+/// The branch that a value names, as in Avro's JSON encoding, and the value inside.
+fn tagged<'a>(branches: &[Branch], value: &'a Value) -> Option<(usize, &'a Value)> {
+    let Value::Object(fields) = value else { return None };
+    let (name, inside) = fields.first_key_value().filter(|_| fields.len() == 1)?;
+    let at = branches.iter().position(|branch| branch.tag.as_ref() == Some(name))?;
+    Some((at, inside))
 }
 
 impl Schema {
@@ -249,22 +262,22 @@ impl Schema {
             Type::Int => "an int (32 bits)".to_owned(),
             Type::Long => "a long".to_owned(),
             Type::Float | Type::Double => "a number".to_owned(),
-            Type::Bytes => "bytes".to_owned(),
+            Type::Bytes => BYTES.to_owned(),
             Type::String => "a string".to_owned(),
             Type::Array(_) => "an array".to_owned(),
             Type::Map(_) => "a map".to_owned(),
             Type::Union(of) => {
-                let branch = |of: &usize| match &self.types[*of] {
+                let branch = |branch: &Branch| match &self.types[branch.of] {
                     Type::Union(_) => "a union".to_owned(),
-                    _ => self.describe(*of),
+                    _ => self.describe(branch.of),
                 };
                 format!("one of {}", of.iter().map(branch).collect::<Vec<_>>().join(", "))
             }
             Type::Record(_) => "a record".to_owned(),
             Type::Enum(symbols) => format!("one of the symbols {}", symbols.join(", ")),
-            Type::Fixed(size) => format!("{size} bytes"),
+            Type::Fixed(size) => format!("{size} {BYTES}"),
             Type::Decimal(scale, _) => format!("a decimal with at most {scale} digits behind its point"),
-            Type::Uuid => "a uuid".to_owned(),
+            Type::Uuid | Type::UuidBytes => "a uuid".to_owned(),
             Type::Date => "a date such as 2024-02-29".to_owned(),
             Type::Time(_) => "a time such as 12:30:00.5".to_owned(),
             Type::Timestamp(_) => "a timestamp".to_owned(),
@@ -273,6 +286,9 @@ impl Schema {
         }
     }
 }
+
+/// Bytes, for messages.
+const BYTES: &str = "bytes, as a text with a character from U+0000 to U+00FF for each";
 
 fn put_blob(bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(count(bytes.len()), out);

@@ -1,5 +1,6 @@
 //! What nodes see of logical types, and the way back.
 
+use bytes::Bytes;
 use chrono::{DateTime, Days, NaiveDateTime, NaiveTime, Timelike, Utc};
 use num_bigint::BigInt;
 use vrl::value::{ObjectMap, Value};
@@ -20,6 +21,36 @@ impl Unit {
             Unit::Nanos => 1_000_000_000,
         }
     }
+}
+
+/// Bytes as Avro's JSON encoding has them: a text with a character from U+0000 to U+00FF for each.
+pub(super) fn bytes_text(bytes: Bytes) -> Value {
+    if bytes.is_ascii() {
+        return Value::Bytes(bytes);
+    }
+    Value::from(bytes.iter().map(|byte| char::from(*byte)).collect::<String>())
+}
+
+/// The bytes that such a text stands for.
+pub(super) fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+    value.to_str()?.chars().map(|character| u8::try_from(character).ok()).collect()
+}
+
+/// A uuid as RFC 4122 writes it.
+pub(super) fn uuid_text(uuid: u128) -> Value {
+    let digits = format!("{uuid:032x}");
+    let groups = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    groups.join("-").into()
+}
+
+/// The bytes of such a text.
+pub(super) fn uuid_bytes(value: &Value) -> Option<[u8; 16]> {
+    let text = value.to_str()?;
+    let groups: Vec<&str> = text.split('-').collect();
+    let is_one = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = Some(groups.concat()).filter(|digits| is_one && is_hex(digits))?;
+    u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
 }
 
 /// A decimal as text, all its digits kept: `12.50`.

@@ -63,6 +63,12 @@ fn logical_types_have_sensible_values_and_come_back() {
         (r#"{"type": "long", "logicalType": "local-timestamp-millis"}"#, json!("2024-02-29T12:00:00.500")),
         (r#"{"type": "string", "logicalType": "uuid"}"#, json!("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")),
         (
+            r#"{"type": "fixed", "name": "u", "size": 16, "logicalType": "uuid"}"#,
+            json!("f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
+        ),
+        (r#""double""#, json!("NaN")),
+        (r#""float""#, json!("-Infinity")),
+        (
             r#"{"type": "bytes", "logicalType": "decimal", "precision": 40, "scale": 2}"#,
             json!("-123456789012345678901234567890.05"),
         ),
@@ -80,7 +86,7 @@ fn logical_types_have_sensible_values_and_come_back() {
         let schema = schema(text);
         let bytes = write(&schema, value.clone()).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(read(&schema, &bytes).unwrap(), value, "{text}");
-        assert!(write(&schema, json!("nonsense")).is_err() || text.contains("uuid"), "{text}");
+        assert!(write(&schema, json!("nonsense")).is_err() || text.contains("string"), "{text}");
     }
     let fixed =
         schema(r#"{"type": "fixed", "name": "f", "size": 2, "logicalType": "decimal", "precision": 4, "scale": 2}"#);
@@ -123,6 +129,82 @@ fn what_does_not_fit_says_where_and_why() {
 }
 
 #[test]
+fn bytes_are_the_texts_of_avro_s_json_encoding_and_come_back() {
+    let record = schema(
+        r#"{"type": "record", "name": "r", "fields": [
+            {"name": "b", "type": "bytes", "default": "\u00ff\u0001"}, {"name": "f", "type": {"type": "fixed", "name": "F", "size": 2}},
+            {"name": "u", "type": ["null", "bytes"]}, {"name": "t", "type": ["string", "bytes", "F", "double"]}]}"#,
+    );
+    let cases: [(&[u8], serde_json::Value); 3] = [
+        (b"\x06\xff\xfeA\xc3\xa9\x02\x02\xe9\x02\x02\xff", json!({"b": "\u{ff}\u{fe}A", "f": "\u{c3}\u{a9}", "u": "\u{e9}", "t": {"bytes": "\u{ff}"}})),
+        (b"\x06\xff\xffA\x00\x00\x02\x00\x04\xff\xff", json!({"b": "\u{ff}\u{ff}A", "f": "\0\0", "u": "", "t": {"F": "\u{ff}\u{ff}"}})),
+        (b"\x00zz\x00\x06\x00\x00\x00\x00\x00\x00\xf0\x7f", json!({"b": "", "f": "zz", "u": null, "t": {"double": "Infinity"}})),
+    ];
+    for (bytes, value) in cases {
+        assert_eq!(read(&record, bytes).unwrap(), value);
+        assert_eq!(write(&record, value).unwrap(), bytes);
+    }
+    assert_eq!(write(&record, json!({"f": "zz", "t": "plain"})).unwrap(), b"\x04\xff\x01zz\x00\x00\x0aplain", "defaults, too");
+    let refused = write(&record, json!({"b": "\u{20ac}", "f": "zz", "t": ""})).unwrap_err();
+    assert!(refused.starts_with("the event.b is a text; the schema wants bytes, as a text with"), "{refused}");
+    let raw = Value::Object([("b".into(), Value::Bytes(Bytes::from_static(b"\xff")))].into());
+    let refused = record.encode(&raw, &mut Vec::new()).unwrap_err();
+    assert!(refused.message.starts_with("the event.b is bytes that are no utf-8; the schema wants bytes"), "{refused}");
+}
+
+#[test]
+fn a_schema_is_read_whatever_stands_in_details_that_bytes_do_not_depend_on() {
+    let odd = schema(
+        r#"{"type": "record", "name": "R-1", "namespace": "no space", "doc": 7, "aliases": ["a b", 5], "fields": [
+            {"name": "a", "type": ["null", "string"], "default": "null"}, {"name": "b", "type": "int", "default": "0"},
+            {"name": "c-d", "type": {"type": "enum", "name": "E", "symbols": ["X", "Y y"], "default": "Z"}, "order": "sideways"},
+            {"name": "e", "type": {"type": "long", "logicalType": "from-tomorrow"}, "aliases": "none"},
+            {"name": "f", "type": {"type": "string", "logicalType": {"a": 1}}},
+            {"name": "g", "type": {"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 5}},
+            {"name": "h", "type": {"type": "bytes", "logicalType": "decimal", "precision": "many"}},
+            {"name": "i", "type": {"type": "bytes", "logicalType": "decimal", "precision": 5000, "scale": 4000}},
+            {"name": "j", "type": {"type": "fixed", "name": "J", "size": 1, "logicalType": "duration", "default": "too long"}},
+            {"name": "k", "type": {"type": "string", "logicalType": "date"}}, {"name": "l", "type": {"type": {"type": "int"}}},
+            {"name": "m", "type": ["string", "string"]}, {"name": "n", "type": ["J", "null"]}]}"#,
+    );
+    assert_eq!(odd.name(), Some("no space.R-1"));
+    let bytes = b"\x00\x02\x02\x02\x02x\x02g\x02h\x02ij\x02k\x02\x02\x02m\x00n";
+    let value = json!({"a": null, "b": 1, "c-d": "Y y", "e": 1, "f": "x", "g": "g", "h": "h", "i": "i", "j": "j", "k": "k", "l": 1, "m": "m", "n": "n"});
+    assert_eq!(read(&odd, bytes).unwrap(), value);
+    let mut partial = value.clone();
+    partial.as_object_mut().unwrap().remove("b");
+    let refused = write(&odd, partial).unwrap_err();
+    assert!(refused.starts_with("the default of the schema's field `b`: the event is a text; the schema wants an int"), "{refused}");
+}
+
+#[test]
+fn what_is_wrong_with_a_schema_names_the_field() {
+    let wrong = |of: &str| {
+        let text = format!(r#"{{"type": "record", "name": "o.R", "fields": [{{"name": "x", "type": {{"type": "record", "name": "I", "fields": [{{"name": "y", "type": {of}}}]}}}}]}}"#);
+        Schema::parse(&text, &[]).unwrap_err()
+    };
+    let place = "the schema cannot be used: field `y` of the record `o.I`: ";
+    for (of, why) in [
+        ("\"Gone\"", "it refers to the type `o.Gone`, which is not there"),
+        ("7", "expected a type, got 7"),
+        ("{}", "a type has no `type`"),
+        (r#"{"type": "array"}"#, "a type has no `items`"),
+        (r#"{"type": "enum", "name": "E"}"#, "the enum `o.E` has no list of texts `symbols`"),
+        (r#"{"type": "fixed", "name": "F", "size": -1}"#, "the fixed `o.F` has no number `size`"),
+        (r#"{"type": "map", "values": [["int"]]}"#, "a union is directly within another one"),
+        (r#"{"type": "record", "name": "S"}"#, "the record `o.S` has no list `fields`"),
+    ] {
+        assert_eq!(wrong(of), format!("{place}{why}"));
+    }
+    let twice = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}"#;
+    assert!(Schema::parse(twice, &[]).unwrap_err().ends_with("the record `R` has two fields `a`"));
+    let deep = (0..60).fold("\"int\"".to_owned(), |inner, _| format!(r#"{{"type": "array", "items": {inner}}}"#));
+    assert!(Schema::parse(&deep, &[]).is_ok());
+    let chain: Vec<String> = (0..200).map(|at| format!(r#"{{"type": "record", "name": "N{at}", "fields": [{{"name": "f", "type": "N{}"}}]}}"#, at + 1)).collect();
+    assert!(Schema::parse(&chain[0], &chain[1..]).unwrap_err().contains("more than 128 types inside one another"));
+}
+
+#[test]
 fn hostile_records_are_refused() {
     let all = schema(ALL);
     let linked = schema(r#"{"type": "record", "name": "L", "fields": [{"name": "next", "type": ["null", "L"]}]}"#);
@@ -152,6 +234,8 @@ fn schemas_refer_to_others_by_name() {
     assert_eq!(schema.name(), Some("shop.Order"));
     let bytes = write(&schema, json!({"by": {"name": "x"}})).unwrap();
     assert_eq!(read(&schema, &bytes).unwrap(), json!({"by": {"name": "x"}, "also": null}));
+    let nested = r#"{"type": "record", "name": "Crowd", "fields": [{"name": "first", "type": {"type": "record", "name": "Person", "namespace": "people", "fields": []}}]}"#;
+    assert!(Schema::parse(main, &[nested.to_owned()]).is_ok(), "defined within another");
     assert!(Schema::parse(main, &[]).is_err());
     assert!(Schema::parse("{", &[]).is_err());
 }

@@ -56,7 +56,7 @@ fn every_kind_comes_back() {
     let all = schema(ALL, None).unwrap();
     assert_eq!(all.name(), "test.All");
     let value = json!({
-        "i": -1, "l": -1_i64 << 40, "u": 7, "f": 8, "b": true, "x": 1.5, "d": 0.1, "text": "é", "raw": "bytes",
+        "i": -1, "l": -1_i64 << 40, "u": 7, "f": 8, "b": true, "x": 1.5, "d": 0.1, "text": "é", "raw": "//5B",
         "suit": "HEARTS", "list": [1, 2, 300], "by_name": {"k": {"camel_case": 1}}, "maybe": 0, "inner": {"camel_case": 2},
         "c": 5, "at": "2024-02-29T12:00:00.000000001Z", "span": "-1.5s", "boxed": 0,
         "any": {"t": "x", "n": 1.5, "l": [true, null], "o": {}}, "flags": {"-3": true}, "big": "18446744073709551615",
@@ -72,6 +72,49 @@ fn every_kind_comes_back() {
     );
     assert_eq!(read(&all, &write(&all, json!({"suit": 7}), false).unwrap())["suit"], 7, "a symbol of tomorrow");
     assert_eq!(read(&all, &write(&all, json!({"unknown": 7, "i": null}), false).unwrap())["i"], 0);
+}
+
+#[test]
+fn bytes_are_base64_and_come_back_and_so_do_numbers_that_json_has_not() {
+    let of = r#"syntax = "proto3"; import "google/protobuf/wrappers.proto";
+        message M { bytes b = 1; repeated bytes l = 2; map<string, bytes> m = 3; google.protobuf.BytesValue w = 4; double d = 5; float f = 6; }"#;
+    let of = schema(of, None).unwrap();
+    assert_eq!(read(&of, b"\x0a\x03\xff\xfeA")["b"], "//5B");
+    assert_eq!(read(&of, b"\x0a\x03\xff\xffA")["b"], "//9B");
+    let value = json!({"b": "//5B", "l": ["", "/w=="], "m": {"k": "YQ=="}, "w": "AA==", "d": "NaN", "f": "-Infinity"});
+    assert_eq!(read(&of, &write(&of, value.clone(), false).unwrap()), value);
+    for spelled in ["_-5B", "//5B", "__5B"] {
+        assert!(write(&of, json!({ "b": spelled }), false).is_ok(), "{spelled}");
+    }
+    assert_eq!(write(&of, json!({"b": "_w"}), false).unwrap(), b"\x0a\x01\xff");
+    let refused = write(&of, json!({"b": "caf\u{e9}"}), false).unwrap_err();
+    assert_eq!(refused, "the event.b is a text, which does not fit bytes, which are base64 text");
+    let raw = Value::Object([("b".into(), Value::Bytes(Bytes::from_static(b"\xff")))].into());
+    let refused = of.encode(&raw, false, &mut Vec::new()).unwrap_err();
+    assert_eq!((refused.code, &*refused.message), ("does_not_fit_schema", "the event.b is bytes that are no utf-8, which does not fit bytes, which are base64 text"));
+}
+
+#[test]
+fn a_schema_is_read_whatever_stands_in_details_that_bytes_do_not_depend_on() {
+    let odd = r#"syntax = "proto2";
+        import "confluent/meta.proto"; import "google/api/annotations.proto";
+        option java_package = 7; option (nobody.knows).this = true;
+        service S { rpc Do(Absent) returns (Absent) { option (google.api.http) = { get: "/" }; } }
+        extend google.protobuf.MessageOptions { optional string mine = 50000; }
+        message M {
+          option (mine) = "x"; option (confluent.message_meta).doc = "x"; reserved 1 to 5; reserved "a"; extensions 6 to 9;
+          optional int32 a = 1 [default = "zero", (validate.rules).int32.gt = 0, json_name = "A"];
+          repeated int32 l = 7 [packed = true];
+          enum E { option allow_alias = true; option (x) = 1; ONE = 1 [(y) = 2]; UNO = 1; TWO = 2; reserved 2; }
+          optional E e = 3; oneof o { option (z) = 1; string s = 4; }
+        }"#;
+    let odd = schema(odd, None).unwrap();
+    let value = json!({"a": 1, "l": [1, 2], "e": "TWO", "s": "x"});
+    let bytes = write(&odd, value.clone(), false).unwrap();
+    assert_eq!(bytes, b"\x08\x01\x18\x02\x22\x01x\x3a\x02\x01\x02");
+    assert_eq!(read(&odd, &bytes), value);
+    let absent = schema(r#"syntax = "proto3"; import "money.proto"; message M { shop.Money m = 1; }"#, None).unwrap_err();
+    assert!(absent.contains("'shop.Money'") && absent.ends_with("these imports are not there: money.proto"), "{absent}");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Messages and values, into each other.
 
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use base64::alphabet;
 use chrono::{DateTime, Utc};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value as Proto};
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::event::CodecError;
 
-use crate::text::{self, number};
+use crate::text::{self, not_finite, number};
 
 /// Messages inside one another, at most: what the reader of messages allows.
 const MAX_DEPTH: usize = 100;
@@ -72,7 +75,7 @@ fn of_value(value: &Proto, kind: &Kind) -> Value {
         Proto::F32(value) => number((*value).into()),
         Proto::F64(value) => number(*value),
         Proto::String(text) => Value::from(text.as_str()),
-        Proto::Bytes(bytes) => Value::Bytes(bytes.clone()),
+        Proto::Bytes(bytes) => BASE64_STANDARD.encode(bytes).into(),
         Proto::EnumNumber(chosen) => match kind {
             Kind::Enum(of) => {
                 of.get_value(*chosen).map_or(Value::Integer((*chosen).into()), |value| value.name().into())
@@ -257,11 +260,11 @@ fn single<'a>(value: &'a Value, kind: &Kind, way: &mut Way<'a>) -> Result<Proto,
         (Kind::Double, Value::Integer(value)) => Some(Proto::F64(*value as f64)),
         (Kind::Float, Value::Float(value)) => Some(Proto::F32(value.into_inner() as f32)),
         (Kind::Float, Value::Integer(value)) => Some(Proto::F32(*value as f32)),
-        (Kind::String, Value::Timestamp(_)) => {
-            Some(Proto::String(String::from_utf8_lossy(&value.coerce_to_bytes()).into_owned()))
-        }
+        (Kind::Double, value) => not_finite(value).map(Proto::F64),
+        (Kind::Float, value) => not_finite(value).map(|value| Proto::F32(value as f32)),
+        (Kind::String, Value::Timestamp(_)) => Some(Proto::String(value.to_string_lossy().into_owned())),
         (Kind::String, value) => value.to_str().map(|text| Proto::String(text.to_owned())),
-        (Kind::Bytes, Value::Bytes(_) | Value::String(_)) => Some(Proto::Bytes(value.coerce_to_bytes())),
+        (Kind::Bytes, value) => value.to_str().and_then(base64_bytes).map(|bytes| Proto::Bytes(bytes.into())),
         (Kind::Enum(_), Value::Integer(value)) => i32::try_from(*value).ok().map(Proto::EnumNumber),
         (Kind::Enum(of), value) => {
             let chosen = value.to_str().and_then(|name| of.get_value_by_name(name));
@@ -282,6 +285,16 @@ fn wanted(kind: &Kind) -> String {
             let names: Vec<String> = of.values().take(20).map(|value| value.name().to_owned()).collect();
             format!("the enum of {}", names.join(", "))
         }
+        Kind::Bytes => "bytes, which are base64 text".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     }
+}
+
+/// Bytes by the JSON mapping: base64, also that for URLs, with padding or without.
+fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let is_for_urls = text.contains(['-', '_']);
+    let alphabet = if is_for_urls { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+    GeneralPurpose::new(alphabet, LENIENT).decode(text).ok()
 }

@@ -1,5 +1,6 @@
 //! The latest point of each series, and the text that says all of them. Pure: it is told the time.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -119,7 +120,9 @@ impl Held {
     pub fn text(&mut self, names: Names, has_timestamps: bool, now: Duration) -> String {
         self.sweep(now);
         let mut lines: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-        for ((name, labels), latest) in &self.series {
+        let mut series: Vec<_> = self.series.iter().collect();
+        series.sort_by(|(one, _), (other, _)| in_order(one, other));
+        for ((name, labels), latest) in series {
             let family = self.family(name);
             let out = lines.entry(plain(family, names)).or_insert_with(|| {
                 let mut head = Vec::new();
@@ -160,6 +163,25 @@ impl Held {
             |base: &&str| self.families.get(*base).is_some_and(|metadata| family_of(name, &metadata.kind) == *base);
         bases.into_iter().find(is_one).unwrap_or(name)
     }
+}
+
+/// The labels whose values are numbers: bounds of buckets, and quantiles.
+const BOUNDS: [&str; 2] = ["le", "quantile"];
+
+/// The order of lines: the buckets of one histogram stand together, by the numbers of their bounds, and `+Inf` last.
+fn in_order((name, labels): &(String, Labels), (other_name, others): &(String, Labels)) -> Ordering {
+    fn rest(labels: &Labels) -> impl Iterator<Item = (&String, &String)> {
+        labels.iter().filter(|(name, _)| !BOUNDS.contains(&name.as_str()))
+    }
+    fn bounds(labels: &Labels) -> [f64; 2] {
+        BOUNDS.map(|name| labels.get(name).map_or(f64::NEG_INFINITY, |bound| bound.parse().unwrap_or(f64::INFINITY)))
+    }
+    let by_bounds = || {
+        let all = bounds(labels).into_iter().zip(bounds(others));
+        all.fold(Ordering::Equal, |order, (one, other)| order.then(one.total_cmp(&other)))
+    };
+    let by_name = name.cmp(other_name).then_with(|| rest(labels).cmp(rest(others)));
+    by_name.then_with(by_bounds).then_with(|| labels.cmp(others))
 }
 
 /// The metric that a series of this type belongs to.
@@ -264,6 +286,33 @@ mod tests {
         let text = "# TYPE go_info gauge\ngo_info 1\n\
                     # HELP rpc All of\\nthem.\n# TYPE rpc histogram\nrpc_bucket 1\nrpc_count 1\nrpc_sum 1\nrpc_b 1\n";
         assert_eq!(held.text(Names::Plain, false, SECOND), text);
+    }
+
+    #[test]
+    fn buckets_and_quantiles_stand_in_the_order_of_their_numbers() {
+        let mut held = Held::new(100, 60 * SECOND);
+        let mut put = |name: &str, labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            held.put(Point::new(name.to_owned(), labels, None, 1.0), SECOND).unwrap();
+        };
+        for pod in ["b", "a"] {
+            for bound in ["+Inf", "0.5", "1000", "125", "1e3", "-1", "2.50"] {
+                put("h_bucket", &[("le", bound), ("pod", pod), ("a", "x")]);
+            }
+            for quantile in ["0.99", "1", "0.5", "0.999"] {
+                put("s", &[("quantile", quantile), ("z", pod)]);
+            }
+        }
+        put("h_bucket", &[("le", "odd"), ("pod", "a"), ("a", "x")]);
+        let text = held.text(Names::Quoted, false, SECOND);
+        let of = |label: &str| -> Vec<&str> {
+            let values = text.lines().filter_map(|line| line.split_once(&format!("{label}=\"")));
+            values.filter_map(|(_, rest)| rest.split('"').next()).collect()
+        };
+        let bounds = ["-1", "0.5", "2.50", "125", "1000", "1e3", "+Inf"];
+        assert_eq!(of("le"), [&bounds[..], &["odd"], &bounds].concat());
+        assert_eq!(of("pod"), [["a"; 8].as_slice(), &["b"; 7]].concat());
+        assert_eq!(of("quantile"), ["0.5", "0.99", "0.999", "1"].repeat(2));
     }
 
     #[test]
