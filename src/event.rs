@@ -93,7 +93,7 @@ impl Timestamp {
 pub enum Body {
     /// As it came, not looked at or not changed. An event nobody changes leaves byte for byte.
     Raw(Bytes, Codec),
-    /// Taken apart. `Value::Null` is a Kafka tombstone: a record without a value.
+    /// Taken apart. `Value::Null` is a record without a value; see [`Event::is_tombstone`].
     Parsed(Value),
 }
 
@@ -154,6 +154,8 @@ pub struct Meta {
     pub error: Option<Arc<Reason>>,
     /// What tells the event from all others wherever it is read, where its format says so; see [`Event::token`].
     pub identity: Option<u128>,
+    /// Its source hands over a record without a value as an event that is `null`, not as a tombstone.
+    pub is_null: bool,
 }
 
 /// Why an event was rejected, by whom, and what went wrong there.
@@ -212,6 +214,11 @@ impl Event {
     /// The record's key.
     pub fn key(&self) -> Option<&Bytes> {
         self.meta.as_ref()?.key.as_ref()
+    }
+
+    /// Returns true for a record without a value, which stands for the deletion of its key. Transforms pass it unchanged.
+    pub fn is_tombstone(&self) -> bool {
+        matches!(self.body, Body::Parsed(Value::Null)) && !self.meta.as_ref().is_some_and(|meta| meta.is_null)
     }
 
     /// The record's headers.

@@ -80,6 +80,7 @@ fn describe() {
     );
     describe_counter!("weir_state_lost_checkpoints_total", "Last checkpoints that were lost to damage of the disk");
     describe_counter!("weir_buffer_dropped_events_total", "Events dropped because a buffer was full");
+    describe_counter!("weir_kafka_offset_jumps_total", "Times a source went on elsewhere, its next record being gone");
     describe_counter!("weir_state_evicted_keys_total", "Keys that had to leave a state because there were too many");
     describe_counter!("weir_ahead_events_total", "Events further ahead of the clock than max_ahead");
     describe_counter!("weir_late_events_total", "Events that came too late for a node and that no node reads");

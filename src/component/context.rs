@@ -27,6 +27,8 @@ pub struct BuildContext {
     pub storage: Arc<dyn Storage>,
     /// `weir run --once`: bounded sources end, and the same input gives the same output.
     pub once: bool,
+    /// Of a source: state behind it brings events of several partitions together, so one process has to read all of them.
+    pub spans_partitions: bool,
     /// `weir dlq retry`: what a finished run has written stays, and more comes behind it.
     pub retry: bool,
 }
@@ -44,6 +46,7 @@ impl BuildContext {
             clock: Arc::new(SystemClock::default()),
             storage: Arc::new(MemoryStorage::default()),
             once: true,
+            spans_partitions: false,
             retry: false,
         };
         (context, rejected)

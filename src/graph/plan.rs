@@ -112,6 +112,7 @@ impl Plan {
             clock,
             storage,
             once: mode == Mode::Once,
+            spans_partitions: self.leads_to_exchange(number),
             retry: mode == Mode::Retry,
         }
     }
@@ -119,6 +120,22 @@ impl Plan {
     /// Whether an exchange stands in front of a node.
     pub fn has_exchange(&self, number: usize) -> bool {
         self.keying[number].has_exchange
+    }
+
+    /// Whether an exchange stands somewhere behind a source.
+    fn leads_to_exchange(&self, number: usize) -> bool {
+        if !matches!(self.graph.nodes[number].config, NodeConfig::Source(_)) {
+            return false;
+        }
+        let mut is_behind = vec![false; self.nodes.len()];
+        is_behind[number] = true;
+        // In topological order, so one pass finds all that is behind.
+        for (from, node) in self.nodes.iter().enumerate().skip(number) {
+            if is_behind[from] {
+                node.readers.iter().for_each(|(_, reader)| is_behind[*reader] = true);
+            }
+        }
+        (0..self.nodes.len()).any(|node| is_behind[node] && self.has_exchange(node))
     }
 
     /// Builds the route that begins at `entry` for one lane or state partition.

@@ -258,6 +258,12 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         is_new
     }
 
+    /// Removes the entry under `key`, if there is one.
+    pub fn remove(&mut self, key: &K) {
+        self.load(key);
+        self.replace(key.clone(), None);
+    }
+
     /// Takes out the first entry that expires at `until` or before, in order of expiry, then of key.
     pub fn pop_due(&mut self, until: Timestamp) -> Option<(K, V)> {
         let (expires, key) = self.first().filter(|(expires, _)| *expires <= until)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
@@ -83,6 +83,14 @@ impl Topic {
         let asked = [ResourceSpecifier::Topic(&self.name)];
         let found = wait_for(admin.describe_configs(&asked, &AdminOptions::new())).unwrap().remove(0).unwrap();
         found.get(name).unwrap().value.clone().unwrap()
+    }
+
+    /// Changes a setting, by Kafka's name.
+    pub fn set(&self, name: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = client(&self.servers).create().unwrap();
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&self.name)).set(name, value);
+        let changed = wait_for(admin.alter_configs([&change], &AdminOptions::new())).unwrap();
+        assert!(changed[0].is_ok(), "{changed:?}");
     }
 
     /// The values of all partitions as text, sorted.

@@ -10,7 +10,7 @@ use rand::RngExt;
 use serde_json::Value;
 use weir_tests::broker::OwnBroker;
 use weir_tests::campaign::Campaign;
-use weir_tests::process::Home;
+use weir_tests::process::{Home, Weir};
 use weir_tests::topic::{Group, Topic};
 use weir_tests::wait::until;
 
@@ -128,6 +128,25 @@ fn delivered(topic: &Topic) -> (Counts, usize) {
         }
     }
     (counts, repeats)
+}
+
+#[test]
+fn two_processes_in_one_group_end_no_window_on_half_of_its_events() {
+    let topic = |purpose: &str| Topic::create(purpose, PARTITIONS as i32, &[]);
+    let (input, tumbling, sliding) = (topic("shared"), topic("shared-tumbling"), topic("shared-sliding"));
+    let home = Home::new(&graph(&input, &tumbling, &sliding).replace("    group_instance_id: one\n", ""));
+    let (first, second) = (home.start("first", &[]), home.start("second", &[]));
+    let says = |weir: &Weir| weir.get("/ready").1.contains("has other members");
+    until("both say why they do not read", LIMIT, || says(&first) && says(&second));
+    let events: Vec<String> = (0..30_000).map(event).collect();
+    input.write(events.iter().map(String::as_str));
+    first.stop(LIMIT);
+    second.until_ready(LIMIT);
+    let mut right = computed(30_000, MINUTE);
+    right.retain(|(end, _), _| end + 10_000 <= BEGIN + 29_000 * STEP);
+    until("all windows that are over", LIMIT, || tumbling.len() >= right.len() as u64);
+    assert_eq!(delivered(&tumbling), (right, 0));
+    second.stop(LIMIT);
 }
 
 #[test]

@@ -196,6 +196,10 @@ fn overflow<'a>(
 
 impl Stateful for Windows {
     fn look(&mut self, event: &Event, origin: &OriginId) -> Result<Row, Verdict> {
+        // A deletion is nothing to count.
+        if event.is_tombstone() {
+            return Err(Verdict::Filter);
+        }
         let values = match self.extract.program.value(event, origin)? {
             Value::Array(values) => values,
             _ => Vec::new(),

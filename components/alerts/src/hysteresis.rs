@@ -15,7 +15,7 @@ use weir::{Error, Result};
 ///
 /// A signal that is off goes on with the first event of its key for which `on` holds, and off again with the first for which
 /// `off` holds. Between the two nothing happens, so a value that swings about one bound does not make it flap. With `emit: changes`
-/// all events but those that change a signal count as filtered.
+/// all events but those that change a signal count as filtered. Tombstones always count as filtered.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hysteresis {
@@ -134,6 +134,10 @@ impl Signals {
 
 impl Stateful for Signals {
     fn look(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+        // A deletion is no sample.
+        if event.is_tombstone() {
+            return Err(Verdict::Filter);
+        }
         let mut key = Vec::new();
         if let Some(expression) = &mut self.key {
             weir::event::json::write(&expression.value(event, origin)?, &mut key)?;

@@ -241,6 +241,7 @@ pub(crate) struct Writer {
     time: Option<Expression>,
     action: Deed,
     id: Id,
+    id_comes_from_key: bool,
     version: Option<(Text, VersionType)>,
     routing: Option<Text>,
     pipeline: Option<Text>,
@@ -293,6 +294,7 @@ impl Writer {
             time: time.filter(|_| sources.index.contains('%') || sources.stamp),
             action: action?,
             id: id?,
+            id_comes_from_key: sources.id.is_some_and(|id| id.contains("%kafka.key")),
             version: version?.map(|text| (text, version_type)),
             routing: routing?,
             pipeline: pipeline?,
@@ -337,7 +339,10 @@ impl Writer {
 
     fn put(&mut self, event: &Event, origin: &OriginId, out: &mut Vec<u8>) -> Result<Written, Refusal> {
         let time = self.time_of(event, origin)?;
-        let action = self.action.of(event, origin)?;
+        let action = match event.is_tombstone() {
+            true => self.action_of_tombstone(event, origin)?,
+            false => self.action.of(event, origin)?,
+        };
         let (key, index) = self.put_head(action, event, time, origin, out)?;
         match action {
             Action::Delete => {}
@@ -357,6 +362,16 @@ impl Writer {
             }
         }
         Ok(Written { action, key, index })
+    }
+
+    /// A tombstone deletes the document that its record's key names. Where `id` does not come from the key, nothing says which
+    /// document that is, unless the graph asks for a deletion itself.
+    fn action_of_tombstone(&mut self, event: &Event, origin: &OriginId) -> Result<Action, Refusal> {
+        if self.id_comes_from_key || matches!(self.action.of(event, origin), Ok(Action::Delete)) {
+            return Ok(Action::Delete);
+        }
+        let message = "a tombstone has no document; to delete by it, set id: '{{ %kafka.key }}'";
+        Err(Refusal::new("tombstone", message))
     }
 
     fn time_of(&mut self, event: &Event, origin: &OriginId) -> Result<Timestamp, Refusal> {

@@ -18,6 +18,9 @@ use crate::troubles::{Subject, Troubles};
 /// failure every 30 s.
 const OVERSIZE_OVER: Duration = Duration::from_secs(60);
 
+/// How long brokers may take over one question, and the pause between two looks at what may have changed.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
+
 /// A member of a consumer group.
 pub(crate) type GroupConsumer = BaseConsumer<SourceClient>;
 

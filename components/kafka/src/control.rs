@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use metrics::counter;
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
@@ -22,28 +23,37 @@ use weir::error::{Error, ErrorKind, Result};
 use weir::event::{Codec, OriginId, OriginKind};
 
 use crate::batch_consume::PartitionQueue;
-use crate::consumer::{GroupConsumer, Rebalance, assign, unassign};
+use crate::consumer::{GroupConsumer, LOOK, Rebalance, assign, unassign};
+use crate::coverage::{Coverage, coverage};
 use crate::origin::{KafkaOrigin, Partition};
+use crate::source::{OnOutOfRange, Start, Tombstones};
+use crate::starts::{Astray, Beginnings, Starts, Way};
 use crate::troubles::Subject;
 
 /// Longest wait for something to do; also how soon a stop is seen.
 const POLL: Duration = Duration::from_millis(100);
 /// Longest wait for the brokers to take a commit when partitions are given back.
 const COMMIT: Duration = Duration::from_secs(5);
-/// Pause between two looks whether a trouble is over, or whether all partitions are covered.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long `/ready` speaks of a jump: long enough for whoever asks now and then. The counter stays.
+const JUMP_SHOWN: Duration = Duration::from_secs(300);
+/// Pause between two looks whether all partitions are still ours, where state needs that.
+const STILL_WHOLE: Duration = Duration::from_secs(5);
 
 /// A topic's partition.
-type Place = (String, i32);
+pub(crate) type Place = (String, i32);
 
 /// What the thread is told when it is made.
 pub(crate) struct Options {
     pub node: String,
     pub topics: Vec<String>,
+    pub group: String,
     pub codec: Codec,
     pub at_end: bool,
-    /// `start: latest`.
-    pub from_latest: bool,
+    pub start: Start,
+    pub on_out_of_range: OnOutOfRange,
+    pub tombstones: Tombstones,
+    /// State behind the source needs all partitions in this process.
+    pub needs_all: bool,
     pub drain_timeout: Duration,
 }
 
@@ -59,27 +69,39 @@ pub(crate) struct Control {
     options: Options,
     lanes: Lanes,
     runtime: Handle,
+    /// What is read.
     assigned: BTreeMap<Place, Assigned>,
+    /// What the group has given us. The same as `assigned`, unless all partitions are needed and others have some.
+    owned: BTreeSet<Place>,
+    starts: Starts,
+    /// Jumps that `/ready` still speaks of.
+    jumps: Vec<(Place, Instant)>,
     /// `stop: at_end`: partitions read to the end noted.
     covered: BTreeSet<Place>,
     /// `stop: at_end`: where partitions of other members ended at our first look.
     ends: BTreeMap<Place, i64>,
     was_assigned: bool,
     last_look: Instant,
+    /// When to look who has the partitions; `None`: now.
+    members_seen: Option<Instant>,
 }
 
 impl Control {
     pub fn new(consumer: GroupConsumer, options: Options, lanes: Lanes, runtime: Handle) -> Control {
         Control {
             consumer: Arc::new(consumer),
+            starts: Starts::new(options.start),
             options,
             lanes,
             runtime,
             assigned: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            jumps: Vec::new(),
             covered: BTreeSet::new(),
             ends: BTreeMap::new(),
             was_assigned: false,
             last_look: Instant::now(),
+            members_seen: None,
         }
     }
 
@@ -87,7 +109,7 @@ impl Control {
     pub fn run(mut self) -> Result<()> {
         let result = loop {
             self.poll(POLL);
-            if let Err(error) = self.reap() {
+            if let Err(error) = self.reap().and_then(|()| self.find_places()) {
                 break Err(error);
             }
             if let Some(why) = self.consumer.context().fatal() {
@@ -97,6 +119,7 @@ impl Control {
                 break Ok(());
             }
             self.look_again();
+            self.look_at_members();
         };
         self.close();
         result
@@ -120,21 +143,39 @@ impl Control {
         }
         while let Some(rebalance) = self.consumer.context().next_rebalance() {
             match rebalance {
-                Rebalance::Assign(list) => self.assign(&list),
-                Rebalance::Revoke(list) => self.revoke(&list),
+                Rebalance::Assign(list) => self.take_on(&list),
+                Rebalance::Revoke(list) => self.give_back(&list),
             }
         }
     }
 
-    fn assign(&mut self, list: &TopicPartitionList) {
+    fn take_on(&mut self, list: &TopicPartitionList) {
+        let all = self.options.topics.iter().map(|topic| Some(topic.as_str()).filter(|topic| !topic.starts_with('^')));
+        self.starts.note_topics(&self.consumer, all);
+        self.owned.extend(places(list));
+        self.was_assigned = true;
+        self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
+        tracing::info!(node = %self.options.node, partitions = ?places(list).collect::<Vec<_>>(), "kafka partitions assigned");
+        if self.options.needs_all {
+            // The group waits for an answer. What is read is decided as soon as it is known who has the rest.
+            assign(&self.consumer, &TopicPartitionList::new());
+            self.members_seen = None;
+        } else {
+            self.open(list, false);
+        }
+    }
+
+    /// Reads these partitions from now on; after a jump whatever is remembered of them.
+    fn open(&mut self, list: &TopicPartitionList, is_jump: bool) {
         let places: Vec<Place> = places(list).collect();
         let queues: Vec<_> =
             places.iter().map(|(topic, partition)| PartitionQueue::split(&self.consumer, topic, *partition)).collect();
-        let list = &self.with_first_offsets(list);
-        assign(&self.consumer, list);
-        self.was_assigned = true;
-        self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
-        tracing::info!(node = %self.options.node, partitions = ?places, "kafka partitions assigned");
+        let Beginnings { list, first, mut notes } = self.starts.beginnings(&self.consumer, list);
+        // Answered before anything is read: what comes after the assignment is then safe.
+        if let Err(why) = self.commit_list(first) {
+            tracing::warn!(why, "the first offsets are not committed; a crash before the first delivery skips records");
+        }
+        assign(&self.consumer, &list);
         let (mut partitions, mut origins) = (Vec::new(), Vec::<Box<dyn Origin>>::new());
         for (place, queue) in places.into_iter().zip(queues) {
             let (topic, number) = &place;
@@ -142,14 +183,18 @@ impl Control {
                 self.consumer.context().set_fatal(format!("partition {number} of topic {topic:?} has no queue"));
                 return;
             };
-            let partition = Arc::new(Partition::new(topic, *number, queue));
+            let partition = Arc::new(Partition::new(&place, queue, notes.remove(&place)));
             let id = OriginId {
                 node: self.options.node.clone(),
                 log: topic.clone(),
                 partition: *number,
                 kind: OriginKind::Kafka,
             };
-            let origin = KafkaOrigin::new(id, partition.clone(), self.options.codec.clone(), self.options.at_end);
+            let next = match list.find_partition(topic, *number).map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => Some(offset),
+                _ => None,
+            };
+            let origin = KafkaOrigin::new(id, partition.clone(), &self.options, next, is_jump);
             partitions.push((place, partition));
             origins.push(Box::new(origin));
         }
@@ -160,38 +205,39 @@ impl Control {
         }
     }
 
-    /// With `start: latest`, notes where a partition without a committed offset ends now, and commits that:
-    /// else a crash before the first commit would skip what came in between. A broker that does not answer
-    /// leaves it as it is.
-    fn with_first_offsets(&self, list: &TopicPartitionList) -> TopicPartitionList {
-        let mut list = list.clone();
-        if !self.options.from_latest {
-            return list;
+    fn give_back(&mut self, list: &TopicPartitionList) {
+        places(list).for_each(|place| {
+            self.owned.remove(&place);
+        });
+        tracing::info!(node = %self.options.node, partitions = ?places(list).collect::<Vec<_>>(),
+            is_lost = self.consumer.assignment_lost(), "kafka partitions revoked");
+        if self.options.needs_all {
+            // The rest is not read without them.
+            self.close_all();
+            self.members_seen = None;
+        } else {
+            self.close_lanes(places(list).collect());
         }
-        let Ok(committed) = self.consumer.committed_offsets(list.clone(), LOOK) else { return list };
-        let mut first = TopicPartitionList::new();
-        for place in committed.elements().iter().filter(|place| !matches!(place.offset(), Offset::Offset(_))) {
-            let (topic, partition) = (place.topic(), place.partition());
-            if let Ok((_, end)) = self.consumer.fetch_watermarks(topic, partition, LOOK) {
-                let noted = list.set_partition_offset(topic, partition, Offset::Offset(end)).is_ok();
-                if noted && first.add_partition_offset(topic, partition, Offset::Offset(end)).is_ok() {
-                    tracing::info!(node = %self.options.node, topic, partition, offset = end, "begins at the end");
-                }
-            }
+    }
+
+    /// Reads none of the partitions that the group has given us.
+    fn close_all(&mut self) {
+        self.close_lanes(self.assigned.keys().cloned().collect());
+    }
+
+    /// Has lanes settle what they hold, commits that, and reads their partitions no longer.
+    fn close_lanes(&mut self, places: Vec<Place>) {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in places.iter().filter(|place| self.assigned.contains_key(*place)) {
+            list.add_partition(topic, *partition);
         }
-        // Answered before anything is read: what comes after the assignment is then safe.
-        if let Err(why) = self.commit_list(first) {
-            tracing::warn!(why, "the first offsets are not committed; a crash before the first delivery skips records");
-        }
-        list
+        self.revoke(&list);
     }
 
     fn revoke(&mut self, list: &TopicPartitionList) {
         let is_lost = self.consumer.assignment_lost();
         let mut leaving: Vec<Assigned> = places(list).filter_map(|place| self.assigned.remove(&place)).collect();
         let limit = if is_lost { Duration::ZERO } else { self.options.drain_timeout };
-        tracing::info!(node = %self.options.node, partitions = ?places(list).collect::<Vec<_>>(), is_lost,
-            "kafka partitions revoked");
         for lane in leaving.iter().filter_map(|assigned| assigned.lane.as_ref()) {
             lane.stop(limit);
         }
@@ -220,8 +266,11 @@ impl Control {
         unassign(&self.consumer, list);
         let troubles = &self.consumer.context().troubles;
         for Assigned { partition, .. } in &leaving {
-            let subject = Subject::Partition(partition.topic.clone(), partition.partition);
-            troubles.clear(|open| *open == subject);
+            let is_its = |topic: &String, number: &i32| *topic == partition.topic && *number == partition.partition;
+            troubles.clear(|open| match open {
+                Subject::Partition(topic, number) | Subject::Jump(topic, number) => is_its(topic, number),
+                _ => false,
+            });
         }
     }
 
@@ -230,8 +279,7 @@ impl Control {
         let mut list = TopicPartitionList::new();
         for Assigned { partition, .. } in of {
             let Some(offset) = partition.settled() else { continue };
-            if let Err(error) = list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset))
-            {
+            if let Err(error) = partition.add_to(&mut list, offset) {
                 tracing::warn!(%error, offset, "offset cannot be committed");
             }
         }
@@ -269,6 +317,119 @@ impl Control {
         Ok(())
     }
 
+    /// Finds a place in partitions whose next record is gone.
+    fn find_places(&mut self) -> Result<()> {
+        if self.lanes.is_stopping() {
+            return Ok(());
+        }
+        let lost =
+            self.assigned.iter().filter_map(|(place, assigned)| Some((place.clone(), assigned.partition.astray()?)));
+        for (place, astray) in lost.collect::<Vec<_>>() {
+            let Some(wanted) = astray.wanted.or_else(|| self.committed(&place)) else {
+                // The group has no offset, and the brokers did not say so when the partition was assigned.
+                self.reopen(&place, Offset::Invalid, false);
+                continue;
+            };
+            let Ok(range) = self.consumer.fetch_watermarks(&place.0, place.1, LOOK) else { continue };
+            match astray.way(wanted, range, self.options.on_out_of_range) {
+                Way::Back(offset) => {
+                    tracing::info!(node = %self.options.node, place = ?place, offset, why = astray.why, "reads on");
+                    self.reopen(&place, Offset::Offset(offset), false);
+                }
+                Way::Jump(offset) => {
+                    self.reopen(&place, Offset::Offset(offset), true);
+                    self.note_jump(&place, wanted, offset, range, &astray);
+                }
+                Way::Fail => return Err(self.cannot_go_on(&place, wanted, range)),
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&self, place: &Place) -> Option<i64> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&place.0, place.1);
+        match self.consumer.committed_offsets(list, LOOK).ok()?.elements().first()?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
+    fn note_jump(&mut self, place: &Place, from: i64, to: i64, (low, high): (i64, i64), astray: &Astray) {
+        counter!("weir_kafka_offset_jumps_total", "node" => self.options.node.clone()).increment(1);
+        let (topic, partition) = place;
+        let text = format!(
+            "partition {partition} of topic {topic:?}: offset {from} is gone (the log has {low} up to {high}), so reading went \
+             on at {to}; records may be lost or come again; keep them for longer than weir may be down (retention.ms)"
+        );
+        tracing::warn!(node = %self.options.node, topic, partition, from, to, why = astray.why, "reads on elsewhere");
+        self.consumer.context().troubles.set(Subject::Jump(topic.clone(), *partition), text);
+        self.jumps.retain(|(jumped, _)| jumped != place);
+        self.jumps.push((place.clone(), Instant::now()));
+    }
+
+    fn cannot_go_on(&self, (topic, partition): &Place, wanted: i64, (low, high): (i64, i64)) -> Error {
+        let text = format!(
+            "partition {partition} of topic {topic:?}: offset {wanted} is gone (the log has {low} up to {high}), and \
+             on_out_of_range is fail; move the group (kafka-consumer-groups --group {} --topic {topic}:{partition} \
+             --reset-offsets --to-earliest --execute), or set on_out_of_range: earliest or latest",
+            self.options.group
+        );
+        Error::new(ErrorKind::Rejected, "kafka source", text)
+    }
+
+    /// Reads a partition from another offset on; `Invalid`: from where its group begins.
+    fn reopen(&mut self, place: &Place, offset: Offset, is_jump: bool) {
+        self.close_lanes(vec![place.clone()]);
+        let mut list = TopicPartitionList::new();
+        if let Err(error) = list.add_partition_offset(&place.0, place.1, offset) {
+            tracing::debug!(%error, ?place, "an offset cannot be set");
+        }
+        if is_jump && let Err(why) = self.commit_list(list.clone()) {
+            // A restart before the next commit finds the same gap.
+            tracing::warn!(why, "the new place is not committed");
+        }
+        self.open(&list, is_jump);
+    }
+
+    /// Where state needs all partitions in one process: reads them while all are ours, and none while others have some.
+    fn look_at_members(&mut self) {
+        let pause = if self.assigned.is_empty() { LOOK } else { STILL_WHOLE };
+        let is_time = self.members_seen.is_none_or(|seen| seen.elapsed() > pause);
+        if !self.options.needs_all || !self.was_assigned || !is_time {
+            return;
+        }
+        self.members_seen = Some(Instant::now());
+        let troubles = &self.consumer.context().troubles;
+        match coverage(&self.consumer, &self.options.group, &self.options.topics, &self.owned) {
+            Coverage::Unknown => {}
+            Coverage::Whole => {
+                troubles.clear(|open| *open == Subject::Members);
+                let mut list = TopicPartitionList::new();
+                for (topic, partition) in self.owned.iter().filter(|place| !self.assigned.contains_key(*place)) {
+                    list.add_partition(topic, *partition);
+                }
+                if list.count() > 0 {
+                    self.open(&list, false);
+                }
+            }
+            Coverage::Part { missing: (topic, partition), ours } => {
+                let text = format!(
+                    "group {:?} has other members: partition {partition} of topic {topic:?} is not among the {ours} that this \
+                     process has, and the state of this graph needs all of them in one process; nothing is read until then: \
+                     stop the other members, or give one of the graphs another group_id; where equal keys always come by \
+                     one partition, say so by keyed_by on the source, and the graph may be scaled",
+                    self.options.group
+                );
+                troubles.set(Subject::Members, text);
+                // Without any it would be an answer to a rebalance that was not seen yet.
+                if !self.assigned.is_empty() {
+                    self.close_all();
+                }
+            }
+        }
+    }
+
     fn has_lanes(&self) -> bool {
         self.assigned.values().any(|assigned| assigned.lane.is_some())
     }
@@ -292,6 +453,13 @@ impl Control {
             return;
         }
         let troubles = &self.consumer.context().troubles;
+        self.jumps.retain(|(place, at)| {
+            let is_shown = at.elapsed() < JUMP_SHOWN;
+            if !is_shown {
+                troubles.clear(|open| *open == Subject::Jump(place.0.clone(), place.1));
+            }
+            is_shown
+        });
         troubles.clear(|open| *open == Subject::RecordSize && self.consumer.context().is_oversize_over());
         if topics.is_empty() && self.consumer.fetch_metadata(self.literal_topics().next(), LOOK).is_ok() {
             troubles.clear(|open| *open == Subject::Connection);
@@ -299,8 +467,12 @@ impl Control {
         for topic in topics {
             let Ok(metadata) = self.consumer.fetch_metadata(Some(&topic), LOOK) else { return };
             troubles.clear(|open| *open == Subject::Connection);
-            if metadata.topics().iter().all(|found| found.error().is_none()) {
+            let errors = metadata.topics().iter().filter_map(|found| found.error()).map(RDKafkaErrorCode::from);
+            let errors: Vec<RDKafkaErrorCode> = errors.collect();
+            if errors.is_empty() {
                 troubles.clear(|open| *open == Subject::Topic(topic.clone()));
+            } else if errors.contains(&RDKafkaErrorCode::UnknownTopicOrPartition) {
+                self.starts.forget_topic(&topic);
             }
         }
     }

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use weir::event::Encoding;
 
 use crate::client::{Logs, note_error};
+use crate::destinations::{Destinations, Refused, denied};
 use crate::flights::{Flights, Row};
 use crate::record::{Recorder, Refusal, no_name, no_partition};
 use crate::topics::{Known, Topics};
@@ -37,6 +38,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Reports {
     pub flights: Flights,
     pub troubles: Troubles,
+    pub destinations: Destinations,
     logs: Logs,
     again: Again,
 }
@@ -123,8 +125,14 @@ impl ProducerContext for SinkClient {
 
 impl Common {
     /// The first producer, and what its successors will share with it.
-    pub fn new(config: &ClientConfig, flights: Flights, troubles: Troubles) -> Result<Arc<Common>, KafkaError> {
-        let reports = Arc::new(Reports { flights, troubles, logs: Logs::default(), again: Again::default() });
+    pub fn new(
+        config: &ClientConfig,
+        flights: Flights,
+        troubles: Troubles,
+        destinations: Destinations,
+    ) -> Result<Arc<Common>, KafkaError> {
+        let (logs, again) = (Logs::default(), Again::default());
+        let reports = Arc::new(Reports { flights, troubles, destinations, logs, again });
         let producer = RwLock::new(create(config, &reports, false)?);
         Ok(Arc::new(Common { reports, stop: AtomicBool::new(false), producer }))
     }
@@ -135,17 +143,30 @@ impl Common {
     }
 }
 
+/// Has the producer look for a topic that it holds to be missing.
+pub(crate) fn see_topic(producer: &KafkaProducer, topic: &str) {
+    if let Err(error) = producer.client().fetch_metadata(Some(topic), LOOK) {
+        tracing::debug!(%error, topic, "the topic is not seen");
+    }
+}
+
 impl Reports {
+    fn reject(&self, row: Row, code: &'static str, message: String) {
+        if let Some(batch) = self.flights.rejected(row.slot, &[(row.row, code, message)]) {
+            self.flights.context().rejects.reject_blocking(batch);
+        }
+    }
+
     fn refused(&self, row: Row, code: RDKafkaErrorCode, topic: &str, partition: i32, was_alone: bool) {
         use RDKafkaErrorCode as Code;
-        let reject = |code, message: String| {
-            if let Some(batch) = self.flights.rejected(row.slot, &[(row.row, code, message)]) {
-                self.flights.context().rejects.reject_blocking(batch);
-            }
-        };
+        let reject = |code, message: String| self.reject(row, code, message);
         let again = |subject, text: String| {
             self.troubles.set(subject, text);
             self.again.push(row, How::Together, AGAIN);
+        };
+        let code = match code {
+            Code::UnknownPartition if self.destinations.any_partition => Code::UnknownTopic,
+            code => code,
         };
         match code {
             Code::MessageSizeTooLarge
@@ -172,6 +193,16 @@ impl Reports {
             Code::UnknownPartition => reject("unknown_partition", no_partition(topic, Some(partition))),
             Code::InvalidTopic => reject("invalid_topic", no_name(topic)),
             Code::Fatal | Code::PurgeQueue | Code::PurgeInflight => self.flights.failed(row.slot, 1),
+            Code::UnknownTopic | Code::UnknownTopicOrPartition if self.destinations.by_event => {
+                // Whether it is gone shows when it is asked for anew.
+                self.destinations.forget(topic);
+                self.again.push(row, How::Together, Duration::ZERO);
+            }
+            Code::TopicAuthorizationFailed if self.destinations.by_event => {
+                let Refused { code, message } = denied(topic);
+                self.destinations.refuse(topic, Refused { code, message: message.clone() });
+                reject(code, message);
+            }
             Code::UnknownTopic | Code::UnknownTopicOrPartition => {
                 let text = format!("topic {topic:?} does not exist; create it");
                 again(Subject::Topic(topic.to_owned()), text);
@@ -256,8 +287,10 @@ impl Listener {
                 How::Together => Some(self.common.producer()),
                 How::Alone => self.alone(),
             };
-            let sent = match producer {
-                Some(producer) => self.recorder.send(&producer, &self.topics, &flight, row),
+            // What was known of its topic may not be so any more.
+            self.recorder.last_topic.clear();
+            let sent = match &producer {
+                Some(producer) => self.recorder.send(producer, &self.topics, &flight, row),
                 None => Err(Refusal::Full),
             };
             match sent {
@@ -265,8 +298,13 @@ impl Listener {
                 Err(Refusal::Full | Refusal::Dead) => self.common.reports.again.push(row, how, BUSY_POLL),
                 // Its topic was known when it was sent first; a topic with the time of day in it is another by now.
                 Err(Refusal::Unknown(topic)) => match self.runtime.block_on(self.topics.learn(&topic)) {
-                    Known::Unfit => self.common.reports.flights.failed(row.slot, 1),
-                    Known::Fit | Known::NotYet => self.common.reports.again.push(row, how, AGAIN),
+                    Known::Refused(Refused { code, message }) => self.common.reports.reject(row, code, message),
+                    Known::Fit | Known::NotYet => {
+                        if let Some(producer) = &producer {
+                            see_topic(producer, &topic);
+                        }
+                        self.common.reports.again.push(row, how, AGAIN);
+                    }
                 },
                 Err(Refusal::Unprepared(topic)) => {
                     if let Encoding::Other(encoder) = self.recorder.encoding.clone() {
@@ -279,11 +317,7 @@ impl Listener {
                     self.common.reports.troubles.set(subject, text);
                     self.common.reports.again.push(row, how, AGAIN);
                 }
-                Err(Refusal::Reject(code, message)) => {
-                    if let Some(batch) = self.common.reports.flights.rejected(row.slot, &[(row.row, code, message)]) {
-                        self.common.reports.flights.context().rejects.reject_blocking(batch);
-                    }
-                }
+                Err(Refusal::Reject(code, message)) => self.common.reports.reject(row, code, message),
             }
         }
     }
@@ -317,7 +351,9 @@ impl Listener {
         for topic in topics {
             let Ok(metadata) = producer.client().fetch_metadata(Some(&topic), LOOK) else { return };
             troubles.clear(|open| *open == Subject::Connection);
-            if metadata.topics().iter().all(|found| found.error().is_none()) {
+            // One that was never fit may have more wrong with it than that it is missing.
+            let is_known = self.common.reports.destinations.fit(&topic).is_some();
+            if is_known && metadata.topics().iter().all(|found| found.error().is_none()) {
                 troubles.clear(|open| *open == Subject::Topic(topic.clone()));
             }
         }

@@ -16,6 +16,9 @@ use weir::event::{Body, Codec, Event, Meta, OriginId, Position, Timestamp};
 
 use crate::batch_consume::{Message, PartitionQueue};
 use crate::consumer::{GroupConsumer, SourceClient};
+use crate::control::{Options, Place};
+use crate::source::Tombstones;
+use crate::starts::Astray;
 use crate::troubles::Subject;
 
 /// How long one question to a broker may take before it is asked again.
@@ -31,12 +34,16 @@ pub(crate) struct Partition {
     queue: Mutex<Option<PartitionQueue<SourceClient>>>,
     /// Everything below is settled; -1 until something is.
     settled: AtomicI64,
+    /// The metadata of its commits.
+    note: Option<String>,
+    /// Why nothing more can be read at its place.
+    astray: Mutex<Option<Astray>>,
 }
 
 impl Partition {
-    pub fn new(topic: &str, partition: i32, queue: PartitionQueue<SourceClient>) -> Partition {
-        let (topic, queue) = (topic.to_owned(), Mutex::new(Some(queue)));
-        Partition { topic, partition, queue, settled: AtomicI64::new(-1) }
+    pub fn new((topic, partition): &Place, queue: PartitionQueue<SourceClient>, note: Option<String>) -> Partition {
+        let (topic, partition, queue) = (topic.clone(), *partition, Mutex::new(Some(queue)));
+        Partition { topic, partition, queue, settled: AtomicI64::new(-1), note, astray: Mutex::default() }
     }
 
     /// Ends reading and committing for good.
@@ -49,6 +56,15 @@ impl Partition {
     /// The offset to commit, if anything is settled.
     pub fn settled(&self) -> Option<i64> {
         Some(self.settled.load(Ordering::Acquire)).filter(|&offset| offset >= 0)
+    }
+
+    /// Why its lane reads no more although the partition is ours: its next record is gone.
+    pub fn astray(&self) -> Option<Astray> {
+        self.astray.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_astray(&self) -> bool {
+        self.astray.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     fn queue(&self) -> MutexGuard<'_, Option<PartitionQueue<SourceClient>>> {
@@ -79,8 +95,17 @@ impl Partition {
     fn at(&self, position: Position) -> Result<TopicPartitionList> {
         let mut list = TopicPartitionList::with_capacity(1);
         let offset = i64::try_from(position.0).map_err(|_| internal("the position is no offset"))?;
-        list.add_partition_offset(&self.topic, self.partition, Offset::Offset(offset)).map_err(internal)?;
+        self.add_to(&mut list, offset).map_err(internal)?;
         Ok(list)
+    }
+
+    /// Adds the partition at an offset to a list, as its commits have it.
+    pub fn add_to(&self, list: &mut TopicPartitionList, offset: i64) -> KafkaResult<()> {
+        let mut element = list.add_partition(&self.topic, self.partition);
+        if let Some(note) = &self.note {
+            element.set_metadata(note);
+        }
+        element.set_offset(Offset::Offset(offset))
     }
 }
 
@@ -89,8 +114,11 @@ pub(crate) struct KafkaOrigin {
     id: Arc<OriginId>,
     partition: Arc<Partition>,
     codec: Codec,
+    tombstones: Tombstones,
     /// The next offset to come, once one is known.
     next: Option<i64>,
+    /// Whether it was put elsewhere than it had come to: what is remembered of its place counts no more.
+    has_jumped: bool,
     /// `stop: at_end`: where the log ended when the lane began.
     end: End,
     /// The question where that is, while a broker is to answer it: whoever stops waiting goes on with the same question.
@@ -116,9 +144,25 @@ enum Taken {
 }
 
 impl KafkaOrigin {
-    pub fn new(id: OriginId, partition: Arc<Partition>, codec: Codec, at_end: bool) -> KafkaOrigin {
-        let end = if at_end { End::Unknown } else { End::Never };
-        KafkaOrigin { id: Arc::new(id), partition, codec, next: None, end, asked: None, record_size: 1024 }
+    /// `next` is the offset that it was assigned at, where that is known.
+    pub fn new(
+        id: OriginId,
+        partition: Arc<Partition>,
+        options: &Options,
+        next: Option<i64>,
+        has_jumped: bool,
+    ) -> KafkaOrigin {
+        KafkaOrigin {
+            id: Arc::new(id),
+            partition,
+            codec: options.codec.clone(),
+            tombstones: options.tombstones,
+            next,
+            has_jumped,
+            end: if options.at_end { End::Unknown } else { End::Never },
+            asked: None,
+            record_size: 1024,
+        }
     }
 
     fn has_ended(&self) -> bool {
@@ -166,6 +210,12 @@ impl KafkaOrigin {
             }
             let Some(first) = queue.messages().first() else { return Taken::Nothing };
             if let Some(code) = first.error() {
+                if code == RDKafkaErrorCode::AutoOffsetReset {
+                    let astray = Astray { wanted: self.next, why: first.error_text() };
+                    *partition.astray.lock().unwrap_or_else(PoisonError::into_inner) = Some(astray);
+                    queue.discard(1);
+                    return Taken::Nothing;
+                }
                 self.note_error(queue, code);
                 queue.discard(1);
                 if self.has_ended() {
@@ -234,13 +284,14 @@ impl KafkaOrigin {
                 Some(payload) => Body::Raw(slice(payload), self.codec.clone()),
                 None => Body::Parsed(Value::Null),
             };
+            let is_null = self.tombstones == Tombstones::AsNull && message.payload().is_none();
             let key = message.key().map(&mut slice);
             let position = Position(u64::try_from(offset).unwrap_or_default());
             // A record without timestamp (message format 0) is as old as can be.
             let mut event = Event::new(body, position, Timestamp(message.timestamp().unwrap_or_default()));
             let headers = headers(message);
-            if key.is_some() || !headers.is_empty() {
-                event.meta = Some(Box::new(Meta { key, headers, ..Meta::default() }));
+            if key.is_some() || !headers.is_empty() || is_null {
+                event.meta = Some(Box::new(Meta { key, headers, is_null, ..Meta::default() }));
             }
             self.next = Some(offset + 1);
             events.push(event);
@@ -284,6 +335,10 @@ impl Origin for KafkaOrigin {
             if self.has_ended() {
                 return Ok(Read::End);
             }
+            if self.partition.is_astray() {
+                // The control thread stops the lane, and opens another where reading goes on.
+                std::future::pending::<()>().await;
+            }
             let arrived = self.partition.queue().as_ref().map(PartitionQueue::arrived);
             match (self.take(limit), arrived) {
                 (Taken::Events(events), _) => return Ok(Read::Events(events)),
@@ -312,6 +367,9 @@ impl Origin for KafkaOrigin {
         let offset = i64::try_from(position.0).unwrap_or(i64::MAX);
         loop {
             let Some(consumer) = self.partition.consumer() else { return Ok(()) };
+            if self.partition.is_astray() {
+                return Ok(());
+            }
             consumer.context().forget_oversize();
             let list = self.partition.at(position)?;
             // librdkafka numbers its fetches: with the call, everything fetched before, in its queue or on the
@@ -335,6 +393,9 @@ impl Origin for KafkaOrigin {
     }
 
     async fn resume(&mut self, position: Position, _: &[u8]) -> Result<()> {
+        if self.has_jumped {
+            return Ok(());
+        }
         match self.position().await {
             Some(at) if at == position => Ok(()),
             Some(at) if at > position => {

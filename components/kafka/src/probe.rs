@@ -251,7 +251,7 @@ impl Peer {
             return findings;
         };
         if is_compacted(&policy) && !writing.sets_key {
-            findings.push(Finding::failed(needs_key(topic), "weir run would refuse it, too"));
+            findings.push(Finding::failed(needs_key(topic), "weir run waits until one of both is changed"));
         }
         findings.push(if largest < writing.max_message {
             let text =

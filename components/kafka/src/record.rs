@@ -50,6 +50,8 @@ pub(crate) struct Recorder {
     pub subject: Vec<u8>,
     /// The topic of the last record, which is fit for more.
     pub last_topic: String,
+    /// Whether that takes records with a key alone.
+    pub needs_key: bool,
 }
 
 /// Why librdkafka did not take a record.
@@ -83,15 +85,16 @@ impl Recorder {
         let partition = self.partition(event, origin)?;
         let headers = self.headers(event, origin)?;
         let is_keyed_by_subject = self.key.is_none() && self.encoding.has_subjects();
-        let Recorder { topic, key, encoding, buffer, subject, last_topic, .. } = self;
+        let Recorder { topic, key, encoding, buffer, subject, last_topic, needs_key, .. } = self;
         let topic = topic.render(event, origin).map_err(template_failed)?;
         if *last_topic != *topic {
             if !topics::is_name(&topic) {
                 return Err(Refusal::Reject("invalid_topic", no_name(&topic)));
             }
-            if !topics.is_fit(&topic) {
+            let Some(fit) = topics.destinations().fit(&topic) else {
                 return Err(Refusal::Unknown(topic.into_owned()));
-            }
+            };
+            *needs_key = fit.needs_key;
             last_topic.replace_range(.., &topic);
         }
         subject.clear();
@@ -103,6 +106,9 @@ impl Recorder {
             None if !subject.is_empty() => Some(Cow::Borrowed(&subject[..])),
             Some(Key::Own) | None => event.key().map(|key| Cow::Borrowed(&key[..])),
         };
+        if *needs_key && key.is_none() {
+            return Err(Refusal::Reject("invalid_record", topics::needs_key(&topic)));
+        }
         let record = BaseRecord::<[u8], [u8], usize> {
             topic: &topic,
             partition,
@@ -114,6 +120,12 @@ impl Recorder {
             delivery_opaque: row.opaque(),
         };
         producer.send(record).map_err(|(error, _)| {
+            if topics.destinations().by_event && is_missing(&error, partition) {
+                // It was there, and is to be asked for anew.
+                topics.destinations().forget(&topic);
+                last_topic.clear();
+                return Refusal::Unknown(topic.as_ref().to_owned());
+            }
             let size = value.map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
             refusal(&error, &topic, partition, size)
         })
@@ -188,6 +200,16 @@ fn template_failed(message: String) -> Refusal {
     Refusal::Reject("template_failed", message)
 }
 
+/// A topic that was deleted has no partition, either.
+fn is_missing(error: &KafkaError, partition: Option<i32>) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
+    match error.rdkafka_error_code() {
+        Some(UnknownTopic | UnknownTopicOrPartition) => true,
+        Some(UnknownPartition) => partition.is_none(),
+        _ => false,
+    }
+}
+
 fn refusal(error: &KafkaError, topic: &str, partition: Option<i32>, size: usize) -> Refusal {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
@@ -197,10 +219,10 @@ fn refusal(error: &KafkaError, topic: &str, partition: Option<i32>, size: usize)
             "message_too_large",
             format!("the record has {size} bytes, more than the sink's max_message_size allows"),
         ),
-        Some(Code::UnknownPartition) => Refusal::Reject("unknown_partition", no_partition(topic, partition)),
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition) => {
+        _ if is_missing(error, partition) => {
             Refusal::Later(Subject::Topic(topic.to_owned()), format!("topic {topic:?} does not exist; create it"))
         }
+        Some(Code::UnknownPartition) => Refusal::Reject("unknown_partition", no_partition(topic, partition)),
         Some(Code::InvalidArgument) | None => Refusal::Reject("invalid_topic", no_name(topic)),
         Some(_) => Refusal::Later(Subject::Connection, error.to_string()),
     }

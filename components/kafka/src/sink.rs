@@ -20,23 +20,26 @@ use weir::script::{Expression, Problem as ScriptProblem};
 use weir::state::Clock;
 
 use crate::client::{Client, RawOptions, Sasl, Tls};
-use crate::delivery::{AGAIN, Common, Listener};
+use crate::delivery::{AGAIN, Common, Listener, see_topic};
+use crate::destinations::{Destinations, Refused};
 use crate::flights::{Flight, Flights, Row};
 use crate::probe;
-use crate::record::{Key, Placement, Recorder, Refusal};
+use crate::record::{Key, Placement, Recorder, Refusal, no_name};
 use crate::render::Text;
 use crate::topics::{self, Known, TopicCreation, Topics};
 use crate::troubles::{Subject, Troubles};
 
 /// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
 ///
-/// The producer is idempotent and never gives up: while brokers are away, or a topic does not exist, it waits.
+/// The producer is idempotent and never gives up: while brokers are away, or the topic that the graph names does not
+/// exist, it waits.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSink {
     /// Brokers to ask for the others, as `host:port`, with commas between.
     bootstrap_servers: String,
-    /// The topic; may contain `{{ VRL }}`.
+    /// The topic; may contain `{{ VRL }}`. A topic named here is waited for while it is missing or refuses records; where events
+    /// choose it, those that a topic refuses are rejected, and the others go on.
     topic: String,
     /// The record's key; may contain `{{ VRL }}`. `{{ %kafka.key }}` passes on the key the event came with, byte for
     /// byte. Default: the series of a point, where `encoding` is a format of points; of anything else the key it came with, but
@@ -215,6 +218,7 @@ impl KafkaSink {
             buffer: Vec::new(),
             subject: Vec::new(),
             last_topic: String::new(),
+            needs_key: false,
         })
     }
 
@@ -272,7 +276,12 @@ impl SinkConfig for KafkaSink {
             problems.error("topic", "missing_value", "no topic is named", "name the topic");
         }
         self.encoding.check(Stream::Messages, problems);
-        self.recorder(Encoding::Json, problems);
+        let recorder = self.recorder(Encoding::Json, problems);
+        let topic = recorder.as_ref().and_then(|recorder| recorder.topic.constant());
+        if let Some(topic) = topic.filter(|topic| !topic.trim().is_empty() && !topics::is_name(topic)) {
+            let help = "use letters, digits, `.`, `_` and `-`, 249 at most";
+            problems.error("topic", "bad_value", no_name(topic), help);
+        }
         if let Some(creation) = &self.create_topic {
             self.check_creation(creation, problems);
         }
@@ -298,10 +307,11 @@ impl SinkConfig for KafkaSink {
         let recorder = self.recorder(self.encoding.build()?, &mut problems).ok_or_else(refused)?;
         let config = self.client_config();
         let troubles = Troubles::new(context);
-        let common = Common::new(&config, Flights::new(context.clone()), troubles)
+        let destinations =
+            Destinations::new(recorder.topic.constant().is_none(), matches!(recorder.placement, Placement::Key));
+        let common = Common::new(&config, Flights::new(context.clone()), troubles, destinations)
             .map_err(|error| refused().caused_by(error))?;
-        let (reports, trouble) = (common.reports.clone(), context.trouble.clone());
-        let topics = Topics::new(&config, self.create_topic.clone(), self.sets_key(), trouble, reports);
+        let topics = Topics::new(&config, self.create_topic.clone(), self.sets_key(), common.reports.clone());
         if let Some(topic) = recorder.topic.constant() {
             tokio::spawn(learn(topics.clone(), topic.to_owned(), common.clone(), context.clock.clone()));
         }
@@ -373,6 +383,7 @@ impl Writing {
         let mut producer = self.common.producer();
         let mut rejected = Vec::new();
         let mut row = 0;
+        let mut asked_for = None;
         while unsent.rows > 0 {
             match recorder.send(&producer, &self.topics, flight, Row { slot, row }) {
                 Ok(()) => {}
@@ -387,13 +398,22 @@ impl Writing {
                     continue;
                 }
                 Err(Refusal::Unknown(topic)) => match self.topics.learn(&topic).await {
-                    Known::Fit => continue,
+                    Known::Refused(Refused { code, message }) => rejected.push((row, code, message)),
+                    Known::Fit if asked_for != Some(row) => {
+                        asked_for = Some(row);
+                        continue;
+                    }
+                    Known::Fit => {
+                        let producer = producer.clone();
+                        // The next try shows whether it was seen.
+                        let _ = tokio::task::spawn_blocking(move || see_topic(&producer, &topic)).await;
+                        self.context.clock.sleep(AGAIN).await;
+                        continue;
+                    }
                     Known::NotYet => {
                         self.context.clock.sleep(AGAIN).await;
                         continue;
                     }
-                    // The graph stops; what was not sent fails with this.
-                    Known::Unfit => break,
                 },
                 Err(Refusal::Later(subject, text)) => {
                     self.common.reports.troubles.set(subject, text);

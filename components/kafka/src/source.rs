@@ -33,10 +33,18 @@ pub struct KafkaSource {
     topics: Vec<String>,
     /// The consumer group. Members with the same name share the partitions.
     group_id: String,
-    /// Where to begin in a partition without a committed offset, or whose committed offset is gone from the log:
-    /// `earliest` or `latest`. Default: `latest`.
+    /// Where a group begins that is new to a topic: `earliest` or `latest`. Partitions and topics that are added later are
+    /// read from their beginning. Default: `latest`.
     #[serde(default)]
     start: Start,
+    /// Where to go on when the next record is gone from the log: `earliest`, `latest`, or `fail`, which ends the graph.
+    /// Default: `earliest`.
+    #[serde(default)]
+    on_out_of_range: OnOutOfRange,
+    /// How records without a value are handed over: `pass`, as tombstones that transforms pass unchanged, or `as_null`, as
+    /// events that are `null`. Default: `pass`.
+    #[serde(default)]
+    tombstones: Tombstones,
     /// How record values are to be read when a node looks inside: a codec's name, or a map with its options.
     /// Default: `json`.
     #[serde(default)]
@@ -84,6 +92,30 @@ pub enum Start {
     Latest,
 }
 
+/// Where to go on when the next record is gone from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOutOfRange {
+    /// With the oldest record there is; after a truncation, where the logs part.
+    #[default]
+    Earliest,
+    /// With the next record to come.
+    Latest,
+    /// Nowhere: the graph ends with an error.
+    Fail,
+}
+
+/// How records without a value are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tombstones {
+    /// As tombstones, which transforms pass unchanged.
+    #[default]
+    Pass,
+    /// As events that are `null`, which transforms look at as at any other.
+    AsNull,
+}
+
 /// When to stop reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -123,7 +155,7 @@ const OWNED: [(&str, &str); 18] = [
     ("group.instance.id", "use group_instance_id"),
     ("group.protocol", "leave it out"),
     ("session.timeout.ms", "use session_timeout"),
-    ("auto.offset.reset", "use start"),
+    ("auto.offset.reset", "use start and on_out_of_range"),
     ("enable.auto.commit", "leave it out; weir commits what is settled"),
     ("auto.commit.enable", "leave it out; weir commits what is settled"),
     ("auto.commit.interval.ms", "use commit_interval"),
@@ -176,7 +208,8 @@ impl KafkaSource {
             config.set("group.instance.id", instance);
         }
         config.set("session.timeout.ms", self.session_timeout.0.as_millis().to_string());
-        config.set("auto.offset.reset", if self.start == Start::Earliest { "earliest" } else { "latest" });
+        // The control thread decides where to begin, and where to go on, and says so.
+        config.set("auto.offset.reset", "error");
         config.set("partition.assignment.strategy", "cooperative-sticky");
         config.set("enable.auto.offset.store", "false");
         config.set("enable.auto.commit", "true");
@@ -234,9 +267,13 @@ impl SourceConfig for KafkaSource {
         let options = Options {
             node: context.node.to_string(),
             topics: self.topics.clone(),
+            group: self.group_id.clone(),
             codec: self.codec()?,
             at_end: self.stop == Stop::AtEnd,
-            from_latest: self.start == Start::Latest,
+            start: self.start,
+            on_out_of_range: self.on_out_of_range,
+            tombstones: self.tombstones,
+            needs_all: context.spans_partitions,
             drain_timeout: self.drain_timeout.0,
         };
         let config = self.client_config();

@@ -1,8 +1,8 @@
 //! What the sink must know of a topic before it writes there: that it is there, and that it takes records as the sink
 //! makes them. A topic that is missing is created, where the sink may.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
@@ -12,10 +12,11 @@ use rdkafka::{ClientConfig, ClientContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::runtime::Handle;
-use weir::component::Trouble;
 
 use crate::client::RawValue;
 use crate::delivery::Reports;
+use crate::destinations::{Destinations, Fit, Refused, denied, missing};
+use crate::record::no_name;
 use crate::troubles::Subject;
 
 /// How a topic is created that does not exist.
@@ -125,28 +126,27 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// And over that for a topic's settings, without which it goes as well.
 const SETTINGS: Duration = Duration::from_secs(2);
 
-/// What is known of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What came of asking for a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Known {
     /// Records may go there.
     Fit,
-    /// They may not, and the node has given up.
-    Unfit,
+    /// They are to be rejected.
+    Refused(Refused),
     /// Ask again later.
     NotYet,
 }
 
-/// The topics a sink writes to.
+/// Asks the brokers for the topics a sink writes to.
 pub(crate) struct Topics {
     config: ClientConfig,
     creation: Option<TopicCreation>,
     sets_key: bool,
-    trouble: Trouble,
     reports: Arc<Reports>,
-    /// Topics that exist, so there is a bound: the cluster's.
-    fit: RwLock<HashSet<String>>,
     /// One asks at a time, so that a topic is asked for once.
     asking: tokio::sync::Mutex<()>,
+    /// Made when it is first needed.
+    admin: Mutex<Option<Arc<AdminClient<Quiet>>>>,
 }
 
 /// The client that asks; that brokers are away is told by the producer.
@@ -168,49 +168,62 @@ impl Topics {
         config: &ClientConfig,
         creation: Option<TopicCreation>,
         sets_key: bool,
-        trouble: Trouble,
         reports: Arc<Reports>,
     ) -> Arc<Topics> {
-        let (config, fit, asking) = (config.clone(), RwLock::default(), tokio::sync::Mutex::default());
-        Arc::new(Topics { config, creation, sets_key, trouble, reports, fit, asking })
+        let (config, asking, admin) = (config.clone(), tokio::sync::Mutex::default(), Mutex::default());
+        Arc::new(Topics { config, creation, sets_key, reports, asking, admin })
     }
 
-    /// Whether records may go to this topic; `false` as long as nobody has asked.
-    pub fn is_fit(&self, topic: &str) -> bool {
-        self.fit.read().unwrap_or_else(PoisonError::into_inner).contains(topic)
+    /// What is known of all topics.
+    pub fn destinations(&self) -> &Destinations {
+        &self.reports.destinations
     }
 
     /// Asks the brokers for a topic, and creates it where that was wanted.
     pub async fn learn(self: &Arc<Self>, topic: &str) -> Known {
         let _one_at_a_time = self.asking.lock().await;
-        if self.is_fit(topic) {
+        if self.destinations().fit(topic).is_some() {
             return Known::Fit;
+        }
+        if let Some(why) = self.destinations().refusal(topic).filter(|_| self.destinations().by_event) {
+            return Known::Refused(why);
         }
         let (topics, topic) = (self.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || topics.ask(&topic)).await.unwrap_or(Known::NotYet)
     }
 
     fn ask(&self, topic: &str) -> Known {
+        let destinations = self.destinations();
+        let subject = Subject::Topic(topic.to_owned());
         match self.look(topic) {
-            Ok(()) => {
-                self.fit.write().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned());
+            Ok(fit) => {
+                destinations.is_fit(topic, fit);
+                self.reports.troubles.clear(|open| *open == subject);
                 Known::Fit
             }
-            Err(Some(Wrong::Now(text))) => {
-                self.reports.troubles.set(Subject::Topic(topic.to_owned()), text);
-                Known::NotYet
+            Err(Some(why)) if destinations.by_event => {
+                destinations.refuse(topic, why.clone());
+                Known::Refused(why)
             }
-            Err(Some(Wrong::Forever(text))) => {
-                self.trouble.give_up(text);
-                Known::Unfit
+            Err(Some(why)) => {
+                self.reports.troubles.set(subject, why.message);
+                Known::NotYet
             }
             Err(None) => Known::NotYet,
         }
     }
 
+    fn admin(&self) -> Option<Arc<AdminClient<Quiet>>> {
+        let mut admin = self.admin.lock().unwrap_or_else(PoisonError::into_inner);
+        if admin.is_none() {
+            *admin = self.config.create_with_context(Quiet).map(Arc::new).ok();
+        }
+        admin.clone()
+    }
+
     /// `Err(None)`: no answer; the producer's own troubles say why.
-    fn look(&self, topic: &str) -> Result<(), Option<Wrong>> {
-        let admin: AdminClient<Quiet> = self.config.create_with_context(Quiet).map_err(|_| None)?;
+    fn look(&self, topic: &str) -> Result<Fit, Option<Refused>> {
+        let admin = self.admin().ok_or(None)?;
         let no_answer = |error: KafkaError| {
             tracing::debug!(topic, %error, "nothing is known of the topic");
             None
@@ -221,26 +234,17 @@ impl Topics {
             // the leader may be away for a moment
             None | Some(Code::LeaderNotAvailable) => false,
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                let Some(creation) = &self.creation else {
-                    let text = format!("topic {topic:?} does not exist; create it, or set create_topic");
-                    return Err(Some(Wrong::Now(text)));
-                };
-                match Handle::current().block_on(creation.create(&admin, topic, ANSWER, false)) {
-                    Ok(()) => tracing::info!(topic, "created the topic"),
-                    // somebody else was faster
-                    Err(KafkaError::AdminOp(Code::TopicAlreadyExists)) => return Err(None),
-                    Err(KafkaError::AdminOp(code)) => return Err(Some(Wrong::Now(not_created(topic, code)))),
-                    Err(_) => return Err(None),
-                }
+                self.create(&admin, topic)?;
                 true
             }
-            Some(Code::TopicAuthorizationFailed) => {
-                return Err(Some(Wrong::Now(format!("we may not write to topic {topic:?}; grant the right"))));
+            Some(Code::TopicAuthorizationFailed) => return Err(Some(denied(topic))),
+            Some(Code::InvalidTopic) => {
+                return Err(Some(Refused { code: "invalid_topic", message: no_name(topic) }));
             }
             Some(_) => return Err(None),
         };
         if self.sets_key && (is_new || self.creation.is_none()) {
-            return Ok(());
+            return Ok(Fit { needs_key: false });
         }
         let settings = match Handle::current().block_on(settings(&admin, topic, SETTINGS)) {
             Ok(settings) => settings,
@@ -254,7 +258,7 @@ impl Topics {
                 | Code::RequestTimedOut),
             )) => {
                 tracing::info!(topic, %code, "cannot see whether the topic is compacted (DescribeConfigs)");
-                return Ok(());
+                return Ok(Fit { needs_key: false });
             }
             Err(error) => {
                 tracing::debug!(topic, %error, "the settings of the topic are not known");
@@ -262,8 +266,9 @@ impl Topics {
             }
         };
         let policy = settings.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
-        if !self.sets_key && is_compacted(policy) {
-            return Err(Some(Wrong::Forever(needs_key(topic))));
+        let needs_key = !self.sets_key && is_compacted(policy);
+        if needs_key && !self.destinations().by_event {
+            return Err(Some(Refused { code: "invalid_record", message: self::needs_key(topic) }));
         }
         if let (Some(creation), Some(found), false) = (&self.creation, found, is_new) {
             let partitions = found.partitions();
@@ -273,16 +278,34 @@ impl Topics {
                 tracing::warn!(topic, differences, "the topic exists and differs from create_topic; it stays as it is");
             }
         }
-        Ok(())
+        Ok(Fit { needs_key })
     }
-}
 
-/// What is wrong with a topic.
-enum Wrong {
-    /// Somebody may put it right.
-    Now(String),
-    /// Only another graph helps.
-    Forever(String),
+    /// Creates a missing topic, where the sink may.
+    fn create(&self, admin: &AdminClient<Quiet>, topic: &str) -> Result<(), Option<Refused>> {
+        let Some(creation) = &self.creation else {
+            // The brokers create none by themselves, so a list of those there are speaks for every name.
+            if self.destinations().by_event
+                && let Ok(all) = admin.inner().fetch_metadata(None, ANSWER)
+            {
+                let is_missing = |code| matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic);
+                let there = all.topics().iter().filter(|found| !found.error().map(Code::from).is_some_and(is_missing));
+                self.destinations().list(there.map(|found| found.name().to_owned()).collect());
+            }
+            return Err(Some(missing(topic)));
+        };
+        match Handle::current().block_on(creation.create(admin, topic, ANSWER, false)) {
+            Ok(()) => {
+                tracing::info!(topic, "created the topic");
+                Ok(())
+            }
+            Err(KafkaError::AdminOp(code)) if code != Code::TopicAlreadyExists => {
+                Err(Some(Refused { code: "topic_not_created", message: not_created(topic, code) }))
+            }
+            // No answer, or somebody else was faster.
+            Err(_) => Err(None),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ pub(crate) enum Subject {
     Topic(String),
     /// A partition cannot be read.
     Partition(String, i32),
+    /// Reading goes on elsewhere than it was to, because the offset was gone.
+    Jump(String, i32),
+    /// Other members of the group have partitions that state here needs.
+    Members,
     /// A record does not fit the answers we take.
     RecordSize,
     /// Records cannot be encoded before a peer, such as a schema registry, has answered.

@@ -8,15 +8,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kit::{LIMIT, Member, Record, SinkAtWork, content, event, fill, record, source, until};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
 use serde_json::json;
 use vrl::value::Value;
-use weir::component::{BuildContext, Lanes, Problems, Read, SourceConfig};
+use weir::component::{BuildContext, Lanes, Problems, Read, SinkConfig, SourceConfig};
 use weir::delivery::Outcome;
 use weir::event::{Body, Position};
-use weir_kafka::KafkaSource;
+use weir_kafka::{KafkaSink, KafkaSource};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -159,6 +161,131 @@ async fn a_second_member_takes_partitions_over_without_loss() {
     assert_eq!((all.len(), distinct.len()), (4400, 4400), "every event once, as every lane drained in time");
 }
 
+/// Commits offsets as another program would.
+fn commit(servers: &str, group: &str, offsets: &[(&str, i32, i64)]) {
+    let consumer: BaseConsumer = kit::plain(servers).set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).unwrap();
+    }
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_start_latest_a_partition_that_is_new_to_the_group_is_read_from_its_beginning() {
+    let (_cluster, servers) = cluster(&[("t", 3), ("u", 2)]);
+    for partition in 0..3 {
+        fill(&servers, "t", numbered(partition, 0..100));
+    }
+    fill(&servers, "u", numbered(0, 0..100));
+    commit(&servers, "g", &[("t", 0, 100), ("t", 1, 90)]);
+    let member = Member::start(source(&servers, "g", &["t", "u"], json!({ "start": "latest" }))).await;
+    until("all lanes", || member.lanes() == 5).await;
+    until("110 events", || member.count() == 110).await;
+    fill(&servers, "u", numbered(0, 100..101));
+    until("one more", || member.count() == 111).await;
+    let seen = member.stop().await;
+    let of = |topic: &str, partition| {
+        let of_one = seen.iter().filter(|seen| seen.origin.log == topic && seen.origin.partition == partition);
+        of_one.map(|seen| seen.event.position.0).collect::<Vec<_>>()
+    };
+    assert_eq!((of("t", 0), of("t", 1)), (vec![], (90..100).collect()), "where the group was");
+    assert_eq!(of("t", 2), (0..100).collect::<Vec<_>>(), "the group had not read it");
+    assert_eq!(of("u", 0), [100], "a topic that is new to the group begins at its end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_is_gone_is_found_again_as_the_graph_says_and_not_in_silence() {
+    let (_cluster, servers) = cluster(&[("t", 1)]);
+    fill(&servers, "t", numbered(0, 0..10));
+    let policies = ["earliest", "latest", "fail"];
+    policies.iter().for_each(|policy| commit(&servers, policy, &[("t", 0, 500)]));
+    let start = |policy| Member::start(source(&servers, policy, &["t"], json!({ "on_out_of_range": policy })));
+    let (earliest, latest, fail) = tokio::join!(start(policies[0]), start(policies[1]), start(policies[2]));
+    let says = |member: &Member| {
+        let told = member.context.trouble.get();
+        told.is_some_and(|text| text.contains("offset 500 is gone (the log has 0 up to 10)"))
+    };
+    until("both tell of the jump", || says(&earliest) && says(&latest)).await;
+    fill(&servers, "t", numbered(0, 10..11));
+    until("what is there", || earliest.count() == 11 && latest.count() == 1).await;
+    assert!(says(&earliest) && says(&latest), "and it stays so for a while");
+    assert_eq!(latest.stop().await[0].event.position, Position(10));
+    earliest.stop().await;
+    let error = fail.outcome().await.unwrap_err().to_string();
+    for part in ["offset 500 is gone", "--reset-offsets", "on_out_of_range: earliest"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_state_needs_all_partitions_nothing_is_read_while_another_member_has_some() {
+    let (_cluster, servers) = cluster(&[("t", 4)]);
+    let options = source(
+        &servers,
+        "g",
+        &["t"],
+        json!({ "session_timeout": "6s", "librdkafka_options": { "heartbeat.interval.ms": 200 } }),
+    );
+    let one = Member::start_with(options.clone(), true).await;
+    until("the first reads all", || one.lanes() == 4).await;
+    fill(&servers, "t", numbered(0, 0..10));
+    until("10 events", || one.count() == 10).await;
+    let two = Member::start_with(options, true).await;
+    let says = |member: &Member| member.context.trouble.get().is_some_and(|text| text.contains("has other members"));
+    until("both say why", || says(&one) && says(&two)).await;
+    assert_eq!((one.lanes(), two.lanes()), (0, 0));
+    for partition in 0..4 {
+        fill(&servers, "t", numbered(partition, 10..20));
+    }
+    let seen_by_one = one.stop().await;
+    until("the second reads all", || two.lanes() == 4 && two.count() == 40).await;
+    assert_eq!(two.context.trouble.get(), None);
+    assert_eq!(seen_by_one.len(), 10, "what came while both were there was read by neither");
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_a_value_is_a_tombstone_or_null_as_the_graph_says() {
+    let (_cluster, servers) = cluster(&[("t", 1), ("copy", 1)]);
+    fill(&servers, "t", [Record { key: Some("k".into()), value: None, ..record(0, "") }]);
+    let read = async |tombstones| {
+        let options = json!({ "stop": "at_end", "tombstones": tombstones });
+        Member::start(source(&servers, tombstones, &["t"], options)).await.end().await.remove(0).event
+    };
+    let (tombstone, null) = tokio::join!(read("pass"), read("as_null"));
+    assert!(matches!((&tombstone.body, &null.body), (Body::Parsed(Value::Null), Body::Parsed(Value::Null))));
+    assert_eq!((tombstone.is_tombstone(), null.is_tombstone()), (true, false));
+    let mut sink = SinkAtWork::start(&servers, "copy", json!({})).await;
+    sink.write(0, vec![tombstone, null]).await;
+    sink.settled(1).await;
+    let copied = content(&servers, "copy").await;
+    assert!(copied.len() == 2 && copied.iter().all(|seen| seen.event.is_tombstone()), "both are written as one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_names_a_topic_which_refuses_it_is_rejected_and_the_others_go_on() {
+    let (cluster, servers) = cluster(&[("t", 1), ("gone", 1)]);
+    cluster.topic_error("missing", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    cluster.topic_error("secret", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let mut sink = SinkAtWork::start(&servers, "{{ .to }}", json!({})).await;
+    let to = |at, topic: &str| event(at, json!({ "to": topic }).to_string());
+    let batch = vec![to(0, "t"), to(1, "missing"), to(2, "secret"), to(3, "no/name"), to(4, "gone"), to(5, "t")];
+    sink.write(0, batch).await;
+    let rejected = sink.next_rejected().await;
+    let codes: Vec<_> = rejected.rejected.iter().map(|rejected| (rejected.event.position.0, rejected.code)).collect();
+    assert_eq!(codes, [(1, "unknown_topic"), (2, "topic_denied"), (3, "invalid_topic")]);
+    rejected.receipt.resolve(Outcome::DeadLettered);
+    drop(rejected.rejected);
+    assert_eq!(sink.settled(1).await[0].outcome, Outcome::DeadLettered);
+    assert_eq!(sink.context.trouble.get(), None, "no trouble of the sink");
+    // Many names that nobody knows cost little, and nothing waits for them.
+    sink.write(0, (0..5000).map(|n| to(n, &format!("missing-{n}"))).chain([to(5000, "t")]).collect()).await;
+    let rejected = sink.next_rejected().await;
+    assert!(rejected.rejected.iter().all(|rejected| rejected.code == "unknown_topic"));
+    assert_eq!(content(&servers, "t").await.len(), 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_larger_than_the_limit_is_read_alone() {
     let (_cluster, servers) = cluster(&[("t", 1)]);
@@ -294,6 +421,18 @@ async fn a_topic_that_does_not_exist_is_named_and_waited_for() {
     cluster.topic_error("later", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
     assert_eq!(sink.settled(1).await[0].outcome, Outcome::Delivered);
     until("all is well", || sink.context.trouble.get().is_none()).await;
+}
+
+#[test]
+fn a_topic_that_cannot_exist_is_found_before_anything_starts() {
+    let codes = |topic: &str| {
+        let options = json!({ "bootstrap_servers": "k:9092", "topic": topic });
+        let config: KafkaSink = serde_json::from_value(options).unwrap();
+        let mut problems = Problems::default();
+        config.check(&mut problems);
+        problems.into_vec().into_iter().map(|p| format!("{} {}", p.path.join("/"), p.code)).collect::<Vec<_>>()
+    };
+    assert_eq!((codes("a/b"), codes("a-b"), codes("{{ .x }}/b")), (vec!["topic bad_value".to_owned()], vec![], vec![]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kit::{Member, Record, SinkAtWork, content, event, fill, merged, plain, record, source, until};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 use weir::delivery::Outcome;
@@ -185,6 +185,134 @@ async fn a_topic_that_is_not_there_yet_is_waited_for() {
     until("it is read", || member.count() == 3).await;
     until("all is well", || member.context.trouble.get().is_none()).await;
     member.stop().await;
+}
+
+fn fast() -> Value {
+    json!({ "start": "latest", "session_timeout": "6s",
+        "librdkafka_options": { "topic.metadata.refresh.interval.ms": 500, "heartbeat.interval.ms": 300 } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_start_latest_partitions_and_topics_that_are_added_are_read_from_their_beginning() {
+    let (servers, topic) = (servers(), topic("grows", 2, &[]).await);
+    let other = topic.replace("grows", "grows-more");
+    fill(&servers, &topic, numbered(0, 0..100));
+    let options = source(&servers, &topic, &[&format!("^{}", topic.replace("grows", "grows.*"))], fast());
+    let member = Member::start(options.clone()).await;
+    until("both lanes", || member.lanes() == 2).await;
+    let admin: AdminClient<DefaultClientContext> = plain(&servers).create().unwrap();
+    admin.create_partitions([&NewPartitions::new(&topic, 3)], &AdminOptions::new()).await.unwrap();
+    let new = NewTopic::new(&other, 1, TopicReplication::Fixed(1));
+    admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+    // Written before the member can know of either.
+    fill(&servers, &topic, numbered(2, 0..50));
+    fill(&servers, &other, numbered(0, 0..50));
+    until("all that is new", || member.count() == 100).await;
+    member.stop().await;
+    // So it is with one that is added while nobody reads, whatever was committed there.
+    admin.create_partitions([&NewPartitions::new(&topic, 4)], &AdminOptions::new()).await.unwrap();
+    fill(&servers, &topic, numbered(3, 0..50));
+    let again = Member::start(options).await;
+    until("the fourth", || again.count() == 50).await;
+    assert!(again.stop().await.iter().all(|seen| seen.origin.partition == 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_and_created_again_is_read_from_its_beginning() {
+    let (servers, topic) = (servers(), topic("again", 1, &[]).await);
+    let member = Member::start(source(&servers, &topic, &[&topic], fast())).await;
+    until("the lane", || member.lanes() == 1).await;
+    fill(&servers, &topic, numbered(0, 0..100));
+    until("100 events", || member.count() == 100).await;
+    let admin: AdminClient<DefaultClientContext> = plain(&servers).create().unwrap();
+    admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
+    let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+    until("it is gone", || {
+        let made = futures_of(admin.create_topics([&new], &AdminOptions::new()));
+        made.is_ok_and(|made| made[0].is_ok())
+    })
+    .await;
+    fill(&servers, &topic, numbered(0, 0..10));
+    until("10 more", || member.count() == 110).await;
+    member.stop().await;
+}
+
+/// Waits for an answer from within a condition.
+fn futures_of<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_retention_removed_are_a_jump() {
+    let (servers, topic) = (servers(), topic("short", 1, &[]).await);
+    fill(&servers, &topic, numbered(0, 0..100));
+    let options = source(&servers, &topic, &[&topic], json!({}));
+    let member = Member::start(options.clone()).await;
+    until("100 events", || member.count() == 100).await;
+    member.stop().await;
+    fill(&servers, &topic, numbered(0, 100..300));
+    let admin: AdminClient<DefaultClientContext> = plain(&servers).create().unwrap();
+    let mut until_250 = rdkafka::TopicPartitionList::new();
+    until_250.add_partition_offset(&topic, 0, rdkafka::Offset::Offset(250)).unwrap();
+    admin.delete_records(&until_250, &AdminOptions::new()).await.unwrap();
+    let member = Member::start(options).await;
+    until("what is left", || member.count() == 50).await;
+    let told = member.context.trouble.get().unwrap();
+    assert!(told.contains("offset 100 is gone (the log has 250 up to 300), so reading went on at 250"), "{told}");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_topics_of_a_pattern_with_another_member_are_seen_as_well() {
+    let (servers, topic) = (servers(), topic("parted", 1, &[]).await);
+    let other = topic.replace("parted", "parted-b");
+    let admin: AdminClient<DefaultClientContext> = plain(&servers).create().unwrap();
+    let new = NewTopic::new(&other, 1, TopicReplication::Fixed(1));
+    admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+    let pattern = format!("^{}", topic.replace("parted", "parted.*"));
+    let options = source(&servers, &topic, &[&pattern], fast());
+    let one = Member::start_with(options.clone(), true).await;
+    until("the first reads both", || one.lanes() == 2).await;
+    let two = Member::start_with(options.clone(), true).await;
+    let says = |member: &Member| member.context.trouble.get().is_some_and(|text| text.contains("has other members"));
+    until("both say why", || says(&one) && says(&two)).await;
+    assert_eq!((one.lanes(), two.lanes()), (0, 0));
+    two.stop().await;
+    until("the first reads both again", || one.lanes() == 2 && one.context.trouble.get().is_none()).await;
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_names_a_topic_which_refuses_it_is_rejected_and_the_others_go_on() {
+    let servers = servers();
+    let (good, compacted) =
+        (topic("good", 1, &[]).await, topic("compacted", 1, &[("cleanup.policy", "compact")]).await);
+    let (small, doomed) = (topic("small", 1, &[("max.message.bytes", "200")]).await, topic("doomed", 1, &[]).await);
+    let missing = good.replace("good", "missing");
+    let mut sink = SinkAtWork::start(&servers, "{{ .to }}", json!({})).await;
+    let to = |at, topic: &str| event(at, json!({ "to": topic }).to_string());
+    let large = event(4, json!({ "to": small, "pad": "x".repeat(1000) }).to_string());
+    let batch =
+        vec![to(0, &good), to(1, &compacted), to(2, &missing), to(3, &doomed), large, to(5, &small), to(6, &good)];
+    sink.write(0, batch).await;
+    let mut codes = Vec::new();
+    while codes.len() < 3 {
+        let batch = sink.next_rejected().await;
+        codes.extend(batch.rejected.iter().map(|rejected| (rejected.event.position.0, rejected.code)));
+        batch.receipt.resolve(Outcome::DeadLettered);
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [(1, "invalid_record"), (2, "unknown_topic"), (4, "message_too_large")]);
+    assert_eq!(sink.settled(1).await[0].outcome, Outcome::DeadLettered);
+    // One that was there is deleted: it costs its own events alone.
+    let admin: AdminClient<DefaultClientContext> = plain(&servers).create().unwrap();
+    admin.delete_topics(&[&doomed], &AdminOptions::new()).await.unwrap();
+    sink.write(0, vec![to(7, &doomed), to(8, &good)]).await;
+    let batch = sink.next_rejected().await;
+    assert_eq!((batch.rejected[0].event.position.0, batch.rejected[0].code), (7, "unknown_topic"));
+    batch.receipt.resolve(Outcome::DeadLettered);
+    assert_eq!(sink.settled(1).await[0].outcome, Outcome::DeadLettered);
+    assert_eq!((content(&servers, &good).await.len(), content(&servers, &small).await.len()), (3, 1));
 }
 
 fn secured(mechanism: &str, password: &str) -> (String, Value) {

@@ -17,6 +17,7 @@ use crate::record::{Reader, about, event_in, text};
 
 /// Keeps the Kubernetes events out of everything a cluster logs, and of these the ones that are asked for; all else counts
 /// as filtered. A record goes on as it came, with the names of the presets it belongs to in one more field.
+/// Tombstones pass.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventFilter {
@@ -95,10 +96,15 @@ impl TransformConfig for EventFilter {
         };
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
-            output.rejected = batch.decide(|event| match filter.decide(event, &origin) {
-                Ok(true) => Verdict::Pass,
-                Ok(false) => Verdict::Filter,
-                Err((code, message)) => Verdict::Reject { code, message },
+            output.rejected = batch.decide(|event| {
+                if event.is_tombstone() {
+                    return Verdict::Pass;
+                }
+                match filter.decide(event, &origin) {
+                    Ok(true) => Verdict::Pass,
+                    Ok(false) => Verdict::Filter,
+                    Err((code, message)) => Verdict::Reject { code, message },
+                }
             });
         }))
     }

@@ -18,7 +18,8 @@ use crate::look::Look;
 /// Lets one event of a key pass in a span of event time; the others count as filtered. Remembers over a restart.
 ///
 /// The first event of a key opens its span. With `keep: first` it passes at once; with `keep: last` the event of the span
-/// that came last passes when event time has come to the span's end, or the sources end.
+/// that came last passes when event time has come to the span's end, or the sources end. Tombstones pass at once; with
+/// `keep: last` an earlier event of the same key that is still held is dropped.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dedupe {
@@ -136,8 +137,8 @@ impl Stateful for First {
         self.look.row(event, origin)
     }
 
-    fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        if row.key.is_empty() {
+    fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
+        if row.key.is_empty() || event.is_tombstone() {
             return Verdict::Pass;
         }
         let until = |time: Timestamp| Timestamp(time.0.saturating_add(self.within));
@@ -218,6 +219,11 @@ impl Stateful for Last {
             output.made.push(held.into_event(&key));
         }
         if row.key.is_empty() {
+            return Verdict::Pass;
+        }
+        if event.is_tombstone() {
+            // An earlier record that came out behind it would undo the deletion.
+            self.held.remove(&row.key);
             return Verdict::Pass;
         }
         let mut held = match Held::of(event) {

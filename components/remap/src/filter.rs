@@ -7,7 +7,7 @@ use weir::event::{Batch, Verdict};
 use weir::script::{Condition, Problem};
 use weir::{Error, Result};
 
-/// Keeps the events for which a VRL condition holds; the others count as filtered.
+/// Keeps the events for which a VRL condition holds; the others count as filtered. Tombstones pass.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -35,10 +35,15 @@ impl TransformConfig for Filter {
         let (mut condition, _) = Condition::compile(&self.condition).map_err(|_| Error::unchecked("condition"))?;
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
-            output.rejected = batch.decide(|event| match condition.holds(event, &origin) {
-                Ok(true) => Verdict::Pass,
-                Ok(false) => Verdict::Filter,
-                Err(failure) => failure.into(),
+            output.rejected = batch.decide(|event| {
+                if event.is_tombstone() {
+                    return Verdict::Pass;
+                }
+                match condition.holds(event, &origin) {
+                    Ok(true) => Verdict::Pass,
+                    Ok(false) => Verdict::Filter,
+                    Err(failure) => failure.into(),
+                }
             });
         }))
     }

@@ -46,8 +46,11 @@ impl Look {
         }
     }
 
-    /// The key and the time; of an event whose key is null there is no key.
+    /// The key and the time; of an event whose key is null there is no key, nor of a tombstone whose key cannot be found out.
     pub fn row(&mut self, event: &Event, origin: &OriginId) -> std::result::Result<Row, Verdict> {
+        if event.is_tombstone() {
+            return Ok(self.row_of_tombstone(event, origin));
+        }
         let key = match &mut self.key {
             None => Some(ALL.to_vec()),
             Some(expression) => key_of(expression, event, origin)?,
@@ -68,5 +71,16 @@ impl Look {
             // It passes in any case; where it tells no time, it tells none.
             None => Ok(Row { time: time.unwrap_or(Timestamp::MIN), ..Row::default() }),
         }
+    }
+
+    /// A key such as `%kafka.key` keeps a tombstone behind the records that it deletes, also across an exchange.
+    fn row_of_tombstone(&mut self, event: &Event, origin: &OriginId) -> Row {
+        let key = match &mut self.key {
+            None => ALL.to_vec(),
+            Some(expression) => key_of(expression, event, origin).ok().flatten().unwrap_or_default(),
+        };
+        // Where times are read out of events it has none, and must not move event time.
+        let time = if self.time.is_some() { Timestamp::MIN } else { event.time };
+        Row { key, time, ..Row::default() }
     }
 }

@@ -9,6 +9,7 @@ use weir::script::{Flow, Problem, Script};
 use weir::{Error, Result};
 
 /// Changes events with a VRL program. An event the program fails on is rejected as it was; `abort` filters it.
+/// Tombstones pass unchanged.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Remap {
@@ -33,6 +34,9 @@ impl TransformConfig for Remap {
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
             output.rejected = batch.decide(|event| {
+                if event.is_tombstone() {
+                    return Verdict::Pass;
+                }
                 let before = (!script.is_whole() && !may_have_fields(&event.body)).then(|| event.body.clone());
                 match script.run(event, &origin) {
                     // VRL puts an object in the place of what has no fields, when a program writes one.

@@ -16,7 +16,7 @@ const DEFAULT: &str = "default";
 /// Sends events to named outputs by VRL conditions; `id.name` among a node's inputs reads one.
 ///
 /// What no condition holds for goes to the output `default`. An event counts as filtered when nobody reads the output it
-/// goes to.
+/// goes to. Tombstones go to every output.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
@@ -99,6 +99,11 @@ impl TransformConfig for Route {
         let mut ports = Vec::with_capacity(otherwise);
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             for event in batch.events.drain(..) {
+                if event.is_tombstone() {
+                    // Any of the outputs may hold an earlier record of its key.
+                    output.send(event, 0..=otherwise);
+                    continue;
+                }
                 ports.clear();
                 let looked = conditions.each(&event, &batch.origin, |port| {
                     ports.push(port);

@@ -12,7 +12,7 @@ use crate::look::key_of;
 /// Keeps about one in `rate` events, or all events of about one in `rate` keys; the others count as filtered.
 ///
 /// What is kept is decided by a hash of the key, or of where the event came from: the same in every run, on every machine
-/// and after a replay.
+/// and after a replay. Tombstones are always kept.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
@@ -61,6 +61,9 @@ impl TransformConfig for Sample {
         Ok(Transform::stateless(move |batch: &mut Batch, output: &mut Output| {
             let origin = batch.origin.clone();
             output.rejected = batch.decide(|event| {
+                if event.is_tombstone() {
+                    return Verdict::Pass;
+                }
                 match exclude.as_mut().map(|exclude| exclude.holds(event, &origin)) {
                     Some(Ok(true)) => return Verdict::Pass,
                     Some(Err(failure)) => return failure.into(),

@@ -17,7 +17,7 @@ use crate::look::Look;
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
 /// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
-/// every `window / threshold`. Remembers over a restart.
+/// every `window / threshold`. Remembers over a restart. Tombstones pass and do not count.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
@@ -129,8 +129,9 @@ impl Stateful for Rates {
         self.look.row(event, origin)
     }
 
-    fn process(&mut self, _: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        if row.key.is_empty() || self.passes(row) { Verdict::Pass } else { Verdict::Filter }
+    fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
+        let passes = row.key.is_empty() || event.is_tombstone() || self.passes(row);
+        if passes { Verdict::Pass } else { Verdict::Filter }
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use vrl::value::Value;
+
 use super::time;
 use crate::component::{BuildContext, EventTime, KeepsState, Output, Times, Transform, TransformConfig};
 use crate::delivery::{Outcome, Receipt};
@@ -15,6 +17,8 @@ use crate::state::{Front, StatePart};
 /// - events keep their order, and none comes from nowhere, but from a transform with state;
 /// - a poison event is rejected as it was and costs its neighbours nothing;
 /// - without state, the same input gives the same output;
+/// - a tombstone is not rejected, nor made an event of: it passes unchanged by every output, or counts as filtered; one that
+///   keeps events passes it;
 /// - with state, it goes on after a restart at any event as if there had been none, with what a checkpoint holds; and it
 ///   decides as before on events that are read again.
 ///
@@ -47,6 +51,7 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
         time::check(&build, config, bodies);
         check_restarts(&build, &as_they_are(bodies), &plain);
     }
+    check_tombstone(config, &run, bodies);
     let Some(poison) = poison else { return };
     let at = bodies.len() / 2;
     let mut poisoned = bodies.to_vec();
@@ -56,6 +61,20 @@ pub fn transform(config: &dyn TransformConfig, bodies: &[Body], poison: Option<B
     assert_eq!(rejected[0].event.position, Position(at as u64), "the right event is rejected");
     assert_eq!(format!("{:?}", rejected[0].event.body), format!("{poison:?}"), "it is rejected as it was");
     assert_eq!(run(&poisoned).texts(), plain.texts(), "its neighbours pass as without it");
+}
+
+fn check_tombstone(config: &dyn TransformConfig, run: &dyn Fn(&[Body]) -> Outcomes, bodies: &[Body]) {
+    let mut given = bodies.to_vec();
+    given.insert(bodies.len() / 2, Body::Parsed(Value::Null));
+    let Outcomes { outputs, rejected, .. } = run(&given);
+    assert!(rejected.is_empty(), "a tombstone is not rejected: {rejected:?}");
+    let passed = outputs.iter().map(|output| output.iter().filter(|event| event.is_tombstone()).count());
+    let passed: Vec<usize> = passed.collect();
+    // A limit counts it like any other event.
+    let must_pass = config.keeps_events() && config.keeps_state() != KeepsState::ByLane;
+    if must_pass || passed.contains(&1) {
+        assert!(passed.iter().skip(usize::from(passed.len() > 1)).all(|passed| *passed == 1), "{passed:?}");
+    }
 }
 
 /// An event to hand in: its body, and its time where the test gives it one.

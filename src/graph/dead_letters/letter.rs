@@ -37,8 +37,8 @@ pub struct DeadLetter {
     pub kind: OriginKind,
     /// The event's own time, milliseconds since the epoch.
     pub event_time: i64,
-    /// How the body is to be read: the name of a codec, `value` for JSON with bytes that are not UTF-8 or numbers that are not
-    /// finite, or `none` for a tombstone.
+    /// Format of the body: the name of a codec, `value` for JSON with bytes that are not UTF-8 or numbers that are not finite,
+    /// `none` for a tombstone, or `null` for a record without a value that its source emits as null.
     pub codec: String,
     /// The body, where it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,8 @@ impl DeadLetter {
         let base64 = |bytes: &Bytes| BASE64_STANDARD.encode(bytes);
         let (codec, bytes) = match &event.body {
             Body::Raw(bytes, codec) => (codec.name(), Some(bytes.clone())),
-            Body::Parsed(vrl::value::Value::Null) => ("none", None),
+            Body::Parsed(vrl::value::Value::Null) if event.is_tombstone() => ("none", None),
+            Body::Parsed(vrl::value::Value::Null) => ("null", None),
             Body::Parsed(value) => {
                 let mut document = Vec::new();
                 let codec = if json::write(value, &mut document).is_ok() {
@@ -97,7 +98,7 @@ impl DeadLetter {
         let (origin, position, ordinal) = EventId::parse(&self.id, self.kind)?;
         let codec = codec_of(&origin.node).filter(|codec| codec.name() == self.codec);
         let body = match (self.codec.as_str(), self.bytes(), codec) {
-            ("none", ..) => Body::Parsed(vrl::value::Value::Null),
+            ("none" | "null", ..) => Body::Parsed(vrl::value::Value::Null),
             (_, None, _) => return None,
             (_, Some(bytes), Some(codec)) => Body::Raw(bytes.into(), codec),
             ("json", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Json),
@@ -110,8 +111,9 @@ impl DeadLetter {
         let key = self.key_base64.as_ref().and_then(bytes);
         let headers = self.headers.iter().map(|(name, value)| (name.clone(), value.as_ref().and_then(bytes))).collect();
         let identity = self.identity.as_ref().and_then(|bits| u128::from_str_radix(bits, 16).ok());
-        let meta = Meta { key, headers, error: None, identity };
-        let is_empty = meta.key.is_none() && meta.headers.is_empty() && identity.is_none();
+        let is_null = self.codec == "null";
+        let meta = Meta { key, headers, error: None, identity, is_null };
+        let is_empty = meta.key.is_none() && meta.headers.is_empty() && identity.is_none() && !is_null;
         let meta = (!is_empty).then(|| Box::new(meta));
         Some((origin, Event { body, position, ordinal, time: Timestamp(self.event_time), meta }))
     }
@@ -272,6 +274,19 @@ mod tests {
         let read: DeadLetter = serde_json::from_slice(&letter.to_json()).unwrap();
         let (_, again) = read.event(|_| None).unwrap();
         assert!(matches!(again.body, Body::Parsed(again) if again == value));
+    }
+
+    #[test]
+    fn a_record_without_a_value_comes_back_as_a_tombstone_or_as_null() {
+        let origin = OriginId { node: "in".into(), log: "a".into(), partition: 2, kind: OriginKind::Kafka };
+        let mut event = Event::new(Body::Parsed(vrl::value::Value::Null), Position(7), Timestamp(9));
+        for is_null in [false, true] {
+            event.meta = Some(Box::new(Meta { key: Some("k".into()), is_null, ..Meta::default() }));
+            let letter = DeadLetter::new("out", Timestamp(1), &origin, &event, "code", "why");
+            let (_, again) = letter.event(|_| Some(Codec::Json)).unwrap();
+            assert_eq!((again.is_tombstone(), letter.bytes()), (!is_null, None));
+            assert!(matches!(again.body, Body::Parsed(vrl::value::Value::Null)));
+        }
     }
 
     #[test]

@@ -77,14 +77,26 @@ fn each_action_has_its_lines() {
 }
 
 #[test]
-fn a_tombstone_can_be_a_deletion_and_nothing_else() {
+fn a_tombstone_deletes_the_document_of_its_key_and_is_refused_where_no_key_names_one() {
     let mut event = Event::new(Body::Parsed(Value::Null), Position(0), NOON);
     event.meta = Some(Box::new(Meta { key: Some("k".into()), ..Meta::default() }));
-    let options = || Sources { id: Some("{{ %kafka.key }}"), ..sources() };
+    let options = |action| Sources { action, id: Some("{{ %kafka.key }}"), ..sources() };
     let by_event = r#"{{ if is_null(.) { "delete" } else { "index" } }}"#;
-    let deletion = lines(Sources { action: by_event, ..options() }, &event);
-    assert_eq!(deletion, [json!({"delete": {"_index": "logs", "_id": "k"}})]);
-    assert_eq!(write(options(), &event).unwrap_err().code, "no_object");
+    for action in ["index", "create", "upsert", "{{ .action }}", by_event] {
+        let deletion = lines(options(action), &event);
+        assert_eq!(deletion, [json!({"delete": {"_index": "logs", "_id": "k"}})], "{action}");
+    }
+    let refused = |sources, event: &Event| write(sources, event).unwrap_err().code;
+    for id in [None, Some("none"), Some("{{ .id }}"), Some("one")] {
+        assert_eq!(refused(Sources { id, ..sources() }, &event), "tombstone", "{id:?}");
+    }
+    let asked_for = lines(Sources { action: by_event, id: Some("one"), ..sources() }, &event);
+    assert_eq!(asked_for, [json!({"delete": {"_index": "logs", "_id": "one"}})]);
+    let by_field = Sources { index: "{{ .kind }}", ..options("index") };
+    assert_eq!(refused(by_field, &event), "template_error", "a tombstone has no field to name an index");
+    event.meta.as_mut().unwrap().is_null = true;
+    assert_eq!(refused(options("index"), &event), "no_object");
+    assert_eq!(lines(options(by_event), &event)[0], json!({"delete": {"_index": "logs", "_id": "k"}}));
 }
 
 #[test]

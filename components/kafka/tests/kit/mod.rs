@@ -73,12 +73,18 @@ pub struct Member {
 
 impl Member {
     pub async fn start(options: Value) -> Member {
+        Member::start_with(options, false).await
+    }
+
+    /// With state behind it that needs all partitions.
+    pub async fn start_with(options: Value, spans_partitions: bool) -> Member {
         let config: KafkaSource = serde_json::from_value(options).unwrap();
         let mut problems = Problems::default();
         config.check(&mut problems);
         let errors = problems.into_vec().into_iter().filter(|p| p.severity == weir::component::Severity::Error);
         assert_eq!(errors.collect::<Vec<_>>(), []);
-        let (context, _rejected) = BuildContext::detached("in");
+        let (mut context, _rejected) = BuildContext::detached("in");
+        context.spans_partitions = spans_partitions;
         let source = config.build(&context).await.unwrap();
         let (lanes, mut graph) = Lanes::detached();
         let running = tokio::spawn(source.run(lanes));
