@@ -2,7 +2,8 @@
 //!
 //! A Unix socket `admin.sock` in the graph's folder, for the user who runs weir and nobody else. A client writes one
 //! [`Request`] as a line of JSON; the graph answers with one or more lines, each an [`Answer`], and closes. Nothing
-//! that a client does or leaves undone makes an event wait.
+//! that a client does or leaves undone makes an event wait, and none makes another client wait: each kind of request has
+//! its own limit, and a client that does not read is cut off.
 
 mod client;
 mod server;
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,12 @@ use crate::graph::{LetterChoice, Retried, Snapshot};
 
 /// The longest request, in bytes.
 const REQUEST: u64 = 64 << 10;
+/// The longest answer, in bytes.
+const ANSWER: u64 = 64 << 20;
+/// How often a client that waits is told that its request is still under way.
+const NEWS: Duration = Duration::from_secs(1);
+/// How long the other side may take to connect, to send its request, and between two answers.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest path of a Unix socket on Linux (unix(7): 108 bytes with the zero behind it).
 const LONGEST_PATH: usize = 107;
 
@@ -72,6 +80,8 @@ pub enum Answer {
     Retried(Retried),
     /// To [`Request::Skip`]: the lane is past it.
     Skipped,
+    /// There is nothing new: sent every second, so that a client can tell a quiet graph from one that hangs.
+    Waiting,
     /// It cannot be done; why.
     Refused(String),
 }

@@ -5,9 +5,11 @@
 //! `check` is pure and reports every problem; `build` makes clients but spawns nothing; `run` owns the
 //! loop. The graph owns everything else: lanes, receipts, books, retry of a failed batch, shutdown.
 
+mod address;
 mod codec;
 pub mod conformance;
 mod context;
+pub mod pem;
 mod probe;
 mod problems;
 pub(crate) mod push;
@@ -16,6 +18,7 @@ mod sink;
 mod source;
 mod transform;
 
+pub use address::{BadAddress, check_address};
 pub use codec::{CodecRecord, DecodingConfig, DecodingOption, EncodingConfig, EncodingOption, Stream, codecs};
 pub use context::{BuildContext, Trouble};
 pub use probe::{Finding, ProbeContext, Verdict};

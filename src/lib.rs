@@ -14,10 +14,12 @@ mod failpoint;
 pub mod files;
 mod folder_lock;
 pub mod graph;
+pub mod listen;
 mod private;
 pub mod script;
 pub mod state;
 pub mod telemetry;
+pub mod terminal;
 
 pub use error::{Error, ErrorKind, Result};
 

@@ -3,28 +3,44 @@
 //! Labels are node ids and fixed words, so the number of series is bounded by the graph. The numbers are
 //! read when they are asked for; between two scrapes telemetry costs nothing.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::delivery::BookTotals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{NodeSnapshot, Snapshot, Status};
+use crate::listen::{Doing, Gate, Guest, Service, WriteLimit};
+use crate::state::SystemClock;
+use crate::terminal;
+
+/// Connections at the same time; one that waits makes room for a new one.
+const CONNECTIONS: u32 = 64;
+/// Time for the head of a request, and for reading the answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const HEAD: usize = 16 << 10;
 
 /// The endpoint, bound and not yet serving.
 pub struct Endpoint {
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     handle: PrometheusHandle,
 }
 
-#[derive(Clone)]
-struct Shared {
+/// The pages and what they are made of.
+struct Pages {
     status: Status,
     handle: PrometheusHandle,
 }
@@ -37,7 +53,7 @@ impl Endpoint {
                 .with("address", address)
                 .caused_by(error)
         };
-        let listener = tokio::net::TcpListener::bind(address).await.map_err(refused)?;
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder)
@@ -53,16 +69,76 @@ impl Endpoint {
 
     /// Serves until the process ends.
     pub async fn serve(self, status: Status) {
-        let shared = Shared { status, handle: self.handle };
-        let app = Router::new()
-            .route("/metrics", get(show_metrics))
-            .route("/health", get(|| async { "ok\n" }))
-            .route("/ready", get(show_ready))
-            .with_state(shared);
-        if let Err(error) = axum::serve(self.listener, app).await {
-            tracing::error!(%error, "telemetry stopped");
+        let gate = Gate {
+            listener: self.listener,
+            max_connections: CONNECTIONS,
+            timeout: TIMEOUT,
+            // Probes and scrapers connect again; none of them is refused because others are idle.
+            idle: Duration::ZERO,
+            node: "telemetry".into(),
+            clock: Arc::new(SystemClock::default()),
+        };
+        gate.open(Arc::new(Pages { status, handle: self.handle }), std::future::pending()).await;
+    }
+}
+
+type Page = Response<Full<Bytes>>;
+
+impl Service for Pages {
+    async fn serve(&self, stream: TcpStream, guest: &Guest) {
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(guest.patience(TIMEOUT)).max_buf_size(HEAD);
+        let service = service_fn(|request| async move {
+            let page = match guest.admitted().await {
+                true => self.page(&request),
+                false => busy(),
+            };
+            guest.is(Doing::Idle);
+            Ok::<_, Infallible>(page)
+        });
+        let connection = pin!(http.serve_connection(TokioIo::new(WriteLimit::new(stream, TIMEOUT)), service));
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a telemetry connection broke off");
         }
     }
+
+    fn displaced(&self, peer: SocketAddr) {
+        tracing::debug!(%peer, "a telemetry connection made room for another");
+    }
+}
+
+impl Pages {
+    fn page<B>(&self, request: &Request<B>) -> Page {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "read it with GET\n".to_owned());
+            page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return page;
+        }
+        match request.uri().path() {
+            "/metrics" => {
+                let mut page = text(StatusCode::OK, metrics(&self.status, &self.handle));
+                let version = HeaderValue::from_static("text/plain; version=0.0.4");
+                page.headers_mut().insert(CONTENT_TYPE, version);
+                page
+            }
+            "/health" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/ready" => ready(&self.status),
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned()),
+        }
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Page {
+    let mut page = Response::new(Full::from(text));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    page
+}
+
+fn busy() -> Page {
+    let mut page = text(StatusCode::SERVICE_UNAVAILABLE, "there are too many connections; ask again\n".to_owned());
+    page.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    page
 }
 
 fn describe() {
@@ -91,7 +167,7 @@ fn describe() {
     describe_counter!("process_cpu_milliseconds_total", "User and system time of the process");
 }
 
-async fn show_metrics(State(Shared { status, handle }): State<Shared>) -> impl IntoResponse {
+fn metrics(status: &Status, handle: &PrometheusHandle) -> String {
     let Snapshot { lanes, memory_used, memory_limit, process, troubles, nodes, .. } = status.snapshot();
     for NodeSnapshot { id: node, books, lag, .. } in nodes {
         let BookTotals { received, passed, filtered, absorbed, dead_lettered, failed, emitted } = books;
@@ -121,14 +197,15 @@ async fn show_metrics(State(Shared { status, handle }): State<Shared>) -> impl I
         gauge!("process_resident_memory_bytes").set(process.resident_bytes as f64);
         counter!("process_cpu_milliseconds_total").absolute(process.cpu_millis);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
+    handle.render()
 }
 
-async fn show_ready(State(Shared { status, .. }): State<Shared>) -> impl IntoResponse {
+fn ready(status: &Status) -> Page {
     let troubles = status.troubles();
     if troubles.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        return text(StatusCode::OK, "ready\n".to_owned());
     }
-    let lines: String = troubles.iter().map(|(node, what)| format!("{node}: {what}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}"))
+    let line = |(node, what): (&String, &String)| format!("{node}: {}\n", terminal::line(what));
+    let lines: String = troubles.iter().map(line).collect();
+    text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}"))
 }

@@ -1,7 +1,7 @@
 //! Logs to standard error: structured, and rate-limited by place, so that an error in a loop cannot flood.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,9 +11,10 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+use weir::terminal;
 
 use crate::args::LogFormat;
-use crate::print::errln;
+use crate::print::{err_as_is, errln};
 
 /// Lines one place in the code may write in one window; the next window's first line says how many were not.
 const LINES: u32 = 10;
@@ -37,7 +38,8 @@ fn start_at(format: LogFormat, level: &str) {
     });
     let levels = levels.unwrap_or_else(|| EnvFilter::new(level));
     let coloured = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(coloured).with_target(false);
+    let writer = move || Line { coloured };
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(coloured).with_target(false);
     // It would be printed to standard error, too, and panic where that is what does not work.
     let lines = lines.log_internal_errors(false);
     let lines = match format {
@@ -56,6 +58,32 @@ pub(crate) fn tell_withheld() {
     let places = std::mem::take(&mut *limit.places.lock().unwrap_or_else(PoisonError::into_inner));
     for (place, Place { withheld, .. }) in places.into_iter().filter(|(_, place)| place.withheld > 0) {
         errln!("{}", note(limit.format, withheld, place.0.metadata().file().unwrap_or_default()));
+    }
+}
+
+/// Writes a line of the log. What a peer said in it is one line, and does nothing to a terminal.
+struct Line {
+    coloured: bool,
+}
+
+impl Line {
+    fn safe(&self, line: &[u8]) -> String {
+        let line = String::from_utf8_lossy(line);
+        let line = line.strip_suffix('\n').unwrap_or(&line);
+        // Within values tracing-subscriber has escaped ESC: what is left of it are its colours.
+        let safe = if self.coloured { terminal::coloured_line(line) } else { terminal::line(line) };
+        format!("{safe}\n")
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        err_as_is(&self.safe(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -146,6 +174,48 @@ mod tests {
         let admitted = (0..100).filter(|_| limit.admit(place(), start).0).count();
         assert_eq!(admitted, 10);
         assert_eq!(limit.admit(place(), start + WINDOW), (true, 90));
+    }
+
+    #[test]
+    fn a_line_of_the_log_does_nothing_to_a_terminal_and_stays_one_line() {
+        let log = |format: LogFormat, coloured: bool| {
+            let written = std::sync::Arc::new(Mutex::new(Vec::new()));
+            let to = written.clone();
+            let writer = move || Lines(to.clone());
+            let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(coloured);
+            let lines = match format {
+                LogFormat::Text => lines.boxed(),
+                LogFormat::Json => lines.json().flatten_event(true).boxed(),
+            };
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                let error = terminal::HOSTILE;
+                tracing::warn!(%error, text = error, list = ?[error], "it says {error}");
+            });
+            let line = written.lock().unwrap().clone();
+            Line { coloured }.safe(&line)
+        };
+        for (format, coloured) in [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)] {
+            let line = log(format, coloured);
+            let left: String = terminal::hostile_in(&line).into_iter().filter(|c| !(coloured && *c == '\u{1b}')).collect();
+            assert_eq!((left.as_str(), line.lines().count()), ("", 1), "{line:?}");
+            // The values' own sequences are not among the colours.
+            assert!(!line.contains("\u{1b}]0") && !line.contains("\u{1b}[2J") && line.contains("forged"), "{line:?}");
+            if format == LogFormat::Json {
+                let fields: serde_json::Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(fields["error"], terminal::HOSTILE);
+            }
+        }
+    }
+
+    struct Lines(std::sync::Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn take_answers<A: Iterator<Item = std::io::Result<Answer>>>(
 fn graph_or_exit(loaded: Loaded) -> Result<config::Graph, Exit> {
     let text = config::render_text(&loaded, std::io::stderr().is_terminal());
     if !text.is_empty() {
-        crate::print::err(format_args!("{text}"));
+        crate::print::err_as_is(&text);
     }
     loaded.graph.ok_or(Exit::BadConfig)
 }

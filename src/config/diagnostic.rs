@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde_json::json;
 
 use super::secrets::hide_addresses;
+use crate::terminal::{self, lines};
 
 pub use crate::component::Severity;
 
@@ -167,7 +168,7 @@ fn render_one(out: &mut String, diagnostic: &Diagnostic, texts: &Texts<'_>, pain
         Severity::Warning => ("warning", paint.warning),
     };
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "{colour}{word}[{}]{off}: {}", diagnostic.code, diagnostic.message);
+    let _ = writeln!(out, "{colour}{word}[{}]{off}: {}", diagnostic.code, lines(&diagnostic.message));
     if let Some(place) = &diagnostic.place {
         render_place(out, place, diagnostic.label.as_deref(), texts, "-->", paint);
     }
@@ -175,7 +176,7 @@ fn render_one(out: &mut String, diagnostic: &Diagnostic, texts: &Texts<'_>, pain
         render_place(out, place, Some(text), texts, ":::", paint);
     }
     if let Some(help) = &diagnostic.help {
-        let _ = writeln!(out, "  {dim}={off} help: {help}");
+        let _ = writeln!(out, "  {dim}={off} help: {}", lines(help));
     }
 }
 
@@ -184,7 +185,7 @@ fn render_place(out: &mut String, place: &Place, label: Option<&str>, texts: &Te
     let (source, _) = texts.0[place.source];
     let Paint { dim, off, error, .. } = paint;
     let gutter = line.to_string().len();
-    let _ = writeln!(out, "{:gutter$}{dim}{arrow}{off} {}:{line}:{column}", "", source.name);
+    let _ = writeln!(out, "{:gutter$}{dim}{arrow}{off} {}:{line}:{column}", "", terminal::line(&source.name));
     if source.text.is_empty() {
         return;
     }
@@ -194,7 +195,7 @@ fn render_place(out: &mut String, place: &Place, label: Option<&str>, texts: &Te
     let carets = carets.min(shown.chars().count().saturating_sub(before)).max(1);
     let _ = writeln!(out, "{:gutter$} {dim}|{off}", "");
     let _ = writeln!(out, "{dim}{line} |{off} {shown}");
-    let label = label.map(|label| format!(" {label}")).unwrap_or_default();
+    let label = label.map(|label| format!(" {}", lines(label))).unwrap_or_default();
     let _ = writeln!(out, "{:gutter$} {dim}|{off} {:before$}{error}{}{label}{off}", "", "", "^".repeat(carets));
 }
 
@@ -202,8 +203,8 @@ fn render_place(out: &mut String, place: &Place, label: Option<&str>, texts: &Te
 fn window(text: &str, at: usize) -> (String, usize) {
     let column = text[..at].chars().count();
     let from = if column > WIDTH - 20 { column - WIDTH / 2 } else { 0 };
-    let blank = |c: char| if c.is_control() || c == '\u{feff}' { ' ' } else { c };
-    let shown: String = hide_addresses(text).chars().skip(from).take(WIDTH).map(blank).collect();
+    // One character each, so that the caret stands where it should.
+    let shown: String = hide_addresses(text).chars().skip(from).take(WIDTH).map(terminal::blank).collect();
     let cut = |cut: bool| if cut { "..." } else { "" };
     let before = column - from + cut(from > 0).len();
     (format!("{}{shown}{}", cut(from > 0), cut(text.chars().count() > from + WIDTH)), before)

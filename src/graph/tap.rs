@@ -3,7 +3,7 @@
 //! A node that nobody looks at pays one relaxed load a batch. A reader is given copies of at most so many events a
 //! second; what comes beyond, or while it reads nothing, is counted and not copied. No reader ever makes a lane wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use crate::event::{Event, OriginId};
 const PARTS: u32 = 10;
 /// Batches that wait for a reader.
 const WAITING: usize = 16;
+/// Bytes of the events that wait for a reader, and one event more.
+const WAITING_BYTES: usize = 2 << 20;
 
 /// The readers of one node.
 #[derive(Debug, Default)]
@@ -34,6 +36,7 @@ struct Reader {
     used: usize,
     seen: mpsc::Sender<Seen>,
     missed: Arc<AtomicU64>,
+    held: Arc<AtomicUsize>,
 }
 
 /// Copies of events that left a node together.
@@ -41,6 +44,20 @@ struct Reader {
 pub(crate) struct Seen {
     pub origin: Arc<OriginId>,
     pub events: Vec<Event>,
+    _share: Share,
+}
+
+/// Bytes of what a reader has not taken; given back on drop.
+#[derive(Debug)]
+struct Share {
+    bytes: usize,
+    of: Arc<AtomicUsize>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Relaxed);
+    }
 }
 
 /// A reader's end; dropping it closes the tap.
@@ -63,7 +80,7 @@ impl Tap {
         let (seen, receiver) = mpsc::channel(WAITING);
         let missed = Arc::new(AtomicU64::new(0));
         let allowed = rate.div_ceil(PARTS).max(1) as usize;
-        let reader = Reader { port, allowed, part: Instant::now(), used: 0, seen, missed: missed.clone() };
+        let reader = Reader { port, allowed, part: Instant::now(), used: 0, seen, missed: missed.clone(), held: Arc::default() };
         self.readers().push(reader);
         self.is_open.store(true, Relaxed);
         Tapped { seen: receiver, missed }
@@ -103,12 +120,15 @@ impl Tap {
             return self.is_open.store(false, Relaxed);
         }
         for reader in readers.iter_mut().filter(|reader| reader.port == port) {
-            let shown = reader.grant(count);
+            let granted = reader.grant(count);
+            let (shown, bytes) = reader.fitting(events().take(granted));
             reader.missed.fetch_add((count - shown) as u64, Relaxed);
             if shown > 0 {
                 let events = events().take(shown).map(copied).collect();
+                reader.held.fetch_add(bytes, Relaxed);
+                let share = Share { bytes, of: reader.held.clone() };
                 // There was room just now, and only this lock's holder sends.
-                let _sent = reader.seen.try_send(Seen { origin: origin.clone(), events });
+                let _sent = reader.seen.try_send(Seen { origin: origin.clone(), events, _share: share });
             }
         }
     }
@@ -131,6 +151,20 @@ impl Reader {
         self.used += granted;
         granted
     }
+
+    /// How many of these events there is memory for, and their bytes.
+    fn fitting<'a>(&self, events: impl Iterator<Item = &'a Event>) -> (usize, usize) {
+        let held = self.held.load(Relaxed);
+        let (mut count, mut bytes) = (0, 0);
+        for event in events {
+            if held + bytes >= WAITING_BYTES {
+                break;
+            }
+            bytes += event.size();
+            count += 1;
+        }
+        (count, bytes)
+    }
 }
 
 /// A copy that keeps nothing of the batch alive.
@@ -138,4 +172,29 @@ fn copied(event: &Event) -> Event {
     let mut copy = event.clone();
     copy.each_bytes(|bytes| *bytes = Bytes::copy_from_slice(bytes));
     copy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Body, Codec, OriginKind, Position, Timestamp};
+
+    #[test]
+    fn a_reader_that_takes_nothing_holds_a_bounded_number_of_bytes_and_misses_the_rest() {
+        let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
+        let (tap, origin) = (Tap::default(), Arc::new(origin));
+        let mut tapped = tap.open(Port::Main, 100_000);
+        let event = |bytes: usize| Event::new(Body::Raw(vec![0; bytes].into(), Codec::Raw), Position(0), Timestamp(0));
+        for _ in 0..100 {
+            tap.see(Port::Main, &origin, &[event(100_000), event(100_000)]);
+        }
+        let held = |tap: &Tap| tap.readers()[0].held.load(Relaxed);
+        assert!(held(&tap) < WAITING_BYTES + 101_000, "{}", held(&tap));
+        let waiting = std::iter::from_fn(|| tapped.seen.try_recv().ok());
+        let seen: usize = waiting.map(|seen| seen.events.len()).sum();
+        assert_eq!(seen as u64 + tapped.take_missed(), 200);
+        assert!(seen >= 16 && held(&tap) == 0, "what was taken is given back");
+        tap.see(Port::Main, &origin, &[event(WAITING_BYTES * 2)]);
+        assert!(tapped.seen.try_recv().is_ok(), "one large event is shown");
+    }
 }

@@ -14,6 +14,7 @@ use crate::delivery::Rejects;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Body, Codec, Encoding, Event, OriginId, OriginKind, Position, Timestamp, readable};
 use crate::state::{MemoryStorage, SystemClock};
+use crate::terminal::line;
 
 /// How one test ended.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ fn run_test(plan: &Plan, test: &Test) -> Result<TestOutcome> {
     }
     if !test.expect.iter().any(|(sink, _)| sink == DEAD_LETTERS) {
         for (node, why, body) in &letters {
-            differences.push(format!("node `{}` rejected an event: {why}\n    {}", node.id, show(body)));
+            differences.push(format!("node `{}` rejected an event: {}\n    {}", node.id, line(why), line(&show(body))));
         }
     }
     Ok(TestOutcome { name: test.name.clone(), differences })
@@ -119,14 +120,14 @@ fn difference(sink: &str, expected: &[TestBody], got: &[&Body]) -> Option<String
         let _ = write!(text, "\n    the first {shared} are as expected");
     }
     for expected in &expected[shared..] {
-        let line = match expected {
+        let shown = match expected {
             TestBody::Text(line) => line.clone(),
             TestBody::Json(value) => value.to_string(),
         };
-        let _ = write!(text, "\n  - {line}");
+        let _ = write!(text, "\n  - {}", line(&shown));
     }
     for got in &got[shared..] {
-        let _ = write!(text, "\n  + {}", show(got));
+        let _ = write!(text, "\n  + {}", line(&show(got)));
     }
     Some(text)
 }

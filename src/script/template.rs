@@ -8,8 +8,8 @@ use super::plan::Plan;
 use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions};
 use crate::event::{Event, OriginId};
 
-/// A text made for each event: VRL expressions in `{{ }}` and, outside of them, strftime specifiers for the event's
-/// time in UTC. `%%` is a percent sign.
+/// A text made for each event: VRL expressions in `{{ }}` and, if compiled [with time](Template::compile_with_time), strftime
+/// specifiers outside of them.
 #[derive(Debug, Clone)]
 pub struct Template {
     pieces: Vec<Piece>,
@@ -32,14 +32,30 @@ enum Piece {
 }
 
 impl Template {
-    /// Compiles a template; on success with the warnings.
+    /// Compiles a template with expressions alone, in which a percent sign is a percent sign; on success with the warnings.
     pub fn compile(source: &str) -> Compiled<Template> {
+        Template::compile_texts(source, |text, _, _| Some(Piece::Text(text.to_owned())))
+    }
+
+    /// Compiles a template in which strftime specifiers stand for the event's time in UTC, and `%%` for a percent sign; on
+    /// success with the warnings. Only for options whose documentation says so: texts such as URLs hold percent signs.
+    pub fn compile_with_time(source: &str) -> Compiled<Template> {
+        Template::compile_texts(source, time_piece)
+    }
+
+    /// Compiles a template; `text_piece` makes a piece of the text outside of expressions that begins at an offset.
+    fn compile_texts(
+        source: &str,
+        text_piece: impl Fn(&str, usize, &mut Vec<Problem>) -> Option<Piece>,
+    ) -> Compiled<Template> {
         let mut pieces = Vec::new();
         let mut plan = Plan::default();
         let (mut warnings, mut problems) = (Vec::new(), Vec::new());
         let mut at = 0;
         while let Some(open) = source[at..].find("{{").map(|open| at + open) {
-            text_piece(source, at, open, &mut pieces, &mut problems);
+            if open > at {
+                pieces.extend(text_piece(&source[at..open], at, &mut problems));
+            }
             let Some(close) = end_of_expression(source, open + 2) else {
                 let text = "{{ has no }} behind it";
                 problems.push(Problem::error("template", open..source.len(), text));
@@ -58,7 +74,9 @@ impl Template {
             }
             at = close + 2;
         }
-        text_piece(source, at, source.len(), &mut pieces, &mut problems);
+        if source.len() > at {
+            pieces.extend(text_piece(&source[at..], at, &mut problems));
+        }
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -145,16 +163,13 @@ fn end_of_expression(source: &str, start: usize) -> Option<usize> {
     first
 }
 
-fn text_piece(source: &str, start: usize, end: usize, pieces: &mut Vec<Piece>, problems: &mut Vec<Problem>) {
-    let text = &source[start..end];
-    if text.is_empty() {
-        return;
-    }
+/// A text with strftime specifiers, which begins at an offset.
+fn time_piece(text: &str, start: usize, problems: &mut Vec<Problem>) -> Option<Piece> {
     let items: Vec<Item<'_>> = StrftimeItems::new(text).collect();
     if items.contains(&Item::Error) {
         let message = format!("{text:?} has a % that is no strftime specifier; write %% for a percent sign");
-        problems.push(Problem::error("template", start..end, message));
-        return;
+        problems.push(Problem::error("template", start..start + text.len(), message));
+        return None;
     }
     let literal: Option<String> = items
         .iter()
@@ -163,8 +178,8 @@ fn text_piece(source: &str, start: usize, end: usize, pieces: &mut Vec<Piece>, p
             _ => None,
         })
         .collect();
-    pieces.push(match literal {
+    Some(match literal {
         Some(text) => Piece::Text(text),
         None => Piece::Time(text.to_owned()),
-    });
+    })
 }

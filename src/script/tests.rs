@@ -320,7 +320,7 @@ fn templates() {
     event.time = Timestamp(1_700_000_000_000);
     let origin = origin(OriginKind::Kafka);
     let render = |source: &str| {
-        let (mut template, _) = Template::compile(source).unwrap();
+        let (mut template, _) = Template::compile_with_time(source).unwrap();
         template.render(&event, &origin).map_err(|failure| (failure.code, failure.message))
     };
     assert_eq!(render("logs-{{ .service }}-%Y.%m.%d").unwrap(), "logs-cart-2023.11.14");
@@ -332,17 +332,32 @@ fn templates() {
     assert_eq!(render("x{{ .missing }}").unwrap_err(), null);
     assert_eq!(render("{{ .o }}").unwrap_err().0, "template_error");
 
-    let constant = |source: &str| Template::compile(source).unwrap().0.is_constant().map(str::to_owned);
+    let constant = |source: &str| Template::compile_with_time(source).unwrap().0.is_constant().map(str::to_owned);
     assert_eq!(constant("plain"), Some("plain".to_owned()));
     assert_eq!(constant("5 %% off"), Some("5 % off".to_owned()));
     assert_eq!(constant("%Y"), None);
     assert_eq!(constant("{{ .a }}"), None);
 
-    let problems = Template::compile("logs-{{ .a = 1 }}-{{ upcas(.b) }}-%Q").unwrap_err();
+    let problems = Template::compile_with_time("logs-{{ .a = 1 }}-{{ upcas(.b) }}-%Q").unwrap_err();
     let codes: Vec<_> = problems.iter().map(|problem| problem.code.as_str()).collect();
     assert_eq!(codes, ["read_only", "E105", "template"], "{problems:?}");
     assert_eq!(problems[0].span, 8..14);
-    assert_eq!(Template::compile("a{{ .b").unwrap_err()[0].span, 1..6);
+    assert_eq!(Template::compile_with_time("a{{ .b").unwrap_err()[0].span, 1..6);
+}
+
+#[test]
+fn a_percent_sign_in_a_template_without_time_is_a_percent_sign() {
+    let event = raw(r#"{"name":"a"}"#);
+    let render = |source: &str| {
+        let (mut template, _) = Template::compile(source).unwrap();
+        let constant = template.is_constant().map(str::to_owned);
+        (template.render(&event, &origin(OriginKind::Other)).unwrap(), constant)
+    };
+    for text in ["http://p/%D0%B0", "100 %", "%Y-%%", "%Q"] {
+        assert_eq!(render(text), (text.to_owned(), Some(text.to_owned())));
+        let (made, constant) = render(&format!("{text}{{{{ .name }}}}{text}"));
+        assert_eq!((made, constant), (format!("{text}a{text}"), None));
+    }
 }
 
 #[test]

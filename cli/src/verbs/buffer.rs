@@ -4,7 +4,7 @@ use weir::graph::{KeptLog, inspect_logs};
 
 use crate::Exit;
 use crate::args::{Buffer, BufferVerb, OutputFormat};
-use crate::print::{errln, outln};
+use crate::print::{dataln, errln, outln};
 
 pub(super) fn run(args: &Buffer) -> Exit {
     let (BufferVerb::Inspect { graph, node, .. }
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Buffer) -> Exit {
     let print = |record| {
         if left > 0 {
             left -= 1;
-            outln!("{record}");
+            dataln!("{record}");
         }
     };
     let logs = match inspect_logs(&graph, node.as_deref(), print) {
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Buffer) -> Exit {
     match &args.verb {
         BufferVerb::Inspect { format: OutputFormat::Json, .. } => {
             // Plain structs with texts and numbers.
-            logs.iter().for_each(|log| outln!("{}", serde_json::to_string(log).unwrap_or_default()));
+            logs.iter().for_each(|log| dataln!("{}", serde_json::to_string(log).unwrap_or_default()));
         }
         BufferVerb::Inspect { .. } => show(&logs),
         BufferVerb::Check { .. } | BufferVerb::Dump { .. } => {}

@@ -11,10 +11,11 @@ use weir::admin::{self, Answer, Request};
 use weir::config::Graph;
 use weir::error::ErrorKind;
 use weir::graph::{self, DeadLetter, Retried, RunOptions, read_dead_letters};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{Dlq, DlqVerb, LetterChoice, LogFormat, OutputFormat};
-use crate::print::{errln, outln};
+use crate::print::{dataln, errln, outln};
 
 impl From<&LetterChoice> for graph::LetterChoice {
     fn from(LetterChoice { node, code, id, .. }: &LetterChoice) -> Self {
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Dlq) -> Exit {
     let read = match &args.verb {
         DlqVerb::List { choice, format } => list(&dir, choice, *format),
         DlqVerb::Show { choice, limit } => show(&dir, choice, *limit),
-        DlqVerb::Export { choice } => each(&dir, choice, |letter| outln!("{}", to_json(&letter))),
+        DlqVerb::Export { choice } => each(&dir, choice, |letter| dataln!("{}", to_json(&letter))),
         DlqVerb::Import { from, .. } => return import(&graph, from),
         DlqVerb::Purge { choice, all } => return purge(&graph, choice, *all),
         DlqVerb::Retry { choice, format } => return retry(graph, choice, *format),
@@ -96,13 +97,14 @@ fn list(dir: &Path, choice: &LetterChoice, format: OutputFormat) -> std::io::Res
                 let group = serde_json::json!({
                     "node": node, "code": code, "count": count, "first": at(first), "last": at(last), "message": message,
                 });
-                outln!("{group}");
+                dataln!("{group}");
             }
         }
         OutputFormat::Text if groups.is_empty() => outln!("no dead letters in {}", dir.display()),
         OutputFormat::Text => {
             outln!("{:>8}  {:<16} {:<20} {:<24} {:<24} last reason", "letters", "node", "code", "first", "last");
             for ((node, code), Group { count, first, last, message }) in groups {
+                let (node, code, message) = (line(&node), line(&code), line(&message));
                 outln!("{count:>8}  {node:<16} {code:<20} {:<24} {:<24} {message}", at(first), at(last));
             }
         }
@@ -118,11 +120,12 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
             return;
         }
         shown += 1;
-        outln!("{}  node {}  {}: {}", at(letter.time), letter.node, letter.code, letter.message);
-        outln!("  event {} of {}", letter.id, at(letter.event_time));
+        let (node, code) = (line(&letter.node), line(&letter.code));
+        outln!("{}  node {node}  {code}: {}", at(letter.time), line(&letter.message));
+        outln!("  event {} of {}", line(&letter.id), at(letter.event_time));
         match (letter.bytes(), letter.codec.as_str()) {
             (None, _) => outln!("  no body"),
-            (Some(bytes), codec) => outln!("  {codec}: {}", String::from_utf8_lossy(&bytes)),
+            (Some(bytes), codec) => outln!("  {}: {}", line(codec), line(&String::from_utf8_lossy(&bytes))),
         }
     })?;
     if more > 0 {
@@ -160,7 +163,7 @@ fn retry(mut graph: Graph, choice: &LetterChoice, format: OutputFormat) -> Exit 
 fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
     let exit = if retried.is_complete() { Exit::Ok } else { Exit::Failed };
     if format == OutputFormat::Json {
-        outln!("{}", serde_json::to_string(retried).unwrap_or_default());
+        dataln!("{}", serde_json::to_string(retried).unwrap_or_default());
         return exit;
     }
     let Retried { tried, settled, rejected, repeated, left, waiting, broken } = retried;
@@ -170,10 +173,10 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
     }
     outln!("{waiting} dead letters wait now");
     for (why, count) in left {
-        outln!("{count} left alone: {why}");
+        outln!("{count} left alone: {}", line(why));
     }
     for why in broken {
-        outln!("broken: {why}");
+        outln!("broken: {}", line(why));
     }
     exit
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use weir::component::{Finding, ProbeContext, Verdict};
 use weir::config::{Graph, NodeConfig};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{Doctor, OutputFormat};
-use crate::print::{errln, outln};
+use crate::print::{dataln, errln, outln};
 
 /// The time for one node's probe, in times of the limit of one question; a probe has its own limits, and this is for those
 /// that a client library does not keep.
@@ -37,12 +38,12 @@ pub(super) fn run(args: &Doctor) -> Exit {
                     serde_json::json!({ "node": node, "verdict": verdict.name(), "message": message, "remedy": remedy })
                 })
                 .collect();
-            outln!("{:#}", serde_json::Value::from(entries));
+            dataln!("{:#}", serde_json::Value::from(entries));
         }
         OutputFormat::Text => {
             for (node, Finding { verdict, message, remedy }) in all() {
                 let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-                outln!("{:<8} {node}: {message}{remedy}", verdict.name());
+                outln!("{:<8} {}", verdict.name(), line(&format!("{node}: {message}{remedy}")));
             }
             if all().next().is_none() {
                 outln!("nothing to ask: no node of this graph has a peer that it can probe");

@@ -4,7 +4,7 @@ use weir::component::{codecs, components};
 
 use crate::Exit;
 use crate::args::{List, ListFormat};
-use crate::print::{errln, outln};
+use crate::print::{dataln, errln, outln};
 
 pub(super) fn run(args: &List) -> Exit {
     if !args.components.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn run(args: &List) -> Exit {
             entries.extend(codecs.map(|(kind, (name, summary))| {
                 serde_json::json!({ "kind": kind, "name": name, "summary": summary, "example": format!("{kind}: {name}") })
             }));
-            outln!("{:#}", serde_json::Value::from(entries));
+            dataln!("{:#}", serde_json::Value::from(entries));
         }
         ListFormat::Markdown => {
             let pages = crate::reference::pages();

@@ -1,9 +1,9 @@
 //! `weir schema`
 
 use crate::Exit;
-use crate::print::outln;
+use crate::print::dataln;
 
 pub(super) fn run() -> Exit {
-    outln!("{:#}", weir::config::schema());
+    dataln!("{:#}", weir::config::schema());
     Exit::Ok
 }

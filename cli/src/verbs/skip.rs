@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use weir::admin::{Answer, Request};
 use weir::graph::{LaneSnapshot, Snapshot};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::Skip;
@@ -33,10 +34,10 @@ fn show_lanes(snapshot: &Snapshot) {
     for node in &snapshot.nodes {
         for LaneSnapshot { log, partition, next, lag } in &node.lanes {
             let number = |number: &Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-            outln!("{:<40} {:>14} {:>10}", format!("{}/{log}/{partition}", node.id), number(next), number(lag));
+            outln!("{:<40} {:>14} {:>10}", line(&format!("{}/{log}/{partition}", node.id)), number(next), number(lag));
         }
     }
     for (node, trouble) in &snapshot.troubles {
-        outln!("\n{node}: {trouble}");
+        outln!("\n{node}: {}", line(trouble));
     }
 }

@@ -2,10 +2,11 @@
 
 use weir::graph::with_state;
 use weir::state::{KeptEntry, KeptLane, KeptState};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{OutputFormat, State, StateVerb};
-use crate::print::{errln, outln};
+use crate::print::{dataln, errln, outln};
 
 pub(super) fn run(args: &State) -> Exit {
     let (StateVerb::Inspect { graph, .. } | StateVerb::Check { graph } | StateVerb::Export { graph }) = &args.verb;
@@ -13,7 +14,7 @@ pub(super) fn run(args: &State) -> Exit {
         Ok(graph) => graph,
         Err(exit) => return exit,
     };
-    let mut export = |entry: KeptEntry| outln!("{}", json(&entry));
+    let mut export = |entry: KeptEntry| dataln!("{}", json(&entry));
     let mut ignore = |_| {};
     let each: &mut dyn FnMut(KeptEntry) = match args.verb {
         StateVerb::Export { .. } => &mut export,
@@ -31,7 +32,7 @@ pub(super) fn run(args: &State) -> Exit {
         }
     };
     match &args.verb {
-        StateVerb::Inspect { format: OutputFormat::Json, .. } => lanes.iter().for_each(|lane| outln!("{}", json(lane))),
+        StateVerb::Inspect { format: OutputFormat::Json, .. } => lanes.iter().for_each(|lane| dataln!("{}", json(lane))),
         StateVerb::Inspect { .. } => show(&lanes),
         StateVerb::Check { .. } | StateVerb::Export { .. } => {}
     }
@@ -46,6 +47,7 @@ fn json(value: &impl serde::Serialize) -> String {
 fn show(lanes: &[KeptLane]) {
     outln!("{:<40} {:>14}  {:<24} {:>10} {:>12}", "lane", "position", "state", "keys", "bytes");
     for KeptLane { lane, position, states } in lanes {
+        let lane = line(lane);
         let position = position.map_or_else(|| "-".to_owned(), |position| position.to_string());
         if states.is_empty() {
             outln!("{lane:<40} {position:>14}");
@@ -64,7 +66,7 @@ fn judge(lanes: &[KeptLane], say: bool) -> Exit {
             keys += state.keys;
             damaged += state.damaged;
             if state.damaged > 0 {
-                errln!("{lane}: {}.{}: {} entries are damaged", state.node, state.state, state.damaged);
+                errln!("{}: {}.{}: {} entries are damaged", line(lane), state.node, state.state, state.damaged);
             }
         }
     }

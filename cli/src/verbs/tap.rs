@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use weir::admin::{Answer, Request, Sight, TapRequest};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{OutputFormat, Tap};
-use crate::print::{errln, outln};
+use crate::print::{dataln, errln, outln};
 
 pub(super) fn run(args: &Tap) -> Exit {
     let graph = match super::graph_or_exit(super::load(&args.graph)) {
@@ -17,7 +18,7 @@ pub(super) fn run(args: &Tap) -> Exit {
     let (output, filter, redact) = (output.clone(), filter.clone(), redact.clone());
     let request = Request::Tap(TapRequest { output, filter, rate: *rate, redact });
     let mut shown = 0;
-    super::ask(&graph, &request, |answer| {
+    let exit = super::ask(&graph, &request, |answer| {
         match answer {
             Answer::Sight(sight) => {
                 show(&sight, args.format);
@@ -28,12 +29,16 @@ pub(super) fn run(args: &Tap) -> Exit {
             _ => {}
         }
         if args.limit == Some(shown) { ControlFlow::Break(Exit::Ok) } else { ControlFlow::Continue(()) }
-    })
+    });
+    if exit == Exit::Ok && args.limit.is_none_or(|limit| limit > shown) {
+        errln!("(the graph has ended the tap: it stops, or nothing was read for too long)");
+    }
+    exit
 }
 
 fn show(sight: &Sight, format: OutputFormat) {
     if format == OutputFormat::Json {
-        return outln!("{}", serde_json::to_string(sight).unwrap_or_default());
+        return dataln!("{}", serde_json::to_string(sight).unwrap_or_default());
     }
     let Sight { id, time, key, headers, error, event } = sight;
     let mut more = String::new();
@@ -43,12 +48,12 @@ fn show(sight: &Sight, format: OutputFormat) {
     for (name, value) in headers {
         more += &format!(" {name}={value}");
     }
-    outln!("{time} {id}{more}");
+    outln!("{time} {}", line(&format!("{id}{more}")));
     if let Some(error) = error {
-        outln!("  rejected: {error}");
+        outln!("  rejected: {}", line(error));
     }
     match event {
-        serde_json::Value::String(text) => outln!("  {text}"),
+        serde_json::Value::String(text) => outln!("  {}", line(text)),
         document => outln!("  {document}"),
     }
 }

@@ -1,6 +1,7 @@
 //! `weir test`
 
 use weir::graph::{Plan, run_tests};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::Graph;
@@ -22,7 +23,7 @@ pub(super) fn run(args: &Graph) -> Exit {
     for outcome in &outcomes {
         let passed = outcome.differences.is_empty();
         failed += usize::from(!passed);
-        outln!("{} {}", if passed { "ok    " } else { "FAILED" }, outcome.name);
+        outln!("{} {}", if passed { "ok    " } else { "FAILED" }, line(&outcome.name));
         for difference in &outcome.differences {
             outln!("  {difference}");
         }

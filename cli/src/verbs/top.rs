@@ -1,15 +1,15 @@
 //! `weir top`: a running graph at a glance.
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use weir::admin::{Answer, Request};
 use weir::graph::{NodeSnapshot, Process, Snapshot};
+use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{OutputFormat, Top};
-use crate::print::outln;
+use crate::print::{clear, dataln, outln};
 
 pub(super) fn run(args: &Top) -> Exit {
     let graph = match super::graph_or_exit(super::load(&args.graph)) {
@@ -28,11 +28,11 @@ pub(super) fn run(args: &Top) -> Exit {
         });
         let Some(now) = now else { return asked };
         match args.format {
-            OutputFormat::Json => outln!("{}", serde_json::to_string(&now).unwrap_or_default()),
+            OutputFormat::Json => dataln!("{}", serde_json::to_string(&now).unwrap_or_default()),
             OutputFormat::Text => {
-                // Clears the screen, so that the next look stands where this one did.
-                let home = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-                outln!("{home}{}", page(&now, before.as_ref()));
+                // The next look stands where this one did.
+                clear();
+                outln!("{}", page(&now, before.as_ref()));
             }
         }
         before = Some(now);
@@ -83,7 +83,7 @@ fn page(now: &Snapshot, before: Option<&Snapshot>) -> String {
         );
     }
     for (node, trouble) in troubles {
-        page += &format!("\n{node}: {trouble}");
+        page += &format!("\n{node}: {}", line(trouble));
     }
     page
 }

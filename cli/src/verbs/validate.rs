@@ -6,14 +6,14 @@ use weir::config;
 
 use crate::Exit;
 use crate::args::{OutputFormat, Validate};
-use crate::print::outln;
+use crate::print::{dataln, outln};
 
 pub(super) fn run(args: &Validate) -> Exit {
     let loaded = super::load(&args.graph);
     match args.format {
-        OutputFormat::Json => outln!("{:#}", config::render_json(&loaded)),
+        OutputFormat::Json => dataln!("{:#}", config::render_json(&loaded)),
         OutputFormat::Text => {
-            crate::print::err(format_args!("{}", config::render_text(&loaded, std::io::stderr().is_terminal())));
+            crate::print::err_as_is(&config::render_text(&loaded, std::io::stderr().is_terminal()));
             if let Some(graph) = &loaded.graph {
                 outln!("{}: {} nodes, ok; next: weir test, weir run", graph.name, graph.nodes.len());
             }

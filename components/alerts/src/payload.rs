@@ -1,6 +1,6 @@
 //! What Alertmanager posts to webhooks, version 4 of it (`template/template.go` and `notify/webhook` of Alertmanager); pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value as Json, json};
 
@@ -26,17 +26,20 @@ impl Form {
         self.group_by.iter().filter_map(has).collect()
     }
 
-    /// The numbers of alerts by group, groups in order, and of each alert what was told last.
-    pub fn groups(&self, alerts: &[Alert]) -> BTreeMap<Texts, Vec<usize>> {
-        let mut groups: BTreeMap<Texts, Vec<usize>> = BTreeMap::new();
+    /// The alerts by group, groups in order.
+    pub fn groups(&self, alerts: &[Alert]) -> BTreeMap<Texts, Group> {
+        let mut groups: BTreeMap<Texts, Group> = BTreeMap::new();
         for (number, alert) in alerts.iter().enumerate() {
-            groups.entry(self.group_of(alert)).or_default().push(number);
+            let group = groups.entry(self.group_of(alert)).or_default();
+            group.members.push(number);
+            group.last.retain(|other| alerts[*other].labels != alert.labels);
+            group.last.push(number);
         }
         groups
     }
 
     /// The payload of a group.
-    pub fn payload(&self, group: &Texts, alerts: &[&Alert]) -> Json {
+    pub fn payload(&self, group: &Texts, alerts: &[&Alert], reason: &str) -> Json {
         let told = if self.max_alerts == 0 { alerts.len() } else { self.max_alerts.min(alerts.len()) };
         let is_firing = alerts.iter().any(|alert| alert.ends_at.is_none());
         json!({
@@ -44,14 +47,81 @@ impl Form {
             "groupKey": group_key(group),
             "truncatedAlerts": alerts.len() - told,
             "status": if is_firing { "firing" } else { "resolved" },
-            "receiver": self.receiver,
+            "receiver": quoted(&self.receiver),
+            "notification_reason": reason,
             "groupLabels": group,
             "commonLabels": common(alerts.iter().map(|alert| &alert.labels)),
             "commonAnnotations": common(alerts.iter().map(|alert| &alert.annotations)),
+            // Labels of Alertmanager's route: there are no routes here.
+            "routeLabels": {},
             "externalURL": self.external_url,
             "alerts": alerts[..told].iter().map(|alert| one(alert)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Alerts of one group, by number.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// All of them.
+    pub members: Vec<usize>,
+    /// Of each alert the latest: one that starts and ends before it is posted appears once, as resolved.
+    pub last: Vec<usize>,
+}
+
+/// The alerts that fire, as far as they were posted: what makes the reason of a notification. In memory alone, so that after
+/// a restart each group is posted for the first time again.
+#[derive(Debug, Default)]
+pub(crate) struct Posted {
+    /// Fingerprints by group.
+    firing: HashMap<Texts, HashSet<u64>>,
+    count: usize,
+}
+
+/// Alerts that are remembered; groups beyond are always posted for the first time.
+const REMEMBERED: usize = 100_000;
+
+impl Posted {
+    /// Notes what is posted, and gives the reason in the words of Alertmanager (`NotifyReason` in `notify/notify.go`).
+    pub fn reason(&mut self, group: &Texts, alerts: &[&Alert]) -> &'static str {
+        let known = self.firing.get(group).map_or(0, HashSet::len);
+        let (mut added, mut ended) = (0, 0);
+        for alert in alerts {
+            let fingerprint = alert.fingerprint();
+            match alert.ends_at {
+                None if self.count < REMEMBERED => {
+                    added += usize::from(self.firing.entry(group.clone()).or_default().insert(fingerprint));
+                }
+                None => added += usize::from(!self.firing.get(group).is_some_and(|all| all.contains(&fingerprint))),
+                Some(_) => ended += usize::from(self.firing.get_mut(group).is_some_and(|all| all.remove(&fingerprint))),
+            }
+        }
+        let left = self.firing.get(group).map_or(0, HashSet::len);
+        self.count = (self.count + left).saturating_sub(known);
+        if left == 0 {
+            self.firing.remove(group);
+        }
+        let is_firing = left > 0 || alerts.iter().any(|alert| alert.ends_at.is_none());
+        match () {
+            () if !is_firing => "all alerts resolved",
+            () if known == 0 => "first notification",
+            () if added > 0 => "new alerts added",
+            () if ended > 0 => "some alerts resolved",
+            () => "repeat interval elapsed",
+        }
+    }
+}
+
+/// The name as a regular expression that matches it, which is how Alertmanager writes it (Go's `regexp.QuoteMeta`).
+fn quoted(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        if r"\.+*?()|[]{}^$".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn one(alert: &Alert) -> Json {

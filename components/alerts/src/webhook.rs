@@ -19,7 +19,7 @@ use weir_http_client::{
 
 use crate::alert::{Reader, Refusal, Texts};
 use crate::alertmanager::default_timeout;
-use crate::payload::Form;
+use crate::payload::{Form, Group, Posted};
 use crate::probe;
 
 /// Posts alerts as Alertmanager does to webhooks, or any event as a text of your own; delivered when the peer says so.
@@ -125,7 +125,7 @@ impl Webhook {
                     group_by: self.group_by.clone(),
                     max_alerts: self.max_alerts,
                 };
-                Some(Writer::Alerts(Box::new(reader), form))
+                Some(Writer::Alerts(Box::new(reader), form, Posted::default()))
             }
         }
     }
@@ -181,7 +181,7 @@ impl SinkConfig for Webhook {
 /// What makes bodies of events.
 enum Writer {
     Text(Box<Template>),
-    Alerts(Box<Reader>, Form),
+    Alerts(Box<Reader>, Form, Posted),
 }
 
 /// The numbers of events that one request is about, and its body; or why they cannot be posted.
@@ -199,7 +199,7 @@ impl Writer {
                     parcels.push((vec![number], body));
                 }
             }
-            Writer::Alerts(reader, form) => {
+            Writer::Alerts(reader, form, posted) => {
                 let (mut alerts, mut numbers) = (Vec::new(), Vec::new());
                 for (number, (batch, event)) in events.iter().enumerate() {
                     match reader.read(event, &batches[*batch].origin, now) {
@@ -210,9 +210,10 @@ impl Writer {
                         Err(refusal) => parcels.push((vec![number], Err(refusal))),
                     }
                 }
-                for (group, members) in form.groups(&alerts) {
-                    let told: Vec<_> = members.iter().map(|at| &alerts[*at]).collect();
-                    let body = form.payload(&group, &told).to_string().into_bytes();
+                for (group, Group { members, last }) in form.groups(&alerts) {
+                    let told: Vec<_> = last.iter().map(|at| &alerts[*at]).collect();
+                    let reason = posted.reason(&group, &told);
+                    let body = form.payload(&group, &told, reason).to_string().into_bytes();
                     parcels.push((members.iter().map(|at| numbers[*at]).collect(), Ok(body)));
                 }
             }

@@ -1,6 +1,6 @@
 //! The `console` sink.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use schemars::JsonSchema;
@@ -10,11 +10,14 @@ use weir::Result;
 use weir::component::{BuildContext, EncodingOption, Problems, Sink, SinkConfig, Stream as Framing, async_trait};
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Encoding, Rejected};
+use weir::terminal;
 
 /// Batches that wait for the writer.
 const WAITING: usize = 8;
 
 /// Writes events to standard output or standard error, one a line.
+///
+/// On a terminal, control characters in events are escaped; elsewhere events are written as they are encoded.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
@@ -60,11 +63,11 @@ impl SinkConfig for Console {
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
-        let stream: Box<dyn Write + Send> = match self.target {
-            Target::Stdout => Box::new(io::stdout()),
-            Target::Stderr => Box::new(io::stderr()),
+        let output = match self.target {
+            Target::Stdout => Output { is_terminal: io::stdout().is_terminal(), stream: Box::new(io::stdout()) },
+            Target::Stderr => Output { is_terminal: io::stderr().is_terminal(), stream: Box::new(io::stderr()) },
         };
-        Ok(Arc::new(Stream::new(self.encoding.build()?, self.target, context, stream)))
+        Ok(Arc::new(Stream::new(self.encoding.build()?, self.target, context, output)))
     }
 }
 
@@ -83,9 +86,9 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(encoding: Encoding, target: Target, context: &BuildContext, stream: Box<dyn Write + Send>) -> Stream {
+    fn new(encoding: Encoding, target: Target, context: &BuildContext, output: Output) -> Stream {
         let (send, requests) = mpsc::channel(WAITING);
-        let writer = Writer { encoding, target, context: context.clone(), buffer: Vec::new(), stream };
+        let writer = Writer { encoding, target, context: context.clone(), buffer: Vec::new(), output };
         Stream { send, idle: Mutex::new(Some((writer, requests))) }
     }
 
@@ -121,7 +124,23 @@ struct Writer {
     target: Target,
     context: BuildContext,
     buffer: Vec<u8>,
+    output: Output,
+}
+
+/// Where lines go.
+struct Output {
     stream: Box<dyn Write + Send>,
+    is_terminal: bool,
+}
+
+impl Output {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match self.is_terminal {
+            true => self.stream.write_all(terminal::lines(&String::from_utf8_lossy(lines)).as_bytes())?,
+            false => self.stream.write_all(lines)?,
+        }
+        self.stream.flush()
+    }
 }
 
 impl Writer {
@@ -163,8 +182,7 @@ impl Writer {
                 rejected.push(Rejected { event: event.clone(), code: error.code, message: error.message });
             }
         }
-        self.stream.write_all(&self.buffer)?;
-        self.stream.flush()?;
+        self.output.write(&self.buffer)?;
         Ok(rejected)
     }
 

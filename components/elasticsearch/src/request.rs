@@ -100,7 +100,7 @@ enum Index {
 
 impl Index {
     fn compile(source: &str, problems: &mut Problems) -> Option<Index> {
-        let template = Problem::report(Template::compile(source), "index", "invalid_template", problems)?;
+        let template = Problem::report(Template::compile_with_time(source), "index", "invalid_template", problems)?;
         let constant = template.is_constant().map(str::to_owned);
         Some(match constant {
             Some(text) => Index::Constant(text),

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use weir::component::Pushed;
 use weir::delivery::JournalError;
-use weir_http_server::{Guest, Share};
+use weir_http_server::{Doing, Guest, Share};
 
 use crate::lumberjack::{Broken, Decoder};
 use crate::server::Lumberjack;
@@ -101,6 +101,7 @@ pub(crate) struct Connection<'a, S> {
     /// The sender sends no more.
     is_over: bool,
     is_idle: bool,
+    doing: Doing,
     /// When it last went on, and how much came since.
     heard: (Duration, usize),
     /// When the sender was last told something, or had to begin to wait.
@@ -124,6 +125,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             broken: None,
             is_over: false,
             is_idle: true,
+            doing: Doing::Arriving,
             heard: (now, 0),
             told: now,
         }
@@ -133,7 +135,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     pub async fn run(mut self) -> Result<(), Cut> {
         loop {
             self.decode().await;
-            if self.keep() {
+            if self.keep().await? {
                 self.decode().await;
             }
             if self.is_done() {
@@ -198,14 +200,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     /// Begins to keep what is gathered, if it is time to.
-    fn keep(&mut self) -> bool {
+    async fn keep(&mut self) -> Result<bool, Cut> {
         if !matches!(self.keeping, Keeping::Nothing) {
-            return false;
+            return Ok(false);
         }
-        let Some(batch) = self.session.next(self.is_short) else { return false };
+        let Some(batch) = self.session.next(self.is_short) else { return Ok(false) };
         self.told = self.terms.clock.uptime();
-        self.append(batch);
-        true
+        if batch.events.is_empty() {
+            // Of empty windows.
+            let told = self.session.kept(&batch.owed);
+            self.tell(&told).await?;
+        } else {
+            self.append(batch);
+        }
+        Ok(true)
     }
 
     fn append(&mut self, Batch { events, owed }: Batch) {
@@ -250,15 +258,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// Who has nothing to do makes room for others.
     fn take_place(&mut self) {
-        let is_idle = matches!(self.keeping, Keeping::Nothing) && !self.is_unfinished();
+        let doing = match self.keeping {
+            Keeping::Nothing if self.is_unfinished() => Doing::Sending,
+            Keeping::Nothing if self.doing == Doing::Arriving => Doing::Arriving,
+            Keeping::Nothing => Doing::Idle,
+            Keeping::Appending { .. } | Keeping::Refused { .. } => Doing::Working,
+        };
+        if doing != self.doing {
+            self.doing = doing;
+            self.guest.is(doing);
+        }
+        let is_idle = matches!(doing, Doing::Arriving | Doing::Idle);
         if is_idle == self.is_idle {
             return;
         }
         self.is_idle = is_idle;
-        match is_idle {
-            true => self.guest.seat.waits(),
-            false => self.guest.seat.works(),
-        }
         self.heard = (self.terms.clock.uptime(), 0);
     }
 

@@ -35,7 +35,7 @@ impl Service for Lumberjack {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if guest.is_busy {
+        if !guest.admitted().await {
             // Lumberjack has no words for it; the sender comes again.
             return self.complain("too_many_connections", guest.peer, &"there are more than `max_connections`");
         }

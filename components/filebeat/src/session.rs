@@ -79,8 +79,12 @@ impl Session {
                 if count > self.limits.events {
                     return Err(Broken::Window(count, self.limits.events));
                 }
-                // Of an empty one nothing comes, and nobody waits for it.
-                self.open = (count > 0).then(|| Window {
+                if count == 0 {
+                    // Nothing comes of it, and its sender waits for an acknowledgement all the same: of no event.
+                    self.ends.push(0);
+                    return Ok(true);
+                }
+                self.open = Some(Window {
                     left: count,
                     allowed: self.limits.bytes,
                     sequence: 0,

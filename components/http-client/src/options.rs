@@ -11,7 +11,7 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use weir::component::{Problem, Problems, Severity};
+use weir::component::{BadAddress, Problem, Problems, Severity, check_address};
 use weir::config::Secret;
 
 /// How we say who we are.
@@ -127,19 +127,12 @@ pub struct Address {
 
 impl Address {
     /// From an option's text; or what is wrong with it, and what to do.
-    pub fn parse(text: &str) -> Result<Address, (&'static str, &'static str)> {
-        const HELP: &str = "write http:// or https://, a host, and what else it takes: http://host:port";
-        let uri: Uri = text.trim().parse().map_err(|_| ("that is no address", HELP))?;
-        let authority = uri.authority().ok_or(("the address has no host", HELP))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(("the address has neither http:// nor https://", HELP));
-        }
-        if authority.as_str().contains('@') {
-            return Err(("the address holds a user", "give name and password by their own options"));
-        }
-        if authority.host().is_empty() {
-            return Err(("the address has no host", HELP));
-        }
+    pub fn parse(text: &str) -> Result<Address, BadAddress> {
+        // What comes out of a file of secrets may end in a newline.
+        let text = text.trim();
+        check_address(text)?;
+        let uri: Uri =
+            text.parse().map_err(|_| ("that is no address", "write http://host:port, and a path if it takes one"))?;
         let hidden = hidden(&uri);
         Ok(Address { uri, hidden })
     }
@@ -290,11 +283,12 @@ mod tests {
         assert_eq!(asked.uri.to_string(), "http://am:9093/api/v2/alerts?tenant=1");
         assert_eq!(asked.join("/x?y=2").uri.to_string(), "http://am:9093/api/v2/alerts/x?tenant=1&y=2");
         for (wrong, why) in [
-            ("am:9093", "neither"),
-            ("/api", "no host"),
+            ("am:9093", "no http://"),
             ("ftp://am", "neither"),
             ("http://user:pass@am", "user"),
-            ("http://a b", "no address"),
+            ("http://a b", "blank"),
+            ("http://am:99999", "port"),
+            ("http://am/\u{430}", "cannot"),
         ] {
             let (what, help) = Address::parse(wrong).unwrap_err();
             assert!(what.contains(why) && !help.is_empty(), "{wrong}: {what}");

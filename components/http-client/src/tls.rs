@@ -10,7 +10,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use weir::{Error, ErrorKind, Result, files};
+use weir::component::pem;
+use weir::{Error, ErrorKind, Result};
 
 use crate::options::Tls;
 
@@ -18,16 +19,9 @@ fn failed(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, "prepare tls", what)
 }
 
-/// What is in a PEM file.
-fn pem(path: &Path) -> Result<Vec<u8>> {
-    files::read(path, files::LARGEST).map_err(|error| {
-        failed("the file cannot be read; check the path").with("file", path.display()).caused_by(error)
-    })
-}
-
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let none = || failed("it holds no certificates; check the path").with("file", path.display());
-    let bytes = pem(path)?;
+    let bytes = pem::check_certificates(path)?;
     let all: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<std::result::Result<_, _>>()
         .map_err(|error| none().caused_by(error))?;
@@ -68,7 +62,7 @@ fn with_client_certificate(
     cert: &Path,
     key: &Path,
 ) -> Result<ClientConfig> {
-    let private = PrivateKeyDer::from_pem_slice(&pem(key)?)
+    let private = PrivateKeyDer::from_pem_slice(&pem::check_private_key(key)?)
         .map_err(|error| failed("it holds no key; check the path").with("file", key.display()).caused_by(error))?;
     builder
         .with_client_auth_cert(certificates(cert)?, private)

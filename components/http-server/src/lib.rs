@@ -7,8 +7,9 @@
 //!
 //! A request passes, in this order:
 //!
-//! 1. the connection: one above `max_connections` takes the place of one that has been idle for five seconds, or of half of
-//!    `timeout` if that is less; where there is none it is answered 503 with `Retry-After`;
+//! 1. the connection: with its first request, one above `max_connections` takes the place of one that has sent no request, of
+//!    one that has been idle for five seconds (or half of `timeout` if that is less), or of any of the peer address that has
+//!    the most connections, unless it is being answered; where there is none it is answered 503 with `Retry-After`;
 //! 2. [`Handler::greet`]: what is answered to anyone, such as that there is nothing at this path;
 //! 3. `auth`: 401;
 //! 4. [`Handler::refuse`]: what the head alone decides, before a body is read;
@@ -20,7 +21,7 @@
 //! What is left of a body that is refused for good is read and forgotten before the answer, up to 64 MiB and two seconds.
 //!
 //! No answer is given where there is no whole head: the connection of a sender who takes longer than `timeout` for a head, or for
-//! the handshake of TLS, is closed.
+//! the handshake of TLS, is closed. So is that of one who does not read an answer within `timeout`.
 //!
 //! A source that speaks something else than HTTP takes the first of these alone: it describes its [`Place`], says in a
 //! [`Service`] what it makes of a connection, and hands both to a [`Receiver`].
@@ -29,7 +30,6 @@
 mod answer;
 mod body;
 mod gate;
-mod idle;
 mod listen;
 mod options;
 mod receiver;
@@ -39,11 +39,11 @@ mod tls;
 
 pub use answer::{Answer, come_back, refused, with};
 pub use body::{Memory, Missing, Share, gunzip};
-pub use gate::{Gate, Guest, Lost, Service};
+pub use gate::{Gate, Lost, Service};
 pub use hyper;
-pub use idle::Seat;
 pub use listen::{Listen, Place};
 pub use options::{Auth, Tls};
 pub use receiver::{Ledger, Receiver};
 pub use server::{Door, Handler, Head, Request};
 pub use site::Site;
+pub use weir::listen::{Doing, Guest};

@@ -18,6 +18,8 @@ use crate::options::{Auth, Tls};
 use crate::server::{Door, Handler, NAME};
 use crate::tls;
 
+/// Who has been idle for so long makes room for others.
+const IDLE: Duration = Duration::from_secs(5);
 /// Memory for the bodies of all requests together, unless one needs more.
 const BODIES: u64 = 64 << 20;
 
@@ -103,14 +105,15 @@ impl Place<'_> {
             let what = "the address cannot be listened on; choose another `listen`, or stop whoever uses it";
             Error::new(ErrorKind::Config, "listen", what).with("address", self.address).caused_by(error)
         })?;
-        Ok(Gate {
+        let gate = weir::listen::Gate {
             listener,
-            tls: self.tls.map(tls::acceptor).transpose()?,
             max_connections: self.max_connections,
             timeout: self.timeout.0,
+            idle: IDLE.min(self.timeout.0 / 2),
             node: context.node.clone(),
             clock: context.clock.clone(),
-        })
+        };
+        Ok(Gate { gate, tls: self.tls.map(tls::acceptor).transpose()? })
     }
 }
 

@@ -15,10 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use weir::component::async_trait;
 use weir::config::Secret;
+use weir::listen::{Doing, Guest, WriteLimit};
 
 use crate::answer::{Answer, come_back, refused, with};
 use crate::body::{self, Memory, Share};
-use crate::gate::{Guest, Lost, Service, TURNED_AWAY_AFTER};
+use crate::gate::{Lost, Service};
 
 /// What it calls itself in every answer.
 pub(crate) const NAME: &str = "weir";
@@ -70,13 +71,13 @@ impl Service for Door {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let timeout = if guest.is_busy { self.timeout.min(TURNED_AWAY_AFTER) } else { self.timeout };
+        let timeout = guest.patience(self.timeout);
+        let stream = WriteLimit::new(stream, self.timeout);
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(HEAD);
         let service = service_fn(|request| async {
-            guest.seat.works();
             let answer = self.answer(request, guest).await;
-            guest.seat.waits();
+            guest.is(Doing::Idle);
             Ok::<_, Infallible>(answer)
         });
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -100,10 +101,10 @@ impl Service for Door {
 impl Door {
     async fn answer(&self, request: hyper::Request<Incoming>, guest: &Guest) -> Answer {
         let (head, mut body) = request.into_parts();
-        let mut answer = match (guest.is_busy, guest.is_stopping()) {
-            (true, _) => come_back("there are too many connections", 1),
+        let mut answer = match (guest.admitted().await, guest.is_stopping()) {
+            (false, _) => come_back("there are too many connections", 1),
             (_, true) => come_back("weir stops", 5),
-            _ => self.pass(head.clone(), &mut body).await.unwrap_or_else(|refused| refused),
+            _ => self.pass(head.clone(), &mut body, guest).await.unwrap_or_else(|refused| refused),
         };
         // Who is told to come back may as well find the connection closed; who sends slowly has had his time.
         let is_final = answer.status().is_client_error() && answer.status() != StatusCode::REQUEST_TIMEOUT;
@@ -114,7 +115,8 @@ impl Door {
         with(answer, SERVER, NAME)
     }
 
-    async fn pass(&self, head: Head, body: &mut Incoming) -> Result<Answer, Answer> {
+    async fn pass(&self, head: Head, body: &mut Incoming, guest: &Guest) -> Result<Answer, Answer> {
+        guest.is(Doing::Sending);
         if let Some(answer) = self.handler.greet(&head) {
             return Ok(answer);
         }
@@ -127,6 +129,7 @@ impl Door {
         let mut share = self.memory.share();
         let body = body::read(body, self.body_limit, self.timeout, &mut share).await;
         let body = body.map_err(|missing| missing.answer(self.body_limit))?;
+        guest.is(Doing::Working);
         Ok(self.handler.take(Request { head, body, share }).await)
     }
 

@@ -10,7 +10,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
-use weir::{Error, ErrorKind, Result, files};
+use weir::component::pem;
+use weir::{Error, ErrorKind, Result};
 
 use crate::options::Tls;
 
@@ -27,8 +28,7 @@ pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor> {
     // Several crates bring along another provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let certificates = certificates(&tls.cert_file).map_err(|error| error.with("cert_file", &cert))?;
-    let bytes = pem(&tls.key_file).map_err(|error| error.with("key_file", &key))?;
-    let private = PrivateKeyDer::from_pem_slice(&bytes)
+    let private = PrivateKeyDer::from_pem_slice(&pem::check_private_key(&tls.key_file)?)
         .map_err(|error| failed("it holds no key; check the path").with("key_file", &key).caused_by(error))?;
     let config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -58,14 +58,8 @@ fn verifier(file: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn Client
         .map_err(|error| failed("senders cannot be checked against it").caused_by(error))
 }
 
-/// What is in a PEM file.
-fn pem(file: &Path) -> Result<Vec<u8>> {
-    files::read(file, files::LARGEST)
-        .map_err(|error| failed("the file cannot be read; check the path").caused_by(error))
-}
-
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let bytes = pem(file)?;
+    let bytes = pem::check_certificates(file)?;
     let all = CertificateDer::pem_slice_iter(&bytes).collect::<std::result::Result<Vec<_>, _>>();
     let why = "it holds no certificates; check the path";
     match all {

@@ -193,6 +193,14 @@ impl Client<'_> {
             let message = format!("tls.{have} is of no use without tls.{lack}");
             problems.error("tls", "incomplete_options", message, format!("set tls.{lack} or leave both out"));
         }
+        if let Some(key) = self.tls.and_then(|tls| tls.key.as_deref())
+            && !self.raw.contains_key("ssl.key.password")
+            && pem::holds_encrypted_key(key)
+        {
+            let help = "decrypt it, and let nobody else read the file: openssl pkey -in encrypted.key -out plain.key; or give its \
+                        password as options: {ssl.key.password: ...}";
+            problems.error("tls.key", "bad_value", "the private key in this file is encrypted", help);
+        }
         if self.sasl.is_some_and(|sasl| sasl.mechanism == Mechanism::Plain) && self.tls.is_none() {
             problems.push(Problem {
                 path: vec!["sasl".to_owned()],

@@ -91,8 +91,8 @@ pub struct Admitted {
     pub samples: usize,
     /// Native histograms in `record`.
     pub histograms: usize,
-    /// Exemplars in `record` that can be read. One that cannot is not counted, and no more happens to it: exemplars do not
-    /// fail a request.
+    /// Exemplars in `record` that can be read. One that cannot is not counted; in 2.0 it makes the request one that is taken
+    /// in part.
     pub exemplars: usize,
     /// The request without what is refused, and the request itself where nothing is; none: nothing is left, or nothing was
     /// there.

@@ -47,9 +47,14 @@ struct Setup {
 
 impl Setup {
     fn new(encoding: Encoding) -> Setup {
+        Setup::with(encoding, false)
+    }
+
+    fn with(encoding: Encoding, is_terminal: bool) -> Setup {
         let (context, rejected) = BuildContext::detached("show");
         let pipe = Pipe::default();
-        let sink = Stream::new(encoding, Target::Stdout, &context, Box::new(pipe.clone()));
+        let output = Output { stream: Box::new(pipe.clone()), is_terminal };
+        let sink = Stream::new(encoding, Target::Stdout, &context, output);
         Setup { sink, pipe, context, rejected, settlements: Arc::default() }
     }
 
@@ -81,6 +86,30 @@ async fn what_is_written_is_delivered() {
     assert_eq!(setup.pipe.text(), "{\"a\":1}\n{\"b\":2}\n");
     assert_eq!(setup.outcomes(), [Outcome::Delivered]);
     assert_eq!(setup.context.books.totals().passed, 2);
+}
+
+#[tokio::test]
+async fn a_terminal_is_shown_control_characters_and_a_file_gets_the_bytes() {
+    let event: &'static str = json!({ "message": terminal::HOSTILE }).to_string().leak();
+    let written = |encoding: Encoding, is_terminal: bool| async move {
+        let setup = Setup::with(encoding, is_terminal);
+        setup.write(&[event]).await;
+        assert_eq!(setup.outcomes(), [Outcome::Delivered]);
+        setup.pipe.text()
+    };
+    let json = written(Encoding::Json, true).await;
+    assert_eq!(terminal::hostile_in(&json), []);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["message"], terminal::HOSTILE);
+    assert_eq!(written(Encoding::Json, false).await, format!("{event}\n"), "as it came");
+    let text = terminal::HOSTILE.replace('\n', " ");
+    let event: &'static str = json!({ "message": text }).to_string().leak();
+    for is_terminal in [true, false] {
+        let setup = Setup::with(Encoding::Text, is_terminal);
+        setup.write(&[event]).await;
+        let written = setup.pipe.text();
+        assert_eq!(terminal::hostile_in(&written).is_empty(), is_terminal, "{written:?}");
+        assert!(is_terminal || written == format!("{text}\n"));
+    }
 }
 
 #[tokio::test]
@@ -150,7 +179,8 @@ impl Write for Stuck {
 async fn who_waits_for_a_stuck_stream_can_stop_waiting() {
     let mut setup = Setup::new(Encoding::Json);
     let (let_go, stuck) = std::sync::mpsc::channel();
-    setup.sink = Stream::new(Encoding::Json, Target::Stdout, &setup.context, Box::new(Stuck(stuck)));
+    let output = Output { stream: Box::new(Stuck(stuck)), is_terminal: false };
+    setup.sink = Stream::new(Encoding::Json, Target::Stdout, &setup.context, output);
     let waited = tokio::time::timeout(std::time::Duration::from_millis(20), setup.write(&["{}"])).await;
     assert!(waited.is_err() && setup.outcomes().is_empty(), "nothing is delivered before it is written");
     drop(let_go);

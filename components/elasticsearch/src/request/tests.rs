@@ -186,7 +186,7 @@ fn a_remembered_hour_is_no_other_hour() {
 
 /// What a template without memory makes of it.
 fn chrono_text(time: Timestamp, format: &str) -> String {
-    let (mut template, _) = Template::compile(format).unwrap();
+    let (mut template, _) = Template::compile_with_time(format).unwrap();
     template.render(&Event::new(Body::Raw(Bytes::new(), Codec::Raw), Position(0), time), &origin()).unwrap()
 }
 

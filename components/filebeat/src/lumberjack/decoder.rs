@@ -210,6 +210,7 @@ fn head(bytes: &[u8], limits: &Limits) -> Result<Head, Broken> {
             length if length > limits.decompressed => Err(Broken::Decompressed(limits.decompressed)),
             length => Ok(Head::Compressed { length }),
         },
+        (b'J', Some(_), Some(0)) => Err(Broken::EmptyEvent),
         (b'J', Some(sequence), Some(length)) => match size(length) {
             size if size > limits.frame => Err(Broken::Frame(length, limits.frame)),
             length if bytes.len() - EVENT_HEAD < length => Ok(Head::Part),

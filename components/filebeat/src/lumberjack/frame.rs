@@ -45,6 +45,9 @@ pub enum Broken {
         "a window is of {0} events, and at most {1} are taken; raise `max_window`, or lower the sender's `bulk_max_size`"
     )]
     Window(u32, u32),
+    /// An event without a byte, which is no JSON.
+    #[error("an event is of 0 bytes, which is no JSON; no Beat sends that")]
+    EmptyEvent,
     /// An event that is too large.
     #[error("an event is of {0} bytes, and at most {1} are taken; raise `max_frame_size`")]
     Frame(u32, usize),
@@ -86,6 +89,7 @@ impl Broken {
             Broken::Tls => "tls_not_expected",
             Broken::Version(_) | Broken::Type(_) => "not_lumberjack",
             Broken::Window(..) => "window_too_large",
+            Broken::EmptyEvent => "empty_event",
             Broken::Frame(..) => "frame_too_large",
             Broken::Decompressed(_) => "decompressed_too_large",
             Broken::Nested => "nested",

@@ -16,7 +16,8 @@ const SHOWN: usize = 120;
 /// Looks at a whole request, decompressed, and says what of it can be taken. A series is taken or refused as a whole: it is
 /// refused without a name, with a label that has no name or stands there twice, with text that is not UTF-8, with references to
 /// symbols that are not there, without any point, with a histogram whose numbers do not agree, and above the limits of a
-/// series. Labels may be in any order. An exemplar that cannot be read fails nothing.
+/// series. Labels may be in any order. An exemplar that cannot be read does not fail its
+/// series; in 2.0 it is refused, so that the answer says so (remote write 2.0, "Partial Write"), in 1.0 it is left out silently.
 ///
 /// Not even its parts are taken of a request that breaks off, has a wrong wire type, or is of the other version.
 pub fn admit(version: Version, body: &Bytes, limits: &Limits) -> Result<Admitted, Refusal> {
@@ -73,6 +74,8 @@ struct Admission<'a> {
     samples: usize,
     histograms: usize,
     exemplars: usize,
+    /// Exemplars of taken series that are not.
+    lost: usize,
     /// Series and entries of metadata that are seen, and that are taken.
     seen: usize,
     taken: usize,
@@ -88,6 +91,8 @@ struct Refused {
     count: usize,
     seen: usize,
     told: String,
+    /// Exemplars of series that are taken.
+    exemplars: usize,
 }
 
 impl Refused {
@@ -104,9 +109,18 @@ impl Refused {
     }
 
     fn text(&self) -> Option<String> {
-        let Refused { count, seen, told, .. } = self;
+        let Refused { count, seen, told, exemplars, .. } = self;
         let more = if *count > TOLD { format!("; and {} more", count - TOLD) } else { String::new() };
-        (*count > 0).then(|| format!("{count} of {seen} series refused{told}{more}"))
+        let series = (*count > 0).then(|| format!("{count} of {seen} series refused{told}{more}"));
+        let exemplars = (*exemplars > 0).then(|| {
+            format!(
+                "{exemplars} exemplars refused: each needs labels with distinct names in UTF-8, of limited length, and a time"
+            )
+        });
+        match (series, exemplars) {
+            (Some(series), Some(exemplars)) => Some(format!("{series}; {exemplars}")),
+            (series, exemplars) => series.or(exemplars),
+        }
     }
 }
 
@@ -120,6 +134,7 @@ impl<'a> Admission<'a> {
             samples: 0,
             histograms: 0,
             exemplars: 0,
+            lost: 0,
             seen: 0,
             taken: 0,
             points: 0,
@@ -154,6 +169,9 @@ impl<'a> Admission<'a> {
             }
         }
         refused.seen = self.seen;
+        if self.version == Version::V2 {
+            refused.exemplars = self.lost;
+        }
         Ok(refused)
     }
 
@@ -209,6 +227,7 @@ impl<'a> Admission<'a> {
             self.samples += series.samples.len();
             self.histograms += series.histograms.len();
             self.exemplars += exemplars;
+            self.lost += series.exemplars.len() - exemplars;
         }
         Ok(verdict)
     }

@@ -136,9 +136,38 @@ fn a_series_has_a_point_or_an_exemplar() {
         exemplar(b"\xff")(out);
         sample(out, 1.0, 1);
     });
-    assert_eq!((both.samples, both.exemplars, both.refused), (1, 0, None), "an exemplar fails nothing");
+    assert_eq!((both.samples, both.exemplars, both.refused), (1, 0, None), "in 1.0 an exemplar fails nothing");
     let late = series(&|out| sample(out, 1.0, i64::MAX));
     assert!(late.refused.unwrap().ends_with("a timestamp is in no year that can be told"));
+}
+
+#[test]
+fn an_exemplar_of_2_0_that_is_not_taken_is_told_and_its_series_is_taken() {
+    let symbols = |body: &mut Vec<u8>| {
+        for symbol in [&b""[..], b"__name__", b"up", b"trace_id", b"\xff"] {
+            put::bytes(body, 4, symbol);
+        }
+    };
+    let series = |exemplars: &[&[u64]]| {
+        let mut body = Vec::new();
+        symbols(&mut body);
+        put::message(&mut body, 5, |out| {
+            put::packed(out, 1, &[1_u64, 2], put::varint);
+            put::message(out, 2, |out| put::int(out, 2, 7));
+            for references in exemplars {
+                put::message(out, 4, |out| put::packed(out, 1, references, put::varint));
+            }
+        });
+        taken(Version::V2, body)
+    };
+    let whole = series(&[&[3, 2]]);
+    assert_eq!((whole.samples, whole.exemplars, whole.refused), (1, 1, None));
+    for wrong in [&[3_u64, 4][..], &[3, 9], &[3], &[3, 2, 3, 2]] {
+        let part = series(&[&[3, 2], wrong]);
+        assert_eq!((part.samples, part.exemplars), (1, 1));
+        assert!(part.refused.unwrap().starts_with("1 exemplars refused"), "{wrong:?}");
+        assert!(part.record.is_some());
+    }
 }
 
 #[test]
