@@ -372,6 +372,7 @@ mod tests {
     use crate::delivery::MemoryBudget;
     use crate::error::ErrorKind;
     use crate::event::OriginId;
+    use crate::graph::horizon::Horizon;
     use crate::graph::plan::origin_of;
     use crate::graph::route::{Node, Route};
     use crate::state::SystemClock;
@@ -405,7 +406,7 @@ mod tests {
 
     fn driver(origin: &Stubborn) -> (Driver, Trouble) {
         let node = Arc::new(Node { id: "in".into(), ..Node::default() });
-        let route = Route { steps: Vec::new(), entry: Vec::new(), is_timed: false, poison: None, due: None };
+        let route = Route { steps: Vec::new(), entry: Vec::new(), is_timed: false, horizon: Horizon::default(), poison: None, due: None };
         let shared = Shared {
             sinks: Vec::new(),
             nodes: Vec::new(),

@@ -148,6 +148,6 @@ mod tests {
         }
         assert!(dir.path().join(format!("{}.fact", "a".repeat(250))).exists(), "what fits is named as it ever was");
         names.iter().for_each(|name| storage.remove(name).unwrap());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use weir::component::{Problem, Problems, Severity};
+use weir::component::{Problem, Problems, Severity, pem};
 use weir::config::Secret;
 
 use crate::probe::Peer;

@@ -279,13 +279,13 @@ mod tests {
     #[test]
     fn a_record_without_a_value_comes_back_as_a_tombstone_or_as_null() {
         let origin = OriginId { node: "in".into(), log: "a".into(), partition: 2, kind: OriginKind::Kafka };
-        let mut event = Event::new(Body::Parsed(vrl::value::Value::Null), Position(7), Timestamp(9));
+        let mut event = Event::new(Body::Parsed(Value::Null), Position(7), Timestamp(9));
         for is_null in [false, true] {
             event.meta = Some(Box::new(Meta { key: Some("k".into()), is_null, ..Meta::default() }));
             let letter = DeadLetter::new("out", Timestamp(1), &origin, &event, "code", "why");
             let (_, again) = letter.event(|_| Some(Codec::Json)).unwrap();
             assert_eq!((again.is_tombstone(), letter.bytes()), (!is_null, None));
-            assert!(matches!(again.body, Body::Parsed(vrl::value::Value::Null)));
+            assert!(matches!(again.body, Body::Parsed(Value::Null)));
         }
     }
 
