@@ -185,9 +185,17 @@ fn doctor_says_what_is_there_and_what_is_not() {
 /// What servers say of an index that takes no documents, by status and type.
 const REFUSALS: [(u16, &str, &str); 8] = [
     (403, "cluster_block_exception", "index [logs-a] blocked by: [FORBIDDEN/8/index write (api)];"),
-    (429, "cluster_block_exception", "index [logs-a] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage];"),
+    (
+        429,
+        "cluster_block_exception",
+        "index [logs-a] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage];",
+    ),
     (400, "index_closed_exception", "closed"),
-    (400, "validation_exception", "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [1]/[1]"),
+    (
+        400,
+        "validation_exception",
+        "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [1]/[1]",
+    ),
     (400, "illegal_argument_exception", "no write index is defined for alias [logs-a]."),
     (400, "invalid_index_name_exception", "Invalid index name [logs-a], must be lowercase"),
     (404, "index_not_found_exception", "no such index [logs-a] and [action.auto_create_index] is [false]"),

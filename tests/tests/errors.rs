@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use weir_tests::pages::{Page, root};
 
 /// Where a code stands: behind which words, and as which argument.
-const CALLS: [(&str, usize); 12] = [
+const CALLS: [(&str, usize); 11] = [
     ("Diagnostic::error(", 0),
     ("Diagnostic::warning(", 0),
     ("problems.error(", 1),
@@ -17,7 +17,6 @@ const CALLS: [(&str, usize); 12] = [
     ("Failure::new(", 0),
     ("Refusal::Reject(", 0),
     ("Refusal::new(", 0),
-    ("self.part(", 1),
     ("reject(", 0),
     ("raw_problem(", 1),
 ];

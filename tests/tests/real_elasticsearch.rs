@@ -188,16 +188,6 @@ fn refusals(search: &OwnSearch) {
     }
 
     // One that the graph names is waited for.
-    let waiting = self::home(search, "    index: app-closed\n    batch: {timeout_secs: 0.05}\n", &numbered(10));
-    let mut process = waiting.start("weir", &[]);
-    until("/ready to say so", PATIENCE, || {
-        let (status, body) = process.get("/ready");
-        status == 503 && body.contains("index_closed_exception")
-    });
-    put("POST", "/app-closed/_open", json!(null));
-    process.wait(LIMIT);
-    assert_eq!((search.count("app-closed"), letters(&waiting)), (10, String::new()));
-
     let waiting = self::home(search, "    index: shards\n    batch: {timeout_secs: 0.05}\n", &numbered(10));
     let mut process = waiting.start("weir", &[]);
     until("/ready to say so", PATIENCE, || {
@@ -208,11 +198,24 @@ fn refusals(search: &OwnSearch) {
     process.wait(LIMIT);
     assert_eq!((search.count("shards"), letters(&waiting)), (10, String::new()));
 
+    let waiting = self::home(search, "    index: app-closed\n    batch: {timeout_secs: 0.05}\n", &numbered(10));
+    let mut process = waiting.start("weir", &[]);
+    until("/ready to say so", PATIENCE, || {
+        let (status, body) = process.get("/ready");
+        status == 503 && body.contains("index_closed_exception")
+    });
+    put("POST", "/app-closed/_open", json!(null));
+    process.wait(LIMIT);
+    assert_eq!((search.count("app-closed"), letters(&waiting)), (10, String::new()));
+
     // And what was rejected gets through when all is put right.
     put("PUT", "/app-blocked/_settings", json!({"index.blocks.write": null}));
     put("POST", "/_aliases", json!({"actions": [{"remove": {"index": "two", "alias": "app-alias"}}]}));
     let _ = weir(&home.path(""), &["dlq", "retry", "graph.yaml"]).exits(0);
-    assert_eq!(["blocked", "closed", "alias", "new"].map(|app| search.count(&format!("app-{app}"))), [400, 410, 400, 400]);
+    assert_eq!(
+        ["blocked", "closed", "alias", "new"].map(|app| search.count(&format!("app-{app}"))),
+        [400, 410, 400, 400]
+    );
 }
 
 #[test]

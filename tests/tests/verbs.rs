@@ -360,7 +360,8 @@ fn of_an_option_that_is_an_address_scheme_host_and_port_are_all_that_is_ever_sho
     let schema = weir(Path::new("."), &["schema"]).exits(GOOD).json();
     let mut urls = 0;
     each_option(&schema, &mut |name, option| {
-        let sounds = ["url", "uri", "endpoint", "address", "proxy", "server", "host"].iter().any(|word| name.contains(word));
+        let sounds =
+            ["url", "uri", "endpoint", "address", "proxy", "server", "host"].iter().any(|word| name.contains(word));
         let is_url = option.to_string().contains("\"format\":\"url\"");
         urls += usize::from(is_url);
         let is_known = NO_URLS.iter().any(|(known, _)| *known == name);
@@ -378,7 +379,7 @@ fn of_an_option_that_is_an_address_scheme_host_and_port_are_all_that_is_ever_sho
          hook: {{type: webhook, inputs: [in], url: \"{url}\", body: x}}\n  \
          points_out: {{type: prometheus_remote_write, inputs: [points], endpoint: \"{url}\", batch: {{timeout_secs: 0}}}}\n"
     ));
-    let alert = r#"{"labels":{"alertname":"a"},"status":"firing","starts_at":"2026-03-01T12:00:00Z"}"#;
+    let alert = r#"{"labels":{"alertname":"a"},"state":"firing","starts_at":"2026-03-01T12:00:00Z"}"#;
     std::fs::write(home.path("in.ndjson"), format!("{alert}\n")).unwrap();
     std::fs::write(home.path("points.ndjson"), "{\"name\":\"up\",\"value\":1,\"timestamp\":1}\n").unwrap();
     let mut told = String::new();
@@ -390,7 +391,7 @@ fn of_an_option_that_is_an_address_scheme_host_and_port_are_all_that_is_ever_sho
     let process = home.start("weir", &[]);
     until("every sink to say why it waits", PATIENCE, || {
         let (_, ready) = process.get("/ready");
-        ["documents", "alerts", "hook"].iter().all(|sink| ready.contains(sink))
+        ["documents", "alerts", "hook", "points_out"].iter().all(|sink| ready.contains(sink))
     });
     told.extend([process.get("/ready").1, process.get("/metrics").1, process.log()]);
     process.kill();

@@ -198,7 +198,7 @@ pub(crate) fn verdict(action: Action, rules: Rules, said: &Said) -> Verdict {
     let refused = |code| Refusal { code, message: said.text() };
     let reject = |code| Verdict::Refused(refused(code));
     let again = || Verdict::Again(said.text());
-    let wait = |code| match rules.chooser {
+    let wait_or_reject = |code| match rules.chooser {
         Chooser::Graph => again(),
         Chooser::Time | Chooser::Event => Verdict::Blocked(refused(code)),
     };
@@ -214,11 +214,11 @@ pub(crate) fn verdict(action: Action, rules: Rules, said: &Said) -> Verdict {
         (About::Document, _) => reject("elasticsearch_refused"),
         (About::Mapping, _) => reject("mapping_failed"),
         (About::Cluster, _) => again(),
-        (About::Index, _) => wait("index_unavailable"),
+        (About::Index, _) => wait_or_reject("index_unavailable"),
         (About::Pipeline, _) if rules.is_pipeline_chosen => reject("elasticsearch_refused"),
-        (About::Pipeline, _) => wait("index_unavailable"),
+        (About::Pipeline, _) => wait_or_reject("index_unavailable"),
         (About::MissingIndex, _) if rules.chooser == Chooser::Event => reject("index_not_found"),
-        (About::MissingIndex, _) => wait("index_not_found"),
+        (About::MissingIndex, _) => wait_or_reject("index_not_found"),
         (About::Name, _) if rules.chooser == Chooser::Graph => again(),
         (About::Name, _) => reject("invalid_index_name"),
     }

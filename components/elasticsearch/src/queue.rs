@@ -316,7 +316,8 @@ impl Queue {
         for (item, verdict) in request.items.iter().zip(verdicts) {
             let Verdict::Blocked(why) = verdict else { continue };
             match &item.index {
-                Some(index) => self.shut.shut(index, why.clone(), now),
+                Some(index) if self.shut.shut(index, why, now) => {}
+                Some(_) => *verdict = Verdict::Refused(why.clone()),
                 None => *verdict = Verdict::Again(std::mem::take(&mut why.message)),
             }
         }

@@ -61,12 +61,8 @@ impl Sender {
     ) -> Sender {
         let max_bytes = usize::try_from(batching.max_bytes.0).unwrap_or(usize::MAX);
         let max_age = Duration::try_from_secs_f64(batching.timeout_secs).unwrap_or_default();
-        let patience = Patience {
-            time: index_wait,
-            documents: REFUSED_DOCUMENTS,
-            bytes: REFUSED_BYTES,
-            batches: REFUSED_BATCHES,
-        };
+        let patience =
+            Patience { time: index_wait, documents: REFUSED_DOCUMENTS, bytes: REFUSED_BYTES, batches: REFUSED_BATCHES };
         Sender {
             writer,
             client: Arc::new(client),
@@ -101,7 +97,11 @@ impl Sender {
             }
             let may_start = running.len() < self.limit.allowed();
             let due = self.queue.due().filter(|_| may_start);
-            let pause = due.into_iter().chain(self.queue.shut_due(may_start)).min().map(|due| due.saturating_sub(clock.uptime()));
+            let pause = due
+                .into_iter()
+                .chain(self.queue.shut_due(may_start))
+                .min()
+                .map(|due| due.saturating_sub(clock.uptime()));
             tokio::select! {
                 biased;
                 Some(back) = running.join_next(), if !running.is_empty() => match back {
@@ -195,8 +195,7 @@ impl Sender {
                 self.queue.take_back(request);
             }
             Sent::TooLarge(why) => {
-                let code = "document_too_large";
-                self.part(request, |_| Verdict::Refused(Refusal { code, message: why })).await;
+                self.part(request, |_| Verdict::Refused(Refusal::new("document_too_large", why))).await;
             }
             Sent::Refused(said) => {
                 let rules = self.writer.rules();

@@ -1,16 +1,20 @@
 //! The shared kit.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use weir::component::{SinkConfig, conformance};
-use weir::event::{Body, Codec};
+use weir::component::{BuildContext, SinkConfig, conformance};
+use weir::delivery::{Receipt, Settlements};
+use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use weir_elasticsearch as _;
 
 #[allow(dead_code, missing_docs, reason = "a kit for several tests")]
 #[path = "../../../tests/src/bulk.rs"]
 mod bulk;
 
-use bulk::{BulkServer, Play};
+use bulk::{BulkServer, Play, Refusal};
 
 fn raw(body: Value) -> Body {
     Body::Raw(body.to_string().into(), Codec::Json)
@@ -52,4 +56,49 @@ async fn it_does_so_with_a_server_that_fails_now_and_then() {
         json!({"type": "elasticsearch", "endpoints": [server.url()], "index": "logs", "batch": {"max_events": 500}});
     let config: Box<dyn SinkConfig> = serde_json::from_value(options).unwrap();
     conformance::sink(&*config, &documents, Some(raw(json!("text")))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_waits_for_an_index_that_refuses_documents_and_what_comes_behind_it_does_not() {
+    let refusal = Refusal {
+        index: "logs-a".to_owned(),
+        status: 403,
+        kind: "cluster_block_exception",
+        reason: "index [logs-a] blocked by: [FORBIDDEN/8/index write (api)];".to_owned(),
+    };
+    let server = BulkServer::play(move |_| Play::Refuse(refusal.clone()));
+    let options = json!({"type": "elasticsearch", "endpoints": [server.url()], "index": "logs-{{ .app }}", "index_wait": "1h",
+        "batch": {"timeout_secs": 0.01}});
+    let config: Box<dyn SinkConfig> = serde_json::from_value(options).unwrap();
+    let (context, _rejects) = BuildContext::detached("out");
+    let sink = config.build(&context).await.unwrap();
+    let settlements = Arc::new(Settlements::default());
+    let write = async |number: u64, app: &str| {
+        let origin = Arc::new(OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other });
+        let events = vec![Event::new(raw(json!({"app": app})), Position(number), Timestamp(1))];
+        let receipt = Receipt::new(number, settlements.clone(), None);
+        sink.write(Batch { origin, receipt, watermark: Timestamp(1), events }).await;
+    };
+    let limit = Duration::from_secs(60);
+    let until_it_has = async |count: usize| {
+        let all = async {
+            while server.count() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(limit, all).await.expect("the server gets them");
+    };
+    write(0, "a").await;
+    let flush = tokio::spawn({
+        let sink = sink.clone();
+        async move { sink.flush().await }
+    });
+    write(1, "b").await;
+    until_it_has(1).await;
+    write(2, "b").await;
+    until_it_has(2).await;
+    assert!(!flush.is_finished(), "what it waits for has not ended");
+    server.follow(|_| Play::Right);
+    tokio::time::timeout(limit, flush).await.expect("it returns").unwrap();
+    until_it_has(3).await;
 }

@@ -261,7 +261,8 @@ impl Client {
         *asked.uri_mut() = address.uri.clone();
         asked.headers_mut().extend(self.headers.clone());
         asked.headers_mut().extend(request.headers.clone());
-        let response = self.pool.request(asked).await.map_err(|error| NoAnswer { why: failure(&error), is_late: false })?;
+        let response =
+            self.pool.request(asked).await.map_err(|error| NoAnswer { why: failure(&error), is_late: false })?;
         let (head, incoming) = response.into_parts();
         let (body, cut) = body::read(incoming, &head.headers, limit).await;
         Ok(Answer { status: head.status, headers: head.headers, body, cut, hidden: address.hidden.clone() })

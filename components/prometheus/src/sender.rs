@@ -14,8 +14,8 @@ use weir::event::{Batch, Rejected};
 use weir::state::SystemClock;
 use weir::{Error, Result};
 use weir_http_client::{
-    Answer, Ask, Auth, Client, HeaderMap, HeaderName, HeaderValue, Method, Request as Post, Settings,
-    TaskSink, Tls, Url, Verdict,
+    Answer, Ask, Auth, Client, HeaderMap, HeaderName, HeaderValue, Method, Request as Post, Settings, TaskSink, Tls,
+    Url, Verdict,
 };
 
 use crate::exporter::point;

@@ -33,7 +33,8 @@ impl Http {
         let addresses = options.url.list().map(|url| url.parse()).collect::<Result<Vec<_>, _>>();
         let addresses = addresses.map_err(|_| Error::unchecked("schema_registry.url"))?;
         let auth = options.username.as_ref().zip(options.password.as_ref());
-        let auth = auth.map(|(username, password)| Auth::Basic { username: username.clone(), password: password.clone() });
+        let auth =
+            auth.map(|(username, password)| Auth::Basic { username: username.clone(), password: password.clone() });
         let tls = options.tls.as_ref().map(|tls| Tls {
             ca_file: tls.ca.clone(),
             cert_file: tls.cert.clone(),

@@ -16,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// Indices that are shut at once.
 const INDICES: usize = 100;
+/// Of these are logged.
+const LOGGED: usize = 10;
 
 /// How long, and how many, documents wait for indices that refuse them.
 #[derive(Debug, Clone, Copy)]
@@ -85,19 +87,23 @@ impl ShutIndices {
         self.flowed_at.is_some_and(|flowed_at| flowed_at >= refused_at)
     }
 
-    /// An index refuses a document; those behind it come by [`ShutIndices::put`].
-    pub fn shut(&mut self, index: &Arc<str>, why: Refusal, now: Duration) {
+    /// An index refuses a document, which then comes by [`ShutIndices::put`]. False: there is no room for another index.
+    pub fn shut(&mut self, index: &Arc<str>, why: &Refusal, now: Duration) -> bool {
         if let Some(shut) = self.indices.get_mut(index) {
-            shut.why = why;
-            return;
+            shut.why.clone_from(why);
+            return true;
         }
-        if self.indices.len() >= INDICES {
-            self.give_up_longest();
+        if self.indices.len() >= INDICES && !self.give_up_longest() {
+            return false;
         }
-        tracing::warn!(index = &**index, why = why.message, "an index refuses documents, which wait for it");
+        if self.indices.len() < LOGGED {
+            tracing::warn!(index = &**index, why = why.message, "an index refuses documents, which wait for it");
+        }
+        let why = why.clone();
         let (waiting, ask_at) = (BTreeMap::new(), now.saturating_add(FIRST_PAUSE));
         let shut = Shut { waiting, asking: None, ask_at, pause: FIRST_PAUSE, most: usize::MAX, why };
         self.indices.insert(index.clone(), shut);
+        true
     }
 
     /// Takes a document of a shut index.
@@ -112,12 +118,19 @@ impl ShutIndices {
     /// When a document is given up, or, if it `may_ask`, when an index is asked.
     pub fn due(&self, may_ask: bool) -> Option<Duration> {
         let asks = self.indices.values().filter(|shut| may_ask && shut.asking.is_none() && !shut.waiting.is_empty());
-        let ends = self.indices.values().filter_map(Shut::first_refused).map(|at| at.saturating_add(self.patience.time));
+        let ends =
+            self.indices.values().filter_map(Shut::first_refused).map(|at| at.saturating_add(self.patience.time));
         asks.map(|shut| shut.ask_at).chain(ends).min()
     }
 
     /// Fills a request with the oldest documents of an index that is to be asked.
-    pub fn ask(&mut self, now: Duration, max_bytes: usize, max_events: usize, gathering: &mut Gathering) -> Option<Arc<str>> {
+    pub fn ask(
+        &mut self,
+        now: Duration,
+        max_bytes: usize,
+        max_events: usize,
+        gathering: &mut Gathering,
+    ) -> Option<Arc<str>> {
         let is_due = |shut: &Shut| shut.asking.is_none() && !shut.waiting.is_empty() && shut.ask_at <= now;
         let (index, shut) = self.indices.iter_mut().find(|(_, shut)| is_due(shut))?;
         let mut keys = HashSet::new();
@@ -169,7 +182,7 @@ impl ShutIndices {
     pub fn give_up(&mut self, now: Duration, batches: u64) -> Vec<(Row, Refusal)> {
         let Patience { time, documents, bytes, batches: behind } = self.patience;
         let flowed_at = self.flowed_at;
-        for (_, shut) in &mut self.indices {
+        for shut in self.indices.values_mut() {
             while let Some(entry) = shut.waiting.first_entry() {
                 let item = &entry.get().item;
                 let refused_at = item.refused_at.unwrap_or(now);
@@ -200,16 +213,17 @@ impl ShutIndices {
         true
     }
 
-    /// Makes room for another index.
-    fn give_up_longest(&mut self) {
-        let idle = self.indices.iter().filter(|(_, shut)| shut.asking.is_none());
-        let Some(index) = idle.min_by_key(|(_, shut)| shut.first_refused()).map(|(index, _)| index.clone()) else { return };
-        let Some(shut) = self.indices.remove(&index) else { return };
-        for Parcel { item, lines } in shut.waiting.values() {
+    /// Makes room for another index, if one of them is not being asked.
+    fn give_up_longest(&mut self) -> bool {
+        let idle = self.indices.iter().filter(|(_, shut)| shut.asking.is_none() && !shut.waiting.is_empty());
+        let longest = idle.min_by_key(|(_, shut)| shut.first_refused()).map(|(index, _)| index.clone());
+        let Some(shut) = longest.and_then(|index| self.indices.remove(&index)) else { return false };
+        for Parcel { item, lines } in shut.waiting.into_values() {
             self.documents -= 1;
             self.bytes -= lines.len();
             self.given_up.push((item.row, shut.why.clone()));
         }
+        true
     }
 }
 

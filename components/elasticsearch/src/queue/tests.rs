@@ -86,7 +86,8 @@ fn what_has_to_be_sent_again_goes_alone_and_its_key_is_held_back() {
     }
     assert_eq!(rows(&queue.next(at(1), true).unwrap()), [4], "others pass");
     let verdicts = vec![Verdict::Delivered, again(), Verdict::Refused(refusal(""))];
-    let ends: Vec<bool> = queue.answered(&first, verdicts, at(0), at(500)).into_iter().map(|(_, end)| end.is_ok()).collect();
+    let ends: Vec<bool> =
+        queue.answered(&first, verdicts, at(0), at(500)).into_iter().map(|(_, end)| end.is_ok()).collect();
     assert_eq!(ends, [true, false]);
     assert!(queue.next(at(499), true).is_none(), "not before its time, and nothing of its key either");
     let second = queue.next(at(500), true).unwrap();
@@ -439,4 +440,23 @@ fn documents_that_wait_for_indices_are_bounded_in_number_in_bytes_and_in_batches
     assert_eq!(refuse_all(Patience { bytes: 170, ..wide }, 20, true), [0, 1, 2]);
     assert_eq!(refuse_all(Patience { batches: 18, ..wide }, 20, true), [0, 1]);
     assert!(refuse_all(Patience { batches: 18, ..wide }, 20, false).is_empty(), "they are in nobody's way");
+}
+
+#[test]
+fn more_indices_than_can_be_waited_for_cost_the_oldest_documents_and_no_room() {
+    let mut queue = Queue::new(1000, 1 << 20, Duration::ZERO, Patience { documents: 1000, ..PATIENCE });
+    let mut ended = Vec::new();
+    for round in 0..3 {
+        for number in round * 150..(round + 1) * 150 {
+            queue.push(row(number), chosen(&number.to_string(), None), b"x\n", at(round.into()));
+        }
+        let request = queue.next(at(round.into()), true).unwrap();
+        let ends = queue.answered(&request, vec![blocked(); 150], at(round.into()), at(0));
+        assert!(ends.iter().all(|(_, end)| end.is_err()) && !queue.has_again(), "none is sent again at once");
+        ended.extend(ends.into_iter().map(|(row, _)| row.row));
+        ended.extend(queue.give_up(at(round.into())).into_iter().map(|(row, _)| row.row));
+        assert!(queue.has_room() && queue.waiting == 0);
+    }
+    let different: BTreeSet<&u32> = ended.iter().collect();
+    assert_eq!((ended.len(), different.len(), queue.shut.documents()), (350, 350, 100));
 }
