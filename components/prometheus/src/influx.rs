@@ -297,8 +297,8 @@ fn word(scan: &mut Scan<'_>, ends: &[u8]) -> String {
 }
 
 fn put_word(word: &str, escaped: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
-    if word.is_empty() || word.ends_with('\\') || word.contains(['\n', '\r']) || word.starts_with('#') {
-        let why = "nothing, a newline, `#` in front, or a backslash at the end";
+    if word.is_empty() || word.ends_with('\\') || word.contains(['\n', '\r']) || word.starts_with(['#', '\t', '\x0c']) {
+        let why = "nothing, a newline, `#` or a tab in front, or a backslash at the end";
         let what = format!("influx has no way to write {word:?}: {why}");
         return Err(CodecError::new("unsupported_value", what));
     }

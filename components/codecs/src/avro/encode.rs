@@ -192,7 +192,10 @@ impl<'a> Writer<'a> {
     /// shows without looking deeper, so that no value is written twice.
     fn branch(&self, number: usize, value: &Value) -> Option<usize> {
         let Type::Union(of) = &self.schema.types[number] else { return None };
-        let best = of.iter().enumerate().map(|(at, of)| (self.fit(of.of, value), at)).filter(|(fit, _)| *fit > 0);
+        // A text without the name of its branch goes into another one if it can.
+        let most = |branch: &Branch| if branch.tag.is_some() && value.to_str().is_some() { 1 } else { usize::MAX };
+        let fits = of.iter().enumerate().map(|(at, of)| (self.fit(of.of, value).min(most(of)), at));
+        let best = fits.filter(|(fit, _)| *fit > 0);
         best.max_by_key(|(fit, at)| (*fit, std::cmp::Reverse(*at))).map(|(_, at)| at)
     }
 

@@ -144,6 +144,10 @@ fn bytes_are_the_texts_of_avro_s_json_encoding_and_come_back() {
         assert_eq!(read(&record, bytes).unwrap(), value);
         assert_eq!(write(&record, value).unwrap(), bytes);
     }
+    let fixed_first = schema(r#"[{"type": "fixed", "name": "F", "size": 2}, "string"]"#);
+    for bytes in [&b"\x00ab"[..], b"\x02\x04ab"] {
+        assert_eq!(write(&fixed_first, read(&fixed_first, bytes).unwrap()).unwrap(), bytes);
+    }
     assert_eq!(write(&record, json!({"f": "zz", "t": "plain"})).unwrap(), b"\x04\xff\x01zz\x00\x00\x0aplain", "defaults, too");
     let refused = write(&record, json!({"b": "\u{20ac}", "f": "zz", "t": ""})).unwrap_err();
     assert!(refused.starts_with("the event.b is a text; the schema wants bytes, as a text with"), "{refused}");

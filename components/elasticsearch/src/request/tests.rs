@@ -2,6 +2,8 @@
 use serde_json::{Value as Json, json};
 use weir::event::{Meta, OriginKind};
 
+use vrl::value::Value;
+
 use super::*;
 
 const NOON: Timestamp = Timestamp(1_772_366_400_000); // 2026-03-01T12:00:00Z
