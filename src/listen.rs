@@ -103,7 +103,13 @@ impl Gate {
     pub async fn open<S: Service>(self, service: Arc<S>, stopping: impl Future<Output = ()>) {
         let mut asked_to_stop = pin!(stopping);
         let Gate { listener, max_connections, timeout, idle, node, clock } = self;
-        let seats = Seats::new(max_connections as usize, idle);
+        let affordable = Gate::affordable();
+        let count = (max_connections as usize).min(affordable);
+        if count < max_connections as usize {
+            let remedy = "raise the limit of open files (ulimit -n, LimitNOFILE=), of which a listener takes a quarter";
+            tracing::info!(node = &*node, max_connections, served = count, remedy, "fewer connections are served");
+        }
+        let seats = Seats::new(count, idle);
         let lobby = Seats::new(LOBBY, Duration::ZERO);
         let (stop, stopping) = watch::channel(false);
         loop {
@@ -136,6 +142,16 @@ impl Gate {
         if tokio::time::timeout(LAST_ANSWERS.min(timeout), seats.empty()).await.is_err() {
             tracing::warn!(node = &*node, "stopped before everything that had begun was answered");
         }
+    }
+}
+
+impl Gate {
+    /// Connections that leave files and other listeners enough file descriptors; proc(5) tells the limit of the process.
+    fn affordable() -> usize {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+        soft.map_or(usize::MAX, |soft| (soft / 4).max(1))
     }
 }
 

@@ -53,10 +53,7 @@ impl Server {
     /// Serves until the process ends.
     pub async fn serve(self, status: Status) {
         let seats = Seats::new(CLIENTS, DEAF);
-        let limits = Arc::new(Limits {
-            taps: Arc::new(Semaphore::new(LONG)),
-            actions: Arc::new(Semaphore::new(LONG)),
-        });
+        let limits = Arc::new(Limits { taps: Arc::new(Semaphore::new(LONG)), actions: Arc::new(Semaphore::new(LONG)) });
         loop {
             let stream = match self.0.accept().await {
                 Ok((stream, _)) => stream,
@@ -118,11 +115,7 @@ async fn serve_one(stream: UnixStream, seat: Seat, status: &Status, limits: &Lim
 }
 
 /// Lets a client read or write: for a time, and as long as no other needs its seat.
-async fn in_time<T>(
-    seat: Option<&Seat>,
-    limit: Duration,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
+async fn in_time<T>(seat: Option<&Seat>, limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let displaced = async {
         match seat {
             Some(seat) => seat.asked_to_leave().await,

@@ -13,7 +13,8 @@ pub fn check_address(text: &str) -> Result<(), BadAddress> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(("the address holds a blank or a control character", "remove it, or write a blank as %20"));
     }
-    let is_literal = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
+    let is_literal =
+        |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
     if !text.chars().all(is_literal) {
         let help = "write such a character in the path as %XX, byte by byte, and a host in its ASCII form";
         return Err(("the address holds a character that a URI cannot", help));
@@ -22,9 +23,9 @@ pub fn check_address(text: &str) -> Result<(), BadAddress> {
     if text.split('%').skip(1).any(|after| !is_hex(after)) {
         return Err(("the address holds a % without two hexadecimal digits behind it", "write a percent sign as %25"));
     }
-    let scheme = ["http://", "https://"].into_iter().find(|scheme| {
-        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)));
     let Some(rest) = scheme.and_then(|scheme| text.get(scheme.len()..)) else {
         return Err(match text.split_once("://") {
             Some(_) => ("the address has neither http:// nor https://", HELP),
@@ -41,7 +42,12 @@ pub fn check_address(text: &str) -> Result<(), BadAddress> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => (host, port.strip_prefix(':').or(no_port(port))),
-            _ => return Err(("the address holds no IPv6 address in its brackets", "write for example http://[::1]:9093")),
+            _ => {
+                return Err((
+                    "the address holds no IPv6 address in its brackets",
+                    "write for example http://[::1]:9093",
+                ));
+            }
         },
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -57,7 +63,9 @@ pub fn check_address(text: &str) -> Result<(), BadAddress> {
     }
     match port.map(str::parse::<u16>) {
         Some(Ok(1..)) => Ok(()),
-        _ => Err(("the port of the address is no number from 1 to 65535", "write it behind the host: http://host:9093")),
+        _ => {
+            Err(("the port of the address is no number from 1 to 65535", "write it behind the host: http://host:9093"))
+        }
     }
 }
 

@@ -26,7 +26,8 @@ pub fn check_certificates(path: &Path) -> Result<Vec<u8>> {
         return Err(failed(why, path));
     }
     if let Some(number) = all.iter().position(|certificate| version(certificate) == Some(1)) {
-        let of = if all.len() > 1 { format!("certificate {} of {} in it", number + 1, all.len()) } else { "it".to_owned() };
+        let of =
+            if all.len() > 1 { format!("certificate {} of {} in it", number + 1, all.len()) } else { "it".to_owned() };
         return Err(failed(
             format!(
                 "{of} is a certificate of X.509 version 1, which TLS libraries refuse; issue it again as version 3, with a file of \
@@ -142,7 +143,8 @@ mod tests {
         assert!(refused(&encrypted).contains("openssl pkey"));
         let old = dir.path().join("old.key");
         let header = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n";
-        std::fs::write(&old, format!("-----BEGIN RSA PRIVATE KEY-----\n{header}AA==\n-----END RSA PRIVATE KEY-----\n")).unwrap();
+        std::fs::write(&old, format!("-----BEGIN RSA PRIVATE KEY-----\n{header}AA==\n-----END RSA PRIVATE KEY-----\n"))
+            .unwrap();
         assert!(refused(&old).contains("encrypted"));
         for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
             let path = pem(dir.path(), label, &[1]);

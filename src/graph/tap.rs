@@ -80,7 +80,8 @@ impl Tap {
         let (seen, receiver) = mpsc::channel(WAITING);
         let missed = Arc::new(AtomicU64::new(0));
         let allowed = rate.div_ceil(PARTS).max(1) as usize;
-        let reader = Reader { port, allowed, part: Instant::now(), used: 0, seen, missed: missed.clone(), held: Arc::default() };
+        let reader =
+            Reader { port, allowed, part: Instant::now(), used: 0, seen, missed: missed.clone(), held: Arc::default() };
         self.readers().push(reader);
         self.is_open.store(true, Relaxed);
         Tapped { seen: receiver, missed }

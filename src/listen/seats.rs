@@ -280,8 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_peer_with_the_most_connections_makes_room_for_another_peer() {
-        let (seats, [other, first, sending, working]) =
-            seats(Duration::from_secs(60), [OTHER, ONE, ONE, ONE]);
+        let (seats, [other, first, sending, working]) = seats(Duration::from_secs(60), [OTHER, ONE, ONE, ONE]);
         other.is(Doing::Arriving);
         first.is(Doing::Idle);
         sending.is(Doing::Sending);

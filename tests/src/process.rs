@@ -182,6 +182,11 @@ impl Weir {
         assert!(ended.is_none(), "{} has ended: {ended:?}", self.instance);
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in bytes.
     pub fn rss(&self) -> u64 {
         self.status("VmRSS:").unwrap()

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use weir_tests::command::{log_lines, weir, weir_with};
 use weir_tests::process::{Home, Weir};
+use weir_tests::push::free_address;
 use weir_tests::wait::{PATIENCE, until};
 
 const PIPE: &str = r#"name: pipe
@@ -351,6 +353,42 @@ fn telemetry_answers_and_the_books_balance_at_every_look() {
         assert_eq!(metrics["weir_lanes"], 1);
     }
     assert_eq!(weir.stop(PATIENCE).as_secs() / 60, 0);
+}
+
+#[test]
+fn half_sent_requests_to_a_listener_do_not_keep_others_from_it() {
+    const HALF: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: weir\r\nX-Half: ";
+    let exporter = free_address();
+    let home = Home::new(&format!(
+        "name: held\nsources:\n  in: {{type: generate, rate: 10}}\nsinks:\n  \
+         out: {{type: prometheus_exporter, inputs: [in], listen: \"{exporter}\", max_connections: 4}}\n"
+    ));
+    let weir = home.start("weir", &[]);
+    weir.until_ready(PATIENCE);
+    let telemetry = weir.address();
+    let half_sent = |address: &str, count: usize| -> Vec<TcpStream> {
+        let connect = |_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(HALF).unwrap();
+            stream
+        };
+        (0..count).map(connect).collect()
+    };
+    // More than are served, and than are let in beside these.
+    let mut held = half_sent(&telemetry, 300);
+    held.extend(half_sent(&exporter.to_string(), 300));
+    assert_eq!(weir.get("/ready"), (200, "ready\n".to_owned()));
+    let mut scraper = TcpStream::connect(exporter).unwrap();
+    scraper.set_read_timeout(Some(PATIENCE)).unwrap();
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    scraper.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    // All of them together are no more than that.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", weir.id())).unwrap().count();
+    assert!(open < 300, "{open} open files");
+    drop(held);
+    weir.stop(PATIENCE);
 }
 
 /// Every sample of a scrape; fails on a line that is none.

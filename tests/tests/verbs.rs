@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use weir::terminal::{HOSTILE, hostile_in};
 use weir_tests::command::{weir, weir_with};
 use weir_tests::process::Home;
 use weir_tests::wait::{PATIENCE, until};
@@ -218,6 +219,102 @@ fn a_failing_test_of_the_graph_exits_with_1_and_shows_the_difference() {
     assert!(done.out.contains("FAILED back-offs pass"), "{}", done.out);
     assert!(done.out.contains("Pulled") && done.out.contains("BackOff"), "{}", done.out);
     assert!(done.out.ends_with("0 passed, 1 failed\n"), "{}", done.out);
+}
+
+/// A graph of which every event is a dead letter whose reason is the event, with a test that fails, and a warning.
+const HOSTILE_GRAPH: &str = r#"name: hostile
+sources:
+  in: {type: stdin, decoding: text}
+transforms:
+  bad: {type: remap, inputs: [in], source: 'assert!(false, string!(.message))'}
+sinks:
+  out: {type: blackhole, inputs: [bad]}
+tests:
+  - name: "forged \e[2J\x9b2J\b"
+    feed: {in: ["forged \e]0;x\a \u202e \x7f"]}
+    expect: {out: [{a: "\x9b"}]}
+"#;
+
+#[test]
+fn text_from_outside_does_nothing_to_a_terminal_by_any_verb() {
+    let hostile = HOSTILE.replace('\n', " ");
+    let dir = folder(&[("graph.yaml", HOSTILE_GRAPH)]);
+    let run = weir_with(dir.path(), &["run", "graph.yaml"], &[], format!("{hostile}\n").as_bytes());
+    let mut seen = vec![("run", run)];
+    let faulty = "name: \"a\\e[2J forged\"\nsources:\n  \"in\\e]0;x\\a forged\": {type: \"std\\x9bin\", \"decod\\u202eing\": json}\n\
+                  sinks:\n  out: {type: console, inputs: [\"\\e[2J forged\"]} # \u{9b}2J forged\n";
+    std::fs::write(dir.path().join("faulty.yaml"), faulty).unwrap();
+    for args in [
+        &["dlq", "list", "graph.yaml"][..],
+        &["dlq", "show", "graph.yaml"],
+        &["dlq", "retry", "graph.yaml"],
+        &["test", "graph.yaml"],
+        &["validate", "faulty.yaml"],
+        &["run", "faulty.yaml"],
+        &["explain", "graph.yaml"],
+        &["doctor", "graph.yaml"],
+        &["buffer", "inspect", "graph.yaml"],
+        &["state", "inspect", "graph.yaml"],
+        &["init", "--template", "a\u{1b}[2J forged"],
+    ] {
+        seen.push((args[0], weir(dir.path(), args)));
+    }
+    for (verb, done) in &seen {
+        let text = format!("{}{}", done.out, done.err);
+        assert_eq!(hostile_in(&text), "", "weir {verb}:\n{text:?}");
+    }
+    let text = |at: usize| format!("{}{}", seen[at].1.out, seen[at].1.err);
+    for at in [1, 2, 4, 5] {
+        assert!(text(at).contains("forged") && text(at).contains("\\u001b["), "{}", text(at));
+    }
+    // A program gets what it was, and no line of its own begins within it.
+    let letters = weir(dir.path(), &["dlq", "export", "graph.yaml"]).exits(GOOD).out;
+    let letter: Value = serde_json::from_str(letters.lines().next().unwrap()).unwrap();
+    assert!(letter["message"].as_str().unwrap().contains(&hostile), "{letter}");
+}
+
+/// A graph with a peer at this address, by each option that takes one.
+fn with_address(address: &str) -> Vec<(&'static str, String)> {
+    let sink = |options: &str| {
+        format!("name: a\nsources:\n  in: {{type: generate}}\nsinks:\n  out:\n    inputs: [in]\n{options}")
+    };
+    let address = serde_json::to_string(address).unwrap();
+    vec![
+        ("webhook", sink(&format!("    type: webhook\n    url: {address}\n"))),
+        ("alertmanager", sink(&format!("    type: alertmanager\n    endpoints: [{address}]\n"))),
+        ("remote write", sink(&format!("    type: prometheus_remote_write\n    endpoint: {address}\n"))),
+        ("elasticsearch", sink(&format!("    type: elasticsearch\n    endpoints: [{address}]\n    index: a\n"))),
+        (
+            "registry",
+            format!(
+                "name: a\nsources:\n  in:\n    type: kafka\n    bootstrap_servers: a:1\n    topics: [a]\n    group_id: a\n    \
+                 decoding: {{codec: avro, schema_registry: {{url: {address}}}}}\nsinks:\n  out: {{type: blackhole, inputs: [in]}}\n"
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn an_address_that_is_no_uri_is_refused_when_a_graph_is_checked() {
+    for (option, graph) in with_address("http://peer.example:9093/p/%D0%B0") {
+        let dir = folder(&[("graph.yaml", &graph)]);
+        let done = weir(dir.path(), &["validate", "graph.yaml"]);
+        assert_eq!(done.code, GOOD, "{option}: {}", done.err);
+    }
+    for wrong in
+        ["peer:9093", "ftp://peer", "http://a b", "http://peer:99999", "http://u:p@peer", "http://peer/\u{430}"]
+    {
+        for (option, graph) in with_address(wrong) {
+            let dir = folder(&[("graph.yaml", &graph)]);
+            let done = weir(dir.path(), &["validate", "graph.yaml"]);
+            assert_eq!(done.code, BAD_CONFIG, "{option} {wrong}: {}", done.err);
+            assert!(
+                done.err.contains("help: ") && done.err.contains("--> graph.yaml:"),
+                "{option} {wrong}: {}",
+                done.err
+            );
+        }
+    }
 }
 
 #[test]

@@ -116,6 +116,41 @@ fn a_reader_that_reads_nothing_costs_nothing_and_is_told_what_it_missed() {
 }
 
 #[test]
+fn clients_that_neither_speak_nor_read_do_not_keep_others_from_the_socket() {
+    let home = Home::new(GRAPH);
+    let running = home.start(".weir", &[]);
+    running.until_running();
+    let tap = r#"{"tap":{"output":"in","filter":null,"rate":100000,"redact":[]}}"#;
+    let mut taps: Vec<_> = (0..16).map(|_| say(&home, tap)).collect();
+    for tap in &mut taps {
+        // Its place is taken once something comes.
+        tap.read_line(&mut String::new()).unwrap();
+    }
+    let more = weir(&home.path(""), &["tap", "in", "graph.yaml"]).exits(1).err;
+    assert!(more.contains("there are 16 taps under way already; end one of them"), "{more}");
+    // A lane that never comes to this place answers never.
+    let skips: Vec<_> = (0..16).map(|_| say(&home, r#"{"skip":{"id":"in/in/0/99999999999","reason":"x"}}"#)).collect();
+    let half_said: Vec<UnixStream> = (0..40)
+        .map(|_| {
+            let mut stream = UnixStream::connect(home.path(".weir/watched/admin.sock")).unwrap();
+            stream.write_all(b"{\"tap\":").unwrap();
+            stream
+        })
+        .collect();
+    let unread: Vec<_> = (0..40).map(|_| say(&home, "\"snapshot\"")).collect();
+    let top = weir(&home.path(""), &["top", "--count", "1", "graph.yaml"]).exits(0);
+    assert!(top.out.contains("watched  up"), "{}", top.out);
+    let lanes = weir(&home.path(""), &["skip", "graph.yaml"]).exits(0);
+    assert!(lanes.out.contains("in/in/0"), "{}", lanes.out);
+    drop((skips, half_said, unread));
+    taps.pop();
+    until("the place of a tap that has ended", PATIENCE, || {
+        weir(&home.path(""), &["tap", "in", "graph.yaml", "--limit", "1"]).code == 0
+    });
+    running.stop(Duration::from_secs(10));
+}
+
+#[test]
 fn nonsense_is_refused_and_harms_nobody() {
     let home = Home::new(GRAPH);
     let running = home.start(".weir", &[]);

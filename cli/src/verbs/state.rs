@@ -32,7 +32,9 @@ pub(super) fn run(args: &State) -> Exit {
         }
     };
     match &args.verb {
-        StateVerb::Inspect { format: OutputFormat::Json, .. } => lanes.iter().for_each(|lane| dataln!("{}", json(lane))),
+        StateVerb::Inspect { format: OutputFormat::Json, .. } => {
+            lanes.iter().for_each(|lane| dataln!("{}", json(lane)))
+        }
         StateVerb::Inspect { .. } => show(&lanes),
         StateVerb::Check { .. } | StateVerb::Export { .. } => {}
     }

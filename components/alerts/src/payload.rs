@@ -166,6 +166,49 @@ mod tests {
         Form { receiver: "pager".to_owned(), external_url: "http://weir".to_owned(), group_by, max_alerts: 0 }
     }
 
+    fn group(members: &[usize], last: &[usize]) -> Group {
+        Group { members: members.to_vec(), last: last.to_vec() }
+    }
+
+    #[test]
+    fn an_alert_that_starts_and_ends_before_it_is_posted_appears_once_as_resolved() {
+        let of = |node: &str, ends_at| alert(&[("alertname", "A"), ("node", node)], ends_at);
+        let alerts = [of("a", None), of("b", None), of("a", Some(9)), of("b", Some(9)), of("b", None)];
+        let form = form();
+        let (group, found) = form.groups(&alerts).pop_first().unwrap();
+        assert_eq!(found, self::group(&[0, 1, 2, 3, 4], &[2, 4]));
+        let payload = form.payload(&group, &[&alerts[2], &alerts[4]], "first notification");
+        let told = payload["alerts"].as_array().unwrap().iter();
+        let told: Vec<_> = told.map(|alert| (&alert["labels"]["node"], &alert["status"])).collect();
+        assert_eq!(told, [(&json!("a"), &json!("resolved")), (&json!("b"), &json!("firing"))]);
+    }
+
+    #[test]
+    fn the_receiver_is_quoted_as_a_regular_expression() {
+        let form = Form { receiver: "team-X.mails (a|b) [1]^2$ {x} a+b*c? \\ \u{fc}/_".to_owned(), ..form() };
+        let payload = form.payload(&Texts::new(), &[], "");
+        // What Go's `regexp.QuoteMeta` makes of it.
+        let quoted = r"team-X\.mails \(a\|b\) \[1\]\^2\$ \{x\} a\+b\*c\? \\ \u{fc}/_".replace(r"\u{fc}", "\u{fc}");
+        assert_eq!(payload["receiver"], quoted);
+    }
+
+    #[test]
+    fn the_reason_follows_what_was_posted_before() {
+        let mut posted = Posted::default();
+        let of = |node: &str, ends_at| alert(&[("alertname", "A"), ("node", node)], ends_at);
+        let one = Texts::from([("alertname".to_owned(), "A".to_owned())]);
+        let mut reason = |group: &Texts, alerts: &[Alert]| posted.reason(group, &alerts.iter().collect::<Vec<_>>());
+        assert_eq!(reason(&one, &[of("a", None)]), "first notification");
+        assert_eq!(reason(&Texts::new(), &[of("a", None)]), "first notification", "of another group");
+        assert_eq!(reason(&one, &[of("b", None), of("c", None)]), "new alerts added");
+        assert_eq!(reason(&one, &[of("a", Some(1))]), "some alerts resolved");
+        assert_eq!(reason(&one, &[of("b", None)]), "repeat interval elapsed");
+        assert_eq!(reason(&one, &[of("b", Some(1)), of("c", Some(1))]), "all alerts resolved");
+        assert_eq!(reason(&one, &[of("a", Some(1))]), "all alerts resolved", "of which nothing is known");
+        assert_eq!(reason(&one, &[of("b", None)]), "first notification", "again");
+        assert_eq!((posted.firing.len(), posted.count), (2, 2));
+    }
+
     #[test]
     fn a_group_s_payload_is_that_of_alertmanager() {
         let alerts = [
@@ -177,15 +220,17 @@ mod tests {
         ];
         let form = form();
         let groups = form.groups(&alerts);
-        assert_eq!(groups.values().collect::<Vec<_>>(), [&vec![0, 1]]);
+        assert_eq!(groups.values().collect::<Vec<_>>(), [&group(&[0, 1], &[0, 1])]);
         let (group, _) = groups.first_key_value().unwrap();
-        let payload = form.payload(group, &[&alerts[0], &alerts[1]]);
+        let payload = form.payload(group, &[&alerts[0], &alerts[1]], "first notification");
         let expected = json!({
             "version": "4",
             "groupKey": "{}:{alertname=\"DiskFull\"}",
             "truncatedAlerts": 0,
             "status": "firing",
             "receiver": "pager",
+            "notification_reason": "first notification",
+            "routeLabels": {},
             "groupLabels": {"alertname": "DiskFull"},
             "commonLabels": {"alertname": "DiskFull", "summary": "disk almost full"},
             "commonAnnotations": {},
@@ -212,7 +257,7 @@ mod tests {
             ],
         });
         assert_eq!(payload, expected);
-        let resolved = form.payload(group, &[&alerts[0]]);
+        let resolved = form.payload(group, &[&alerts[0]], "all alerts resolved");
         assert_eq!(
             (&resolved["status"], &resolved["commonAnnotations"]["summary"]),
             (&json!("resolved"), &json!("on a"))
@@ -221,15 +266,15 @@ mod tests {
 
     #[test]
     fn groups_are_told_apart_and_long_ones_cut() {
-        let alerts: Vec<Alert> = ["a", "b", "a"]
+        let alerts: Vec<Alert> = [("a", "m"), ("b", "n"), ("a", "n")]
             .iter()
-            .map(|cluster| alert(&[("alertname", "A"), ("cluster", cluster), ("node", "n")], None))
+            .map(|(cluster, node)| alert(&[("alertname", "A"), ("cluster", cluster), ("node", node)], None))
             .collect();
         let form = Form { max_alerts: 1, ..form() };
         let groups = form.groups(&alerts);
-        assert_eq!(groups.values().cloned().collect::<Vec<_>>(), [vec![0, 2], vec![1]]);
+        assert_eq!(groups.values().collect::<Vec<_>>(), [&group(&[0, 2], &[0, 2]), &group(&[1], &[1])]);
         let (group, _) = groups.first_key_value().unwrap();
-        let payload = form.payload(group, &[&alerts[0], &alerts[2]]);
+        let payload = form.payload(group, &[&alerts[0], &alerts[2]], "first notification");
         assert_eq!((payload["alerts"].as_array().unwrap().len(), &payload["truncatedAlerts"]), (1, &json!(1)));
         assert_eq!(payload["groupKey"], "{}:{alertname=\"A\", cluster=\"a\"}");
     }

@@ -94,6 +94,29 @@ async fn alerts_of_a_group_are_one_request() {
 }
 
 #[tokio::test]
+async fn an_alert_that_ends_within_group_wait_is_posted_once_and_links_keep_their_percent_signs() {
+    let peer = Peer::default();
+    let options = json!({
+        "url": peer.listen().await, "receiver": "team-X.mails", "generator_url": "http://p/%D0%B0?n={{ .labels.node }}%20",
+        "annotations": {"summary": "100%"},
+    });
+    let events = [alert("A", "1", "firing"), alert("A", "1", "resolved")];
+    assert_eq!(post(options, &events).await, (Outcome::Delivered, vec![]));
+    let log = peer.log();
+    assert_eq!(log.seen.len(), 1);
+    let body: Value = serde_json::from_str(&log.seen[0].1).unwrap();
+    let one = &body["alerts"][0];
+    assert_eq!((body["alerts"].as_array().unwrap().len(), &one["status"]), (1, &json!("resolved")));
+    assert_eq!((&body["status"], &body["routeLabels"]), (&json!("resolved"), &json!({})));
+    assert_eq!(body["notification_reason"], "all alerts resolved");
+    assert_eq!(body["receiver"], r"team-X\.mails");
+    assert_eq!(
+        (&one["generatorURL"], &one["annotations"]["summary"]),
+        (&json!("http://p/%D0%B0?n=1%20"), &json!("100%"))
+    );
+}
+
+#[tokio::test]
 async fn any_event_can_be_a_text_of_one_s_own() {
     let peer = Peer::default();
     peer.log().answers.extend([500, 200, 422]);

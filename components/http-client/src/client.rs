@@ -285,6 +285,9 @@ fn causes(error: &dyn std::error::Error) -> String {
         let _ = write!(text, ": {cause}");
         source = cause.source();
     }
+    if text.contains("UnsupportedCertVersion") {
+        text.push_str("; the peer shows a certificate of X.509 version 1, issue one of version 3 for it");
+    }
     text
 }
 

@@ -61,12 +61,16 @@ impl Missing {
 
 /// What all that is under way may take together.
 #[derive(Debug, Clone)]
-pub struct Memory(Arc<Semaphore>);
+pub struct Memory {
+    permits: Arc<Semaphore>,
+    units: usize,
+}
 
 impl Memory {
     /// So many bytes.
     pub fn new(bytes: usize) -> Memory {
-        Memory(Arc::new(Semaphore::new((bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS))))
+        let units = (bytes / UNIT).clamp(1, Semaphore::MAX_PERMITS);
+        Memory { permits: Arc::new(Semaphore::new(units)), units }
     }
 
     /// A share in it, of nothing yet.
@@ -88,13 +92,20 @@ impl Share {
     pub fn take(&mut self, bytes: usize) -> Result<(), Missing> {
         let units = (self.taken + bytes).div_ceil(UNIT) - self.taken.div_ceil(UNIT);
         let units = u32::try_from(units).map_err(|_| Missing::NoMemory)?;
-        let more = self.memory.0.clone().try_acquire_many_owned(units).map_err(|_| Missing::NoMemory)?;
+        let more = self.memory.permits.clone().try_acquire_many_owned(units).map_err(|_| Missing::NoMemory)?;
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),
         }
         self.taken += bytes;
         Ok(())
+    }
+
+    /// Takes memory for an answer of so many bytes, which are there already. One that is larger than the memory of all takes
+    /// all of it.
+    pub fn take_answer(&mut self, bytes: usize) -> Result<(), Missing> {
+        let left = (self.memory.units - self.taken.div_ceil(UNIT)) * UNIT;
+        self.take(bytes.min(left))
     }
 
     /// Takes more, or gives back, so that it has so much.
@@ -206,9 +217,21 @@ mod tests {
         one.hold(1).unwrap();
         other.hold(9 << 10).unwrap();
         other.hold(0).unwrap();
-        assert_eq!(memory.0.available_permits(), 9);
+        assert_eq!(memory.permits.available_permits(), 9);
         drop(one);
-        assert_eq!(memory.0.available_permits(), 10);
+        assert_eq!(memory.permits.available_permits(), 10);
+    }
+
+    #[test]
+    fn an_answer_that_is_larger_than_the_memory_takes_all_of_it() {
+        let memory = Memory::new(10 << 10);
+        let mut share = memory.share();
+        share.take(1).unwrap();
+        share.take_answer(1 << 30).unwrap();
+        assert_eq!(memory.permits.available_permits(), 0);
+        assert_eq!(memory.share().take_answer(1), Err(Missing::NoMemory));
+        drop(share);
+        assert_eq!(memory.permits.available_permits(), 10);
     }
 
     #[test]
@@ -218,7 +241,7 @@ mod tests {
         let memory = Memory::new(8 << 20);
         assert_eq!(gunzip(&bomb, 1 << 20, &mut memory.share()), Err(Missing::TooLarge));
         assert_eq!(gunzip(&bomb, 100 << 20, &mut memory.share()), Err(Missing::NoMemory));
-        assert_eq!(memory.0.available_permits(), 8 << 10, "all of it is given back");
+        assert_eq!(memory.permits.available_permits(), 8 << 10, "all of it is given back");
         assert_eq!(gunzip(b"plain", 100, &mut memory.share()), Err(Missing::NotGzip));
         assert_eq!(
             gunzip(&bomb[..bomb.len() / 2], 100 << 20, &mut Memory::new(1 << 30).share()),

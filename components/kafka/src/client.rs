@@ -198,7 +198,7 @@ impl Client<'_> {
             && pem::holds_encrypted_key(key)
         {
             let help = "decrypt it, and let nobody else read the file: openssl pkey -in encrypted.key -out plain.key; or give its \
-                        password as options: {ssl.key.password: ...}";
+                        password as librdkafka_options: {ssl.key.password: ...}";
             problems.error("tls.key", "bad_value", "the private key in this file is encrypted", help);
         }
         if self.sasl.is_some_and(|sasl| sasl.mechanism == Mechanism::Plain) && self.tls.is_none() {

@@ -16,7 +16,7 @@ use weir::event::{Batch, Body, CodecError, Event, Rejected};
 use weir::state::Clock;
 use weir_http_server::hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use weir_http_server::hyper::{Method, StatusCode};
-use weir_http_server::{Answer, Auth, Handler, Head, Listen, Request, Site, Tls, refused};
+use weir_http_server::{Answer, Auth, Handler, Head, Listen, Request, Share, Site, Tls, come_back, refused};
 
 use crate::point::Point;
 use held::{Held, Names};
@@ -188,6 +188,18 @@ impl Sink for Exporter {
     async fn flush(&self) {}
 }
 
+/// A page until it is read: those of slow scrapers take a bounded memory together.
+struct Shown {
+    text: String,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Shown {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
 /// What is answered to a scraper.
 struct Page {
     held: Arc<Mutex<Held>>,
@@ -210,7 +222,7 @@ impl Handler for Page {
         (!is_read).then(|| refused(StatusCode::METHOD_NOT_ALLOWED, "metrics are read by GET"))
     }
 
-    async fn take(&self, request: Request) -> Answer {
+    async fn take(&self, mut request: Request) -> Answer {
         let accepted = request.head.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let (names, content_type) = if accepted.into_iter().any(|value| value.contains("escaping=allow-utf-8")) {
             (Names::Quoted, "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8")
@@ -220,7 +232,11 @@ impl Handler for Page {
         let now = self.clock.uptime();
         // Many series take milliseconds, in which others of this thread would wait.
         let text = tokio::task::block_in_place(|| lock(&self.held).text(names, self.has_timestamps, now));
-        let mut answer = Answer::new(text.into());
+        if request.share.take_answer(text.len()).is_err() {
+            return come_back("too many pages are being read", 1);
+        }
+        let page = bytes::Bytes::from_owner(Shown { text, _share: request.share });
+        let mut answer = Answer::new(page.into());
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         answer
     }

@@ -98,7 +98,7 @@ async fn a_terminal_is_shown_control_characters_and_a_file_gets_the_bytes() {
         setup.pipe.text()
     };
     let json = written(Encoding::Json, true).await;
-    assert_eq!(terminal::hostile_in(&json), []);
+    assert_eq!(terminal::hostile_in(&json), "");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["message"], terminal::HOSTILE);
     assert_eq!(written(Encoding::Json, false).await, format!("{event}\n"), "as it came");
     let text = terminal::HOSTILE.replace('\n', " ");
