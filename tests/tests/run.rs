@@ -196,7 +196,7 @@ sinks:
     };
     let gzip = |text: &str| {
         let mut member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut member, text.as_bytes()).unwrap();
+        member.write_all(text.as_bytes()).unwrap();
         member.finish().unwrap()
     };
     let mut damaged = gzip("damaged\n");
