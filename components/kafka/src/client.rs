@@ -33,6 +33,14 @@ pub struct Tls {
     verify_hostname: bool,
 }
 
+impl Tls {
+    /// The files it names, by their options.
+    fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let named = [("tls.ca", &self.ca), ("tls.cert", &self.cert), ("tls.key", &self.key)];
+        named.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?)))
+    }
+}
+
 fn yes() -> bool {
     true
 }
@@ -185,6 +193,15 @@ impl Client<'_> {
         if self.bootstrap_servers.split(',').all(|server| server.trim().is_empty()) {
             let help = "write host:port, several with commas between: kafka-1:9092,kafka-2:9092";
             problems.error("bootstrap_servers", "missing_value", "no broker is named", help);
+        }
+        for (option, path) in self.tls.into_iter().flat_map(Tls::files) {
+            // The client would wait for a FIFO, or read a device, and could not be stopped.
+            if let Ok(metadata) = path.metadata()
+                && let Err(error) = weir::files::regular(&metadata)
+            {
+                let message = format!("{}: {error}", path.display());
+                problems.error(option, "bad_value", message, "name a regular file: another may never end");
+            }
         }
         if let Some(tls) = self.tls
             && tls.cert.is_some() != tls.key.is_some()
