@@ -333,7 +333,12 @@ impl SegmentedLog {
             if end > number {
                 break;
             }
-            match self.disk.remove(&segment_name(first)) {
+            let name = segment_name(first);
+            // A reader that has it open still would keep its room.
+            if let Ok(mut file) = self.disk.edit(&name) {
+                let _ = file.truncate(0);
+            }
+            match self.disk.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => self.closed_bytes -= self.closed.remove(0).1,
             }

@@ -301,14 +301,11 @@ impl Drain {
     async fn run(mut self) {
         let settlements = self.settlements.clone();
         loop {
-            match self.step(&settlements).await {
-                Ok(()) => self.trouble.clear(),
-                Err(error) => {
-                    let text = format!("the buffer cannot be read: {error}; it is tried again until it can");
-                    tracing::error!(node = &*self.context.node, text, "waiting");
-                    self.trouble.set(text);
-                    self.context.clock.sleep(PAUSE).await;
-                }
+            if let Err(error) = self.step(&settlements).await {
+                let text = format!("the buffer cannot be read: {error}; it is tried again until it can");
+                tracing::error!(node = &*self.context.node, text, "waiting");
+                self.trouble.set(text);
+                self.context.clock.sleep(PAUSE).await;
             }
         }
     }
@@ -336,6 +333,7 @@ impl Drain {
             () = self.reader.ready(), if !is_closing && open < OPEN_BATCHES => {}
         }
         let records = tokio::task::block_in_place(|| self.reader.read(READ_LIMIT.events, READ_LIMIT.bytes))?;
+        self.trouble.clear();
         self.hand_over(records).await;
         Ok(())
     }

@@ -325,7 +325,7 @@ transforms:
   once: {type: dedupe, inputs: [in, lines], key: .n, within: 1h}
   number: {type: remap, inputs: [once], source: '.n = to_int!(.n)'}
 sinks:
-  out: {type: file, inputs: [number], path: out.ndjson, buffer: {type: disk, max_size: 1MiB}}
+  out: {type: file, inputs: [number], path: out.ndjson, buffer: {type: disk, max_size: 4MiB}}
 dead_letters: {path: letters/of/kept}
 "#,
     );
