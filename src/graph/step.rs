@@ -311,9 +311,13 @@ impl Step {
     /// Forgets clocks that an earlier version let run ahead of the wall clock.
     pub fn bound_times(&mut self) {
         let latest = self.horizon.look();
-        let is_ahead = self.parts().into_iter().fold(false, |is_ahead, (_, _, part)| part.bound_time(latest) || is_ahead);
+        let is_ahead =
+            self.parts().into_iter().fold(false, |is_ahead, (_, _, part)| part.bound_time(latest) || is_ahead);
         if is_ahead {
-            tracing::warn!(node = &*self.node.id, "its event time is ahead of the clock: it begins again with the next event");
+            tracing::warn!(
+                node = &*self.node.id,
+                "its event time is ahead of the clock: it begins again with the next event"
+            );
         }
     }
 

@@ -70,8 +70,8 @@ impl Running {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (stop, stopping) = watch::channel(false);
         let by = clock.clone();
-        let end = runtime
-            .spawn(async move { weir::graph::run_by(by, plan, RunOptions::default(), stopping, |_| {}).await });
+        let end =
+            runtime.spawn(async move { weir::graph::run_by(by, plan, RunOptions::default(), stopping, |_| {}).await });
         Running { home, clock, stop, end, runtime }
     }
 

@@ -57,14 +57,12 @@ impl Look {
         };
         let time = match &mut self.time {
             None => Ok(event.time),
-            Some(expression) => {
-                expression.value(event, origin).map_err(Verdict::from).and_then(|value| {
-                    Timestamp::of(&value).ok_or_else(|| Verdict::Reject {
-                        code: "invalid_time",
-                        message: format!("the time is {value}, which is neither RFC 3339 nor Unix time"),
-                    })
+            Some(expression) => expression.value(event, origin).map_err(Verdict::from).and_then(|value| {
+                Timestamp::of(&value).ok_or_else(|| Verdict::Reject {
+                    code: "invalid_time",
+                    message: format!("the time is {value}, which is neither RFC 3339 nor Unix time"),
                 })
-            }
+            }),
         };
         match key {
             Some(key) => Ok(Row { key, time: time?, ..Row::default() }),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::transform::{Bench, Given, Outcomes, check_restarts, run};
-use crate::component::{EventTime, KeepsState, TransformConfig};
+use crate::component::{EventTime, TransformConfig};
 use crate::event::{Body, Timestamp};
 
 /// Where the clock begins: a day in 2026.
@@ -33,8 +33,8 @@ pub(super) fn check(build: &dyn Fn() -> Bench, config: &dyn TransformConfig, bod
     for far in [START + CENTURY, FURTHEST] {
         check_jump(build, config, bodies, far);
     }
-    // One that counts all events alike has to count this one, too.
-    if config.event_time() != EventTime::Unused || matches!(config.keeps_state(), KeepsState::ByKey(_)) {
+    // Where the time is read out of the body and nothing waits by it, it is not ours to say.
+    if config.event_time() != EventTime::Unused || config.takes_time_of_source() {
         for far in [START + 86_400_000, START + CENTURY, FURTHEST] {
             check_ahead(build, bodies, far);
         }
@@ -118,7 +118,8 @@ fn check_silence(build: &dyn Fn() -> Bench, given: &[Given]) {
     let results = all.results();
     let there = BTreeSet::from_iter(&results);
     assert_eq!(there.len(), results.len(), "silence: it makes nothing twice: {results:?}");
-    let missing: Vec<_> = run(build, given, given.len()).results().into_iter().filter(|it| !there.contains(it)).collect();
+    let missing: Vec<_> =
+        run(build, given, given.len()).results().into_iter().filter(|it| !there.contains(it)).collect();
     assert!(missing.is_empty(), "silence: what would come without it comes with it: {missing:?}");
 }
 

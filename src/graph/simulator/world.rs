@@ -124,7 +124,8 @@ impl World {
             assert_eq!(self.held, self.expected_held(), "timers go off for everything they hold");
         }
         if self.kind == Kind::Windows {
-            let expected = self.expected_counts().into_iter().map(|(key, count)| (key, BTreeSet::from([count]))).collect();
+            let expected =
+                self.expected_counts().into_iter().map(|(key, count)| (key, BTreeSet::from([count]))).collect();
             assert_eq!(self.counts, expected, "every window comes to the same each time, and to what is right");
         }
     }

@@ -279,7 +279,10 @@ fn samples_wait_for_earlier_ones_of_other_partitions() {
     // Nothing waits for ever.
     assert_eq!(bench.point_at(point("C", "firing", 20, json!(1)), behind(10)), nothing);
     let mut output = Output::default();
-    while !bench.watch.advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX, ..Times::BEGINNING }, &mut output) {}
+    while !bench
+        .watch
+        .advance(Times { watermark: Timestamp::MAX, now: Timestamp::MAX, ..Times::BEGINNING }, &mut output)
+    {}
     assert_eq!(told(&output), ["resolved B 4-10", "firing C 20"]);
 }
 
