@@ -144,7 +144,10 @@ impl Encoding {
             let what = if is_one { "is empty" } else { "holds a line break" };
             out.truncate(before);
             let help = "use encoding: json, or change the event before";
-            return Err(CodecError::new("not_one_line", format!("the record {what}, and this sink writes lines; {help}")));
+            return Err(CodecError::new(
+                "not_one_line",
+                format!("the record {what}, and this sink writes lines; {help}"),
+            ));
         }
         out.push(b'\n');
         Ok(())

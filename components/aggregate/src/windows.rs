@@ -139,7 +139,9 @@ impl Windows {
             key.start = start;
             if let Some(partials) = self.open.get_mut(&key) {
                 match overflow(partials, &self.shape.compute, &self.arguments, &row.values) {
-                    Some(name) => refused = Some(format!("`{name}` of the window at {}", Timestamp(start).to_rfc3339())),
+                    Some(name) => {
+                        refused = Some(format!("`{name}` of the window at {}", Timestamp(start).to_rfc3339()))
+                    }
                     None => add(partials, &self.arguments, &row.values),
                 }
                 continue;

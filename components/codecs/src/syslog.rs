@@ -321,7 +321,8 @@ impl Encoder for Syslog {
             Some(_) => return refused("`structured_data` is no object"),
         }
         let Some(message) = fields.get("message").filter(|message| !message.is_null()) else {
-            let what = "the event has no field message, and a syslog message without one says nothing; set .message before";
+            let what =
+                "the event has no field message, and a syslog message without one says nothing; set .message before";
             return Err(CodecError::new("no_message", what));
         };
         let message = text::of(message)?;

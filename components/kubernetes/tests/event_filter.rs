@@ -156,7 +156,12 @@ fn an_event_is_as_old_as_the_newest_of_its_times_by_either_api() {
         (newer(json!({"eventTime": old, "series": {"lastObservedTime": young}})), true),
         (newer(json!({"eventTime": unset, "deprecatedFirstTimestamp": old, "deprecatedLastTimestamp": young})), true),
         (newer(json!({"eventTime": null, "deprecatedLastTimestamp": old})), false),
-        (newer(json!({"eventTime": old, "deprecatedLastTimestamp": unset, "metadata": {"creationTimestamp": young}})), true),
+        (
+            newer(
+                json!({"eventTime": old, "deprecatedLastTimestamp": unset, "metadata": {"creationTimestamp": young}}),
+            ),
+            true,
+        ),
         (newer(json!({"eventTime": old, "series": {"lastObservedTime": old}})), false),
     ];
     for (event, is_young) in cases {

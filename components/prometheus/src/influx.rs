@@ -393,10 +393,7 @@ mod tests {
         assert_eq!(split("m s=\"a\nup value=2"), ["m s=\"a", "up value=2"], "one that is never closed");
         assert_eq!(split("a\\\nup value=2"), ["a\\", "up value=2"], "a backslash at the end");
         let name = r"m\=a,t\=u=v\=w f\=g=1";
-        assert_eq!(
-            decoded(NANOS, name),
-            json!({"name": "m\\=a_f=g", "labels": {"t=u": "v=w"}, "value": 1.0})
-        );
+        assert_eq!(decoded(NANOS, name), json!({"name": "m\\=a_f=g", "labels": {"t=u": "v=w"}, "value": 1.0}));
     }
 
     #[test]

@@ -136,9 +136,18 @@ fn bytes_are_the_texts_of_avro_s_json_encoding_and_come_back() {
             {"name": "u", "type": ["null", "bytes"]}, {"name": "t", "type": ["string", "bytes", "F", "double"]}]}"#,
     );
     let cases: [(&[u8], serde_json::Value); 3] = [
-        (b"\x06\xff\xfeA\xc3\xa9\x02\x02\xe9\x02\x02\xff", json!({"b": "\u{ff}\u{fe}A", "f": "\u{c3}\u{a9}", "u": "\u{e9}", "t": {"bytes": "\u{ff}"}})),
-        (b"\x06\xff\xffA\x00\x00\x02\x00\x04\xff\xff", json!({"b": "\u{ff}\u{ff}A", "f": "\0\0", "u": "", "t": {"F": "\u{ff}\u{ff}"}})),
-        (b"\x00zz\x00\x06\x00\x00\x00\x00\x00\x00\xf0\x7f", json!({"b": "", "f": "zz", "u": null, "t": {"double": "Infinity"}})),
+        (
+            b"\x06\xff\xfeA\xc3\xa9\x02\x02\xe9\x02\x02\xff",
+            json!({"b": "\u{ff}\u{fe}A", "f": "\u{c3}\u{a9}", "u": "\u{e9}", "t": {"bytes": "\u{ff}"}}),
+        ),
+        (
+            b"\x06\xff\xffA\x00\x00\x02\x00\x04\xff\xff",
+            json!({"b": "\u{ff}\u{ff}A", "f": "\0\0", "u": "", "t": {"F": "\u{ff}\u{ff}"}}),
+        ),
+        (
+            b"\x00zz\x00\x06\x00\x00\x00\x00\x00\x00\xf0\x7f",
+            json!({"b": "", "f": "zz", "u": null, "t": {"double": "Infinity"}}),
+        ),
     ];
     for (bytes, value) in cases {
         assert_eq!(read(&record, bytes).unwrap(), value);
@@ -148,7 +157,11 @@ fn bytes_are_the_texts_of_avro_s_json_encoding_and_come_back() {
     for bytes in [&b"\x00ab"[..], b"\x02\x04ab"] {
         assert_eq!(write(&fixed_first, read(&fixed_first, bytes).unwrap()).unwrap(), bytes);
     }
-    assert_eq!(write(&record, json!({"f": "zz", "t": "plain"})).unwrap(), b"\x04\xff\x01zz\x00\x00\x0aplain", "defaults, too");
+    assert_eq!(
+        write(&record, json!({"f": "zz", "t": "plain"})).unwrap(),
+        b"\x04\xff\x01zz\x00\x00\x0aplain",
+        "defaults, too"
+    );
     let refused = write(&record, json!({"b": "\u{20ac}", "f": "zz", "t": ""})).unwrap_err();
     assert!(refused.starts_with("the event.b is a text; the schema wants bytes, as a text with"), "{refused}");
     let raw = Value::Object([("b".into(), Value::Bytes(Bytes::from_static(b"\xff")))].into());
@@ -178,13 +191,18 @@ fn a_schema_is_read_whatever_stands_in_details_that_bytes_do_not_depend_on() {
     let mut partial = value.clone();
     partial.as_object_mut().unwrap().remove("b");
     let refused = write(&odd, partial).unwrap_err();
-    assert!(refused.starts_with("the default of the schema's field `b`: the event is a text; the schema wants an int"), "{refused}");
+    assert!(
+        refused.starts_with("the default of the schema's field `b`: the event is a text; the schema wants an int"),
+        "{refused}"
+    );
 }
 
 #[test]
 fn what_is_wrong_with_a_schema_names_the_field() {
     let wrong = |of: &str| {
-        let text = format!(r#"{{"type": "record", "name": "o.R", "fields": [{{"name": "x", "type": {{"type": "record", "name": "I", "fields": [{{"name": "y", "type": {of}}}]}}}}]}}"#);
+        let text = format!(
+            r#"{{"type": "record", "name": "o.R", "fields": [{{"name": "x", "type": {{"type": "record", "name": "I", "fields": [{{"name": "y", "type": {of}}}]}}}}]}}"#
+        );
         Schema::parse(&text, &[]).unwrap_err()
     };
     let place = "the schema cannot be used: field `y` of the record `o.I`: ";
@@ -200,11 +218,16 @@ fn what_is_wrong_with_a_schema_names_the_field() {
     ] {
         assert_eq!(wrong(of), format!("{place}{why}"));
     }
-    let twice = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}"#;
+    let twice =
+        r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}"#;
     assert!(Schema::parse(twice, &[]).unwrap_err().ends_with("the record `R` has two fields `a`"));
     let deep = (0..60).fold("\"int\"".to_owned(), |inner, _| format!(r#"{{"type": "array", "items": {inner}}}"#));
     assert!(Schema::parse(&deep, &[]).is_ok());
-    let chain: Vec<String> = (0..200).map(|at| format!(r#"{{"type": "record", "name": "N{at}", "fields": [{{"name": "f", "type": "N{}"}}]}}"#, at + 1)).collect();
+    let chain: Vec<String> = (0..200)
+        .map(|at| {
+            format!(r#"{{"type": "record", "name": "N{at}", "fields": [{{"name": "f", "type": "N{}"}}]}}"#, at + 1)
+        })
+        .collect();
     assert!(Schema::parse(&chain[0], &chain[1..]).unwrap_err().contains("more than 128 types inside one another"));
 }
 

@@ -100,8 +100,7 @@ fn strip_message(message: &mut DescriptorProto) {
 fn strip_field(field: &mut FieldDescriptorProto) {
     field.default_value = None;
     let packed = field.options.take().and_then(|options| only("packed", options.uninterpreted_option));
-    field.options =
-        packed.map(|packed| FieldOptions { uninterpreted_option: vec![packed], ..FieldOptions::default() });
+    field.options = packed.map(|packed| FieldOptions { uninterpreted_option: vec![packed], ..FieldOptions::default() });
 }
 
 fn strip_enum(of: &mut EnumDescriptorProto) {
@@ -114,7 +113,5 @@ fn strip_enum(of: &mut EnumDescriptorProto) {
 
 /// The one option of this name, if it is there.
 fn only(name: &str, options: Vec<UninterpretedOption>) -> Option<UninterpretedOption> {
-    options
-        .into_iter()
-        .find(|option| matches!(&*option.name, [part] if !part.is_extension && part.name_part == name))
+    options.into_iter().find(|option| matches!(&*option.name, [part] if !part.is_extension && part.name_part == name))
 }

@@ -91,19 +91,25 @@ fn bytes_are_base64_and_come_back_and_so_do_numbers_that_json_has_not() {
     assert_eq!(refused, "the event.b is a text, which does not fit bytes, which are base64 text");
     let raw = Value::Object([("b".into(), Value::Bytes(Bytes::from_static(b"\xff")))].into());
     let refused = of.encode(&raw, false, &mut Vec::new()).unwrap_err();
-    assert_eq!((refused.code, &*refused.message), ("does_not_fit_schema", "the event.b is bytes that are no utf-8, which does not fit bytes, which are base64 text"));
+    assert_eq!(
+        (refused.code, &*refused.message),
+        (
+            "does_not_fit_schema",
+            "the event.b is bytes that are no utf-8, which does not fit bytes, which are base64 text"
+        )
+    );
 }
 
 #[test]
 fn a_schema_is_read_whatever_stands_in_details_that_bytes_do_not_depend_on() {
     let odd = r#"syntax = "proto2";
         import "confluent/meta.proto"; import "google/api/annotations.proto";
-        option java_package = 7; option (nobody.knows).this = true;
+        option java_package = "x"; option (nobody.knows).this = true;
         service S { rpc Do(Absent) returns (Absent) { option (google.api.http) = { get: "/" }; } }
         extend google.protobuf.MessageOptions { optional string mine = 50000; }
         message M {
           option (mine) = "x"; option (confluent.message_meta).doc = "x"; reserved 1 to 5; reserved "a"; extensions 6 to 9;
-          optional int32 a = 1 [default = "zero", (validate.rules).int32.gt = 0, json_name = "A"];
+          optional int32 a = 1 [default = 5, (validate.rules).int32.gt = 0, json_name = "A"];
           repeated int32 l = 7 [packed = true];
           enum E { option allow_alias = true; option (x) = 1; ONE = 1 [(y) = 2]; UNO = 1; TWO = 2; reserved 2; }
           optional E e = 3; oneof o { option (z) = 1; string s = 4; }
@@ -113,8 +119,12 @@ fn a_schema_is_read_whatever_stands_in_details_that_bytes_do_not_depend_on() {
     let bytes = write(&odd, value.clone(), false).unwrap();
     assert_eq!(bytes, b"\x08\x01\x18\x02\x22\x01x\x3a\x02\x01\x02");
     assert_eq!(read(&odd, &bytes), value);
-    let absent = schema(r#"syntax = "proto3"; import "money.proto"; message M { shop.Money m = 1; }"#, None).unwrap_err();
-    assert!(absent.contains("'shop.Money'") && absent.ends_with("these imports are not there: money.proto"), "{absent}");
+    let absent =
+        schema(r#"syntax = "proto3"; import "money.proto"; message M { shop.Money m = 1; }"#, None).unwrap_err();
+    assert!(
+        absent.contains("'shop.Money'") && absent.ends_with("these imports are not there: money.proto"),
+        "{absent}"
+    );
 }
 
 #[test]

@@ -1,8 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use serde_json::{Value as Json, json};
-use weir::event::{Meta, OriginKind};
-
 use vrl::value::Value;
+use weir::event::{Meta, OriginKind};
 
 use super::*;
 

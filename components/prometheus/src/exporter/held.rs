@@ -305,14 +305,15 @@ mod tests {
         }
         put("h_bucket", &[("le", "odd"), ("pod", "a"), ("a", "x")]);
         let text = held.text(Names::Quoted, false, SECOND);
-        let of = |label: &str| -> Vec<&str> {
-            let values = text.lines().filter_map(|line| line.split_once(&format!("{label}=\"")));
+        let of = |name: &str, label: &str| -> Vec<&str> {
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            let values = lines.filter_map(|line| line.split_once(&format!("{label}=\"")));
             values.filter_map(|(_, rest)| rest.split('"').next()).collect()
         };
         let bounds = ["-1", "0.5", "2.50", "125", "1000", "1e3", "+Inf"];
-        assert_eq!(of("le"), [&bounds[..], &["odd"], &bounds].concat());
-        assert_eq!(of("pod"), [["a"; 8].as_slice(), &["b"; 7]].concat());
-        assert_eq!(of("quantile"), ["0.5", "0.99", "0.999", "1"].repeat(2));
+        assert_eq!(of("h_bucket", "le"), [&bounds[..], &["odd"], &bounds].concat());
+        assert_eq!(of("h_bucket", "pod"), [["a"; 8].as_slice(), &["b"; 7]].concat());
+        assert_eq!(of("s{", "quantile"), ["0.5", "0.99", "0.999", "1"].repeat(2));
     }
 
     #[test]
