@@ -7,7 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use tracing::callsite::Identifier;
+use tracing::field::Field;
 use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{self, FormatFields};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -43,7 +46,7 @@ fn start_at(format: LogFormat, level: &str) {
     // It would be printed to standard error, too, and panic where that is what does not work.
     let lines = lines.log_internal_errors(false);
     let lines = match format {
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Text => lines.fmt_fields(fields()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let limit = LIMIT.get_or_init(|| RateLimit { format, places: Mutex::default() });
@@ -61,6 +64,21 @@ pub(crate) fn tell_withheld() {
     }
 }
 
+/// Message and fields as tracing-subscriber writes them, with values in which nothing acts on a terminal. Its own way escapes
+/// messages alone.
+fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    let field = |writer: &mut format::Writer<'_>, field: &Field, value: &dyn std::fmt::Debug| {
+        let value = format!("{value:?}");
+        let value = terminal::line(&value);
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+            name => write!(writer, "{name}={value}"),
+        }
+    };
+    format::debug_fn(field).delimited(" ")
+}
+
 /// Writes a line of the log. What a peer said in it is one line, and does nothing to a terminal.
 struct Line {
     coloured: bool,
@@ -70,7 +88,7 @@ impl Line {
     fn safe(&self, line: &[u8]) -> String {
         let line = String::from_utf8_lossy(line);
         let line = line.strip_suffix('\n').unwrap_or(&line);
-        // Within values tracing-subscriber has escaped ESC: what is left of it are its colours.
+        // Values have been escaped: what is left of ESC are the colours of tracing-subscriber.
         let safe = if self.coloured { terminal::coloured_line(line) } else { terminal::line(line) };
         format!("{safe}\n")
     }
@@ -184,7 +202,7 @@ mod tests {
             let writer = move || Lines(to.clone());
             let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(coloured);
             let lines = match format {
-                LogFormat::Text => lines.boxed(),
+                LogFormat::Text => lines.fmt_fields(fields()).boxed(),
                 LogFormat::Json => lines.json().flatten_event(true).boxed(),
             };
             tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
