@@ -343,7 +343,7 @@ impl Writer {
             true => self.action_of_tombstone(event, origin)?,
             false => self.action.of(event, origin)?,
         };
-        let (key, index) = self.put_head(action, event, time, origin, out)?;
+        let written = self.put_head(action, event, time, origin, out)?;
         match action {
             Action::Delete => {}
             Action::Index | Action::Create => {
@@ -361,7 +361,7 @@ impl Writer {
                 out.extend_from_slice(b",\"doc_as_upsert\":true}\n");
             }
         }
-        Ok(Written { action, key, index })
+        Ok(written)
     }
 
     /// A tombstone deletes the document that its record's key names. Where `id` does not come from the key, nothing says which
@@ -382,8 +382,7 @@ impl Writer {
         })
     }
 
-    /// The line that says what is to be done; gives what the document is held to be the same by, and the index that the event
-    /// chooses.
+    /// The line that says what is to be done.
     fn put_head(
         &mut self,
         action: Action,
@@ -391,7 +390,7 @@ impl Writer {
         time: Timestamp,
         origin: &OriginId,
         out: &mut Vec<u8>,
-    ) -> Result<(Option<Arc<str>>, Option<Arc<str>>), Refusal> {
+    ) -> Result<Written, Refusal> {
         let index = self.index.render(event, time, origin)?;
         if index.is_empty() {
             return Err(Refusal::new("template_failed", "the name of the index is empty"));
@@ -451,7 +450,7 @@ impl Writer {
             out.extend_from_slice(format!(",\"retry_on_conflict\":{UPDATE_TRIES}").as_bytes());
         }
         out.extend_from_slice(b"}}\n");
-        Ok((key, chosen))
+        Ok(Written { action, key, index: chosen })
     }
 
     /// The document, on one line, without the newline behind it.

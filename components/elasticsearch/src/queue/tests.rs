@@ -320,7 +320,7 @@ proptest! {
                     let number = pushed.len() as u32;
                     let index = is_chosen.then(|| Arc::from(index.to_string()));
                     let written = Written { action, key: key.as_deref().map(Arc::from), index };
-                    if number % 3 == 0 {
+                    if number.is_multiple_of(3) {
                         world.queue.begin_batch();
                     }
                     world.queue.push(row(number), written, format!("{number}\n").as_bytes(), at(world.now));
@@ -365,7 +365,7 @@ proptest! {
         let mut world = World::new(max_events);
         world.blocked.insert("0".into());
         for (number, (index, key)) in (0u32..).zip(&documents) {
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 world.queue.begin_batch();
             }
             let key = key.map(|key| key.to_string());
