@@ -334,13 +334,14 @@ impl SegmentedLog {
                 break;
             }
             let name = segment_name(first);
-            // A reader that has it open still would keep its room.
-            if let Ok(mut file) = self.disk.edit(&name) {
-                let _ = file.truncate(0);
-            }
+            let open = self.disk.edit(&name);
             match self.disk.remove(&name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => self.closed_bytes -= self.closed.remove(0).1,
+            }
+            // A reader that has it open still would keep its room.
+            if let Ok(mut file) = open {
+                let _ = file.truncate(0);
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ impl SettledRecords {
     pub fn waiting_in(&self, records: Range<u64>) -> u64 {
         let settled = |(start, end): (&u64, &u64)| (*end).min(records.end).saturating_sub((*start).max(records.start));
         let done: u64 = self.runs.range(..records.end).map(settled).sum();
-        (records.end.saturating_sub(records.start)).saturating_sub(done)
+        records.end.saturating_sub(records.start).saturating_sub(done)
     }
 
     /// Whether this record is done with.

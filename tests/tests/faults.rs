@@ -206,7 +206,6 @@ fn a_buffer_on_a_full_disk_goes_on_once_its_sink_does() {
     assert_eq!(weir.wait(PATIENCE).code(), Some(0), "{}", weir.log());
     let seen = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_u64().unwrap());
     assert!(seen.eq(0..EVENTS), "each once and in order");
-    assert!(log_bytes(&home.path("weir/buffered/out/buffer")) < 600_000);
     let args = ["buffer", "inspect", "graph.yaml", "--format", "json", "--set", "data_dir=weir"];
     assert_eq!(weir_says(&home.path(""), &args).exits(0).json()["waiting"], 0);
 }

@@ -113,7 +113,7 @@ impl Writer {
     /// The next request; `None` when nobody can make one any more. While the disk fails it is tried again and again:
     /// senders that go by `/ready` come back only once it is ready.
     fn next(&mut self) -> Option<Request> {
-        let mut looks = 0;
+        let mut looks: u32 = 0;
         while let Some(Hindrance::Disk(bytes)) = self.refused {
             match self.requests.try_recv() {
                 Ok(request) => return Some(request),
@@ -122,7 +122,7 @@ impl Writer {
             }
             std::thread::park_timeout(LOOK);
             looks += 1;
-            if looks % LOOKS == 0 {
+            if looks.is_multiple_of(LOOKS) {
                 // The file that could not be written any more may be one of which everything is settled.
                 self.make_room();
                 if self.log.probe(bytes).is_ok() {
