@@ -242,7 +242,7 @@ fn text_from_outside_does_nothing_to_a_terminal_by_any_verb() {
     let run = weir_with(dir.path(), &["run", "graph.yaml"], &[], format!("{hostile}\n").as_bytes());
     let mut seen = vec![("run", run)];
     let faulty = "name: \"a\\e[2J forged\"\nsources:\n  \"in\\e]0;x\\a forged\": {type: \"std\\x9bin\", \"decod\\u202eing\": json}\n\
-                  sinks:\n  out: {type: console, inputs: [\"\\e[2J forged\"]} # \u{9b}2J forged\n";
+                  sinks:\n  out: {type: console, inputs: [\"\\e[2J forged\"]} # \u{202e}2J forged\n";
     std::fs::write(dir.path().join("faulty.yaml"), faulty).unwrap();
     for args in [
         &["dlq", "list", "graph.yaml"][..],

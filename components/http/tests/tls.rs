@@ -245,11 +245,14 @@ async fn a_certificate_that_cannot_be_used_is_told_at_the_start() {
         Err(error) => error.to_string(),
     };
     let missing = built().await;
-    assert!(missing.contains("it holds no certificates; check the path"), "{missing}");
+    assert!(missing.contains("it cannot be read; check the path"), "{missing}");
     Authority::of("root", None).sign(dir.path());
     std::fs::write(dir.path().join("key.pem"), pem("PRIVATE KEY", &KeyPair::generate().unwrap().serialize_der()))
         .unwrap();
     let other = built().await;
+    std::fs::write(dir.path().join("key.pem"), pem("ENCRYPTED PRIVATE KEY", b"secret")).unwrap();
+    let encrypted = built().await;
+    assert!(encrypted.contains("is encrypted") && encrypted.contains("key.pem"), "{encrypted}");
     assert!(other.contains("certificate and key do not belong together"), "{other}");
     Authority::of("root", None).sign(dir.path());
     std::fs::write(dir.path().join(SENDERS), "nothing").unwrap();

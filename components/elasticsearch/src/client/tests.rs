@@ -129,7 +129,7 @@ async fn files_that_are_missing_or_hold_nothing_are_named() {
     std::fs::write(&path, "nothing").unwrap();
     assert!(told(&tls).contains("holds no certificates"), "{}", told(&tls));
     let tls = Tls { cert_file: Some(path.clone()), key_file: Some(path), ..Tls::default() };
-    assert!(told(&tls).contains("holds no key"), "{}", told(&tls));
+    assert!(told(&tls).contains("holds no private key"), "{}", told(&tls));
 }
 
 /// Writes a key and a certificate of an authority of its own, and gives the server's side, which asks for that of clients.

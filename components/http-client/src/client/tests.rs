@@ -301,7 +301,7 @@ async fn both_sides_show_certificates_and_check_them() {
     let settings = Settings::new(None, Some(&missing));
     let error = Client::new(&settings, vec![Address::parse(&address).unwrap()], Arc::new(SystemClock::default()));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("none.pem") && error.contains("no certificates"), "{error}");
+    assert!(error.contains("none.pem") && error.contains("cannot be read"), "{error}");
     std::fs::write(folder.path().join("none.pem"), "nothing").unwrap();
     let error = Client::new(&settings, vec![Address::parse(&address).unwrap()], Arc::new(SystemClock::default()));
     assert!(error.unwrap_err().to_string().contains("no certificates"), "a file without any is no authority");
