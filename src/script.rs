@@ -9,10 +9,14 @@
 //! Nothing here does I/O: functions that would are not available. A program never keeps anything from one event
 //! to the next.
 
+mod bounds;
 mod condition;
+mod digits;
 mod functions;
 mod lens;
+mod loops;
 mod native;
+mod nesting;
 mod plan;
 mod template;
 
@@ -21,16 +25,21 @@ mod tests;
 
 use std::ops::Range;
 
-use vrl::compiler::state::RuntimeState;
-use vrl::compiler::{CompileConfig, Context, ExpressionError, Program, Target, TimeZone};
+use vrl::compiler::state::{RuntimeState, TypeState};
+use vrl::compiler::unused_expression_checker::check_for_unused_results;
+use vrl::compiler::{CompileConfig, Compiler, Context, ExpressionError, Program, Target, TimeZone};
 use vrl::diagnostic::{Diagnostic, DiagnosticList};
 use vrl::value::Value;
 
 use crate::component::{Problems, Severity};
+use crate::event::CodecError;
+use crate::event::json::Numbers;
 use crate::event::{Body, Codec, Event, OriginId, Verdict};
+pub use bounds::set_max_value;
+pub(crate) use bounds::{DEFAULT_MAX_VALUE, begin_batch, end_batch, take_grown};
 pub use condition::{Condition, Conditions};
 pub use functions::{hash, set_deterministic};
-use lens::{Changes, Lens, ReadView, WriteView};
+use lens::{Changes, Lens, ReadView, WriteView, body_with};
 use native::Plain;
 use plan::Plan;
 pub use template::Template;
@@ -212,13 +221,14 @@ enum Ended {
 }
 
 impl Engine {
-    fn run(&mut self, target: &mut dyn Target) -> Result<Ended, Failure> {
+    /// Runs over an event with these numbers; those that the program reads are added.
+    fn run(&mut self, target: &mut dyn Target, numbers: &mut Numbers) -> Result<Ended, Failure> {
         if !self.state.is_empty() {
             self.state.clear();
         }
         // Not `Runtime::resolve`, which first asks for the whole event.
         let mut context = Context::new(target, &mut self.state, &self.timezone);
-        match self.program.resolve(&mut context) {
+        match digits::during(numbers, || self.program.resolve(&mut context)) {
             Ok(value) | Err(ExpressionError::Return { value, .. }) => Ok(Ended::With(value)),
             Err(ExpressionError::Abort { .. }) => Ok(Ended::Aborted),
             Err(error) => Err(Failure::vrl(&error)),
@@ -241,25 +251,44 @@ struct Built {
     warnings: Vec<Problem>,
 }
 
-fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
-    let tree = vrl::parser::parse(source).map_err(|error| {
+/// The syntax tree of a program.
+fn parse(source: &str, access: Access) -> Result<vrl::parser::Program, Vec<Problem>> {
+    vrl::parser::parse(source).map_err(|error| {
         DiagnosticList::from(vec![Box::new(error) as Box<dyn vrl::diagnostic::DiagnosticMessage>])
             .into_iter()
             .map(|problem| Problem::from_vrl(problem, source, access))
-            .collect::<Vec<_>>()
-    })?;
-    let plain = native::recognise(&tree, source);
-    let (plan, mut problems) = plan::plan(tree, access);
+            .collect()
+    })
+}
 
-    let config = CompileConfig::default();
-    let external = vrl::compiler::state::ExternalEnv::default();
-    let compiled = vrl::compiler::compile_with_external(source, functions::available(), &external, config);
-    match compiled {
+/// Whether a text is a program, as far as its syntax goes.
+fn is_program(source: &str) -> bool {
+    nesting::with_stack(source, || parse(source, Access::Read).map(drop)).is_ok()
+}
+
+fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
+    nesting::with_stack(source, || {
+        if let Some(problem) = nesting::check(parse(source, access)?) {
+            return Err(vec![problem]);
+        }
+        build(source, access)
+    })
+}
+
+/// Compiles a program that is not nested too deep.
+fn build(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
+    let tree = parse(source, access)?;
+    let plain = native::recognise(&tree, source);
+    let unused = check_for_unused_results(&tree);
+    let (plan, mut problems) = plan::plan(tree.clone(), access);
+
+    let (state, config) = (TypeState::default(), CompileConfig::default());
+    match Compiler::compile(functions::available(), loops::checked(tree), &state, config) {
         Ok(compiled) if problems.is_empty() => {
             let timezone = TimeZone::parse("UTC").unwrap_or_default();
             let salt = hash([source.as_bytes()]);
-            let warnings =
-                compiled.warnings.into_iter().map(|warning| Problem::from_vrl(warning, source, access)).collect();
+            let warnings = compiled.warnings.into_iter().chain(unused);
+            let warnings = warnings.map(|warning| Problem::from_vrl(warning, source, access)).collect();
             let engine = Engine { program: compiled.program, state: RuntimeState::default(), timezone, salt };
             Ok(Built { engine, plan, plain, warnings })
         }
@@ -295,11 +324,18 @@ impl Expression {
     pub fn value(&mut self, event: &Event, origin: &OriginId) -> Result<Value, Failure> {
         let _now = self.lens.enter(event, origin, self.engine.salt);
         let metadata = self.lens.metadata(event, origin);
-        let value = self.lens.look(event)?;
-        match self.engine.run(&mut ReadView { value, metadata: &metadata })? {
+        self.lens.look(event)?;
+        let (value, numbers) = self.lens.seen(event);
+        match self.engine.run(&mut ReadView { value, metadata: &metadata }, numbers)? {
             Ended::With(value) => Ok(value),
             Ended::Aborted => Ok(Value::Null),
         }
+    }
+
+    /// Appends a value that it had for the last event, or a part of one, as JSON. Numbers that neither a 64-bit integer nor a
+    /// 64-bit float holds have the digits of the event: what tells things apart, such as a key, is made of this text.
+    pub fn write(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.lens.numbers().write(value, out)
     }
 }
 
@@ -327,24 +363,27 @@ impl Script {
         let metadata = self.lens.metadata(event, origin);
 
         if let Body::Parsed(value) = &mut event.body {
+            let mut numbers = Numbers::default();
             let mut changes = Changes::begin(value, self.lens.plan());
             let mut view = WriteView { value: changes.value(), metadata: &metadata, written: false };
-            let ended = self.engine.run(&mut view)?;
-            return match ended {
-                Ended::With(_) => {
-                    changes.keep();
-                    Ok(Flow::Keep)
-                }
-                Ended::Aborted => Ok(Flow::Drop),
-            };
+            if matches!(self.engine.run(&mut view, &mut numbers)?, Ended::Aborted) {
+                return Ok(Flow::Drop);
+            }
+            let exact = body_with(changes.value(), &numbers)?;
+            changes.keep();
+            if let Some(body) = exact {
+                event.body = body;
+            }
+            return Ok(Flow::Keep);
         }
 
         if let Body::Raw(doc, Codec::Json) = &event.body
             && !self.lens.plan().whole
-            && let Some(object) = self.lens.load(doc)?
+            && self.lens.load(doc)?
         {
+            let (object, numbers) = self.lens.loaded();
             let mut view = WriteView { value: object, metadata: &metadata, written: false };
-            let ended = self.engine.run(&mut view)?;
+            let ended = self.engine.run(&mut view, numbers)?;
             let written = view.written;
             if matches!(ended, Ended::Aborted) {
                 return Ok(Flow::Drop);
@@ -355,15 +394,20 @@ impl Script {
             return Ok(Flow::Keep);
         }
 
-        let mut value = self.lens.look(event)?.clone();
+        self.lens.look(event)?;
+        let (value, numbers) = self.lens.seen(event);
+        let mut value = value.clone();
         let mut view = WriteView { value: &mut value, metadata: &metadata, written: false };
-        let ended = self.engine.run(&mut view)?;
+        let ended = self.engine.run(&mut view, numbers)?;
         let written = view.written;
         if matches!(ended, Ended::Aborted) {
             return Ok(Flow::Drop);
         }
         if written && !self.lens.looks_like(&value) {
-            event.body = Body::Parsed(value);
+            event.body = match body_with(&value, self.lens.numbers())? {
+                Some(body) => body,
+                None => Body::Parsed(value),
+            };
         }
         Ok(Flow::Keep)
     }

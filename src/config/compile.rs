@@ -95,6 +95,7 @@ pub(crate) fn compile(
         name: settings.name.unwrap_or_else(|| default_name.to_owned()),
         data_dir: settings.data_dir,
         memory: settings.memory.0,
+        max_value: settings.max_value.0,
         dead_letters: DeadLettersConfig {
             path: settings.dead_letters.path,
             max_size: settings.dead_letters.max_size.0,

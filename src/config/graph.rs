@@ -15,6 +15,8 @@ pub struct Graph {
     pub data_dir: PathBuf,
     /// Bytes all batches in flight may hold together.
     pub memory: u64,
+    /// Bytes a value may have that a VRL program makes.
+    pub max_value: u64,
     /// Where events go that no node takes.
     pub dead_letters: DeadLettersConfig,
     /// Address of `/metrics`, `/health` and `/ready`.

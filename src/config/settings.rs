@@ -23,6 +23,10 @@ pub(crate) struct Settings {
     /// Memory that all batches in flight may hold together. Default: `64MiB`.
     #[serde(default = "default_memory")]
     pub memory: ByteSize,
+    /// Largest value that a VRL program may make of an event, such as a text that it decompresses: beyond it the event is
+    /// rejected. Lists and objects count with 16 bytes an item beside their texts. Default: `8MiB`.
+    #[serde(default = "default_max_value")]
+    pub max_value: ByteSize,
     /// Where events go that a node rejects and nobody listens to.
     #[serde(default)]
     pub dead_letters: DeadLetters,
@@ -119,6 +123,10 @@ fn default_data_dir() -> PathBuf {
 
 fn default_memory() -> ByteSize {
     ByteSize(64 << 20)
+}
+
+fn default_max_value() -> ByteSize {
+    ByteSize(crate::script::DEFAULT_MAX_VALUE)
 }
 
 fn default_checkpoint_every() -> Span {

@@ -35,6 +35,13 @@ impl MemoryBudget {
         }
     }
 
+    /// A share of up to `bytes` without waiting, for what is in memory already: whoever acquires next waits the longer.
+    pub fn take(&self, bytes: usize) -> Option<MemoryPermit> {
+        let free = u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX);
+        let permit = self.free.clone().try_acquire_many_owned(self.units_of(bytes).min(free));
+        permit.ok().map(MemoryPermit)
+    }
+
     /// Bytes in use now.
     pub fn used(&self) -> u64 {
         (self.units as usize - self.free.available_permits().min(self.units as usize)) as u64 * UNIT as u64
@@ -60,6 +67,11 @@ mod tests {
         let all = budget.acquire(10 << 20).await;
         assert_eq!(budget.used(), budget.total());
         drop(all);
+        assert_eq!(budget.used(), 0);
+        let some = budget.take(48 * 1024);
+        let rest = budget.take(48 * 1024);
+        assert_eq!(budget.used(), budget.total(), "what is in memory already does not wait");
+        drop((some, rest));
         assert_eq!(budget.used(), 0);
     }
 }

@@ -48,14 +48,20 @@ struct Shared {
     worst: AtomicU8,
     settlements: Arc<Settlements>,
     /// Memory the batch may use; given back when the batch is settled.
-    _permit: Option<MemoryPermit>,
+    permits: Mutex<Vec<MemoryPermit>>,
 }
 
 impl Receipt {
     /// The first receipt of batch number `batch`; its end is told to `settlements`.
     pub fn new(batch: u64, settlements: Arc<Settlements>, permit: Option<MemoryPermit>) -> Receipt {
         let worst = AtomicU8::new(Outcome::Filtered as u8);
-        Receipt { shared: Arc::new(Shared { batch, worst, settlements, _permit: permit }), resolved: false }
+        let permits = Mutex::new(Vec::from_iter(permit));
+        Receipt { shared: Arc::new(Shared { batch, worst, settlements, permits }), resolved: false }
+    }
+
+    /// Has the batch hold more memory until it is settled.
+    pub fn hold(&self, permit: MemoryPermit) {
+        self.shared.permits.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
     }
 
     /// A receipt that nobody listens to, for tests of single components.

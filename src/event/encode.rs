@@ -11,6 +11,7 @@ use bytes::Bytes;
 use vrl::value::Value;
 
 use super::codec::{Codec, CodecError, Encoder, Layout};
+use super::json::Numbers;
 use super::{Body, json};
 
 /// What an event looks like outside.
@@ -68,6 +69,16 @@ impl Encoding {
             }
             (Encoding::Text | Encoding::Raw, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
             (_, Body::Parsed(value)) => self.put(value, topic, out),
+            (_, Body::Raw(bytes, Codec::Json)) => {
+                let mut numbers = Numbers::default();
+                let value = json::parse_with(bytes, &mut numbers)?;
+                match self {
+                    Encoding::Text | Encoding::Raw => self.put_message(&value, &numbers, out),
+                    // Where an integer of more than 64 bits has no place as text, it may have one as a float.
+                    _ if numbers.are_exact() && self.put(&numbers.as_texts(&value), topic, out).is_ok() => Ok(()),
+                    _ => self.put(&value, topic, out),
+                }
+            }
             (_, Body::Raw(bytes, codec)) => self.put(&codec.decode(bytes)?, topic, out),
         }
     }
@@ -102,7 +113,7 @@ impl Encoding {
     fn put(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
         match self {
             Encoding::Json => json::write(value, out),
-            Encoding::Text | Encoding::Raw => self.put_message(value, out),
+            Encoding::Text | Encoding::Raw => self.put_message(value, &Numbers::default(), out),
             Encoding::Other(encoder) => {
                 let before = out.len();
                 encoder.encode(value, topic, out).inspect_err(|_| out.truncate(before))
@@ -153,7 +164,7 @@ impl Encoding {
         Ok(())
     }
 
-    fn put_message(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn put_message(&self, value: &Value, numbers: &Numbers, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let message = match value {
             Value::Object(fields) => fields.get("message"),
             Value::Bytes(_) | Value::String(_) => Some(value),
@@ -168,7 +179,7 @@ impl Encoding {
                 }
                 _ => put_text(&text.coerce_to_bytes(), out),
             },
-            Some(other) => json::write(other, out),
+            Some(other) => numbers.write(other, out),
         }
     }
 }
@@ -240,6 +251,8 @@ mod tests {
         assert_eq!(line(Encoding::Text, &raw(b"plain", Codec::Text)).unwrap(), "plain\n");
         assert_eq!(line(Encoding::Text, &raw(br#"{"message":"m","x":1}"#, Codec::Json)).unwrap(), "m\n");
         assert_eq!(line(Encoding::Text, &parsed(r#"{"message":{"a":1}}"#)).unwrap(), "{\"a\":1}\n");
+        let large = raw(br#"{"message":{"id":18446744073709551615}}"#, Codec::Json);
+        assert_eq!(line(Encoding::Text, &large).unwrap(), "{\"id\":18446744073709551615}\n");
         assert_eq!(line(Encoding::Text, &parsed(r#"{"x":1}"#)), Err("no_message"));
         assert_eq!(line(Encoding::Text, &raw(b"{", Codec::Json)), Err("invalid_json"));
         assert_eq!(line(Encoding::Text, &raw(b"\xff", Codec::Raw)), Err("invalid_utf8"));

@@ -12,6 +12,7 @@
 //! number of tokens, not of bytes. Nothing here trusts the input: no unchecked index, no recursion while checking.
 
 mod blocks;
+mod numbers;
 mod parse;
 mod splice;
 mod walk;
@@ -23,7 +24,8 @@ mod tests;
 use std::borrow::Cow;
 use std::ops::Range;
 
-pub use parse::{parse, parse_range};
+pub use numbers::Numbers;
+pub use parse::{parse, parse_range, parse_range_with, parse_with};
 pub(crate) use parse::{parse_as_is, same_after_json, string_at};
 pub use splice::{Edit, splice};
 pub use walk::{check, scan};

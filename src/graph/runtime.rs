@@ -101,6 +101,7 @@ pub async fn run_by(
     let (sinks, rejected) = builder.sinks(&ends).await?;
     let nodes: Vec<Arc<Node>> = builder.plan.nodes.iter().map(|node| node.node.clone()).collect();
     let memory = MemoryBudget::new(builder.plan.graph.memory);
+    crate::script::set_max_value(builder.plan.graph.max_value);
     let ways = Ways::of(&builder);
     let shared = Arc::new(Shared {
         sinks,

@@ -68,7 +68,8 @@ impl Step {
         alone: bool,
         poison: Option<&Poison>,
     ) -> Result<(Batch, Output), Panicked> {
-        let books = &self.node.books;
+        let node = &self.node;
+        let books = &node.books;
         let received = batch.events.len();
         // What comes by an exchange was received in front of it.
         if rows.is_none() {
@@ -80,7 +81,16 @@ impl Step {
             Work::Do(Transform::Stateless(process)) => {
                 // It may be alone because it panicked before: keep what is needed to name the event.
                 let only = if alone { batch.events.first().cloned() } else { None };
+                crate::script::begin_batch(alone);
                 let result = catch_unwind(AssertUnwindSafe(|| process(&mut batch, &mut output)));
+                if crate::script::end_batch() {
+                    tracing::debug!(
+                        node = &*node.id,
+                        "a batch decompresses to too much: its events are read one by one"
+                    );
+                    books.failed(received);
+                    return Err(Panicked::Batch);
+                }
                 if let Err(panic) = result {
                     let message = panic_text(&*panic);
                     tracing::error!(node = &*self.node.id, reason = message, "a transform panicked");

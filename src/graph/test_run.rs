@@ -27,6 +27,7 @@ pub struct TestOutcome {
 
 /// Runs every test of the plan's graph.
 pub fn run_tests(plan: &Plan) -> Result<Vec<TestOutcome>> {
+    crate::script::set_max_value(plan.graph.max_value);
     plan.graph.tests.iter().map(|test| run_test(plan, test)).collect()
 }
 

@@ -8,6 +8,7 @@ use super::lens::{Lens, ReadView};
 use super::native::{Native, Plain};
 use super::plan::Plan;
 use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile};
+use crate::event::json::Numbers;
 use crate::event::{Event, OriginId};
 
 /// A VRL expression that yields a boolean, such as `.level == "error"`.
@@ -114,7 +115,8 @@ impl Conditions {
                         is_apart = true;
                     }
                     let _now = lens.enter(event, origin, engine.salt);
-                    holds(engine, &mut ReadView { value: lens.seen(event), metadata: &metadata })?
+                    let (value, numbers) = lens.seen(event);
+                    holds(engine, &mut ReadView { value, metadata: &metadata }, numbers)?
                 }
             };
             if holds && each(number).is_break() {
@@ -130,8 +132,8 @@ impl Conditions {
     }
 }
 
-fn holds(engine: &mut Engine, view: &mut ReadView<'_>) -> Result<bool, Failure> {
-    match engine.run(view)? {
+fn holds(engine: &mut Engine, view: &mut ReadView<'_>, numbers: &mut Numbers) -> Result<bool, Failure> {
+    match engine.run(view, numbers)? {
         Ended::With(Value::Boolean(holds)) => Ok(holds),
         Ended::With(value) => {
             Err(Failure::new("vrl_error", format!("the condition gave {} and not a boolean", value.kind_str())))

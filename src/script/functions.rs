@@ -2,19 +2,28 @@
 //!
 //! VRL's standard library without what asks the system or the network. In a deterministic run the clock is the
 //! event's time and random numbers follow from the event's id, so that the same input gives the same output.
-//! (Known rest: `parse_syslog`, `parse_klog` and `parse_linux_authorization` guess a missing year from the wall clock.)
+//! No function returns a value that is too deep or too large, and those that would need too much memory or stack while they work
+//! are our own. (Known rest of what a deterministic run cannot repeat: `parse_syslog`, `parse_klog` and `parse_linux_authorization` guess a missing year from the wall clock.)
+
+mod own;
+
+pub(super) use own::check_path;
 
 use std::cell::Cell;
 use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use vrl::compiler::function::{ArgumentList, Compiled, Example, FunctionCompileContext, Parameter};
-use vrl::compiler::state::TypeState;
-use vrl::compiler::{Context, Expression, Function, FunctionExpression, Resolved, TypeDef};
+use vrl::compiler::expression::{Query, query};
+use vrl::compiler::function::{ArgumentList, Compiled, Example, FunctionCompileContext, Parameter, closure};
+use vrl::compiler::state::{TypeInfo, TypeState};
+use vrl::compiler::{Context, Expression, ExpressionError, Function, Resolved};
+use vrl::path::OwnedTargetPath;
 use vrl::prelude::NotNan;
 use vrl::value::Value;
 
+use super::bounds;
+use super::loops::CheckVariables;
 use super::plan::{BY_CHANCE, LEFT_OUT};
 use crate::event::{Event, OriginId};
 
@@ -83,28 +92,47 @@ pub fn hash<const N: usize>(parts: [&[u8]; N]) -> u64 {
 pub(super) fn available() -> &'static [Box<dyn Function>] {
     static FUNCTIONS: LazyLock<Vec<Box<dyn Function>>> = LazyLock::new(|| {
         let all = vrl::stdlib::all().into_iter();
-        all.filter(|function| !LEFT_OUT.contains(&function.identifier()))
-            .map(|inner| match BY_CHANCE.iter().position(|name| *name == inner.identifier()) {
-                Some(_) => Box::new(FromEvent { inner }) as Box<dyn Function>,
-                None => inner,
-            })
-            .collect()
+        let ours = all.filter(|function| !LEFT_OUT.contains(&function.identifier())).map(|inner| {
+            let name = inner.identifier();
+            let way = match own::function(name) {
+                _ if BY_CHANCE.contains(&name) => Way::ByEvent,
+                Some(own) => Way::Own(own),
+                None if name == "unnest" => Way::Unnest,
+                None => Way::Library,
+            };
+            Box::new(Bounded { inner, way }) as Box<dyn Function>
+        });
+        ours.chain([Box::new(CheckVariables) as Box<dyn Function>]).collect()
     });
     &FUNCTIONS
 }
 
-/// A function of the library that asks the event instead, when there is one.
-struct FromEvent {
-    inner: Box<dyn Function>,
+/// Who finds out what a function returns.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// The library.
+    Library,
+    /// The library, once it is known that the copies it makes of an event are not too much.
+    Unnest,
+    /// We, from the event, when there is one.
+    ByEvent,
+    /// We, as the library has no bounds while it works.
+    Own(own::Own),
 }
 
-impl fmt::Debug for FromEvent {
+/// A function of the library that returns nothing that is too deep or too large.
+struct Bounded {
+    inner: Box<dyn Function>,
+    way: Way,
+}
+
+impl fmt::Debug for Bounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-impl Function for FromEvent {
+impl Function for Bounded {
     fn identifier(&self) -> &'static str {
         self.inner.identifier()
     }
@@ -137,30 +165,43 @@ impl Function for FromEvent {
         self.inner.parameters()
     }
 
+    fn closure(&self) -> Option<closure::Definition> {
+        self.inner.closure()
+    }
+
     fn compile(&self, state: &TypeState, ctx: &mut FunctionCompileContext, arguments: ArgumentList) -> Compiled {
-        let values = self.inner.parameters().iter().map(|parameter| arguments.optional(parameter.keyword)).collect();
         let name = self.inner.identifier();
+        let way = match self.way {
+            // Parsing to a depth is bounded already.
+            Way::Own(_) if name == "parse_json" && arguments.optional("max_depth").is_some() => Way::Library,
+            way => way,
+        };
+        let unnested = matches!(way, Way::Unnest).then(|| arguments.required_query("path")).transpose()?;
+        let given = self.inner.parameters().iter().map(|given| (given.keyword, arguments.optional(given.keyword)));
+        let given = given.collect();
         let inner = self.inner.compile(state, ctx, arguments)?;
-        Ok(FromEventCall { name, inner, arguments: values }.as_expr())
+        Ok(Box::new(BoundedCall { name, way, inner, arguments: given, unnested }))
     }
 }
 
 #[derive(Debug, Clone)]
-struct FromEventCall {
+struct BoundedCall {
     name: &'static str,
+    way: Way,
+    /// The library's call.
     inner: Box<dyn Expression>,
-    arguments: Vec<Option<Box<dyn Expression>>>,
+    /// By their names.
+    arguments: Vec<(&'static str, Option<Box<dyn Expression>>)>,
+    /// What `unnest` takes apart.
+    unnested: Option<Query>,
 }
 
-impl FromEventCall {
-    fn argument(&self, number: usize, context: &mut Context) -> Result<Option<Value>, vrl::compiler::ExpressionError> {
-        self.arguments.get(number).and_then(Option::as_ref).map(|expr| expr.resolve(context)).transpose()
+impl BoundedCall {
+    fn argument(&self, number: usize, context: &mut Context) -> Result<Option<Value>, ExpressionError> {
+        self.arguments.get(number).and_then(|(_, expr)| expr.as_ref()).map(|expr| expr.resolve(context)).transpose()
     }
-}
 
-impl FunctionExpression for FromEventCall {
-    fn resolve(&self, context: &mut Context) -> Resolved {
-        let Some(current) = CURRENT.get() else { return self.inner.resolve(context) };
+    fn by_event(&self, current: Current, context: &mut Context) -> Resolved {
         let now = || chrono::DateTime::from_timestamp_millis(current.time).unwrap_or_default();
         match self.name {
             "now" => Ok(Value::Timestamp(now())),
@@ -200,8 +241,53 @@ impl FunctionExpression for FromEventCall {
         }
     }
 
-    fn type_def(&self, state: &TypeState) -> TypeDef {
-        self.inner.type_info(state).result
+    /// Fails where `unnest` would make too much of the event.
+    fn check_unnested(&self, context: &Context) -> Result<(), ExpressionError> {
+        let Some(query) = &self.unnested else { return Ok(()) };
+        let root = match query.target() {
+            query::Target::External(prefix) => {
+                context.target().target_get(&OwnedTargetPath::root(*prefix)).ok().flatten()
+            }
+            query::Target::Internal(variable) => context.state().variable(variable.ident()),
+            _ => None,
+        };
+        if let Some(root) = root
+            && let Some(Value::Array(items)) = root.get(query.path())
+        {
+            bounds::check_copies(root, items.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl Expression for BoundedCall {
+    fn resolve(&self, context: &mut Context) -> Resolved {
+        let value = match self.way {
+            Way::Library => self.inner.resolve(context)?,
+            Way::Unnest => {
+                self.check_unnested(context)?;
+                self.inner.resolve(context)?
+            }
+            Way::ByEvent => match CURRENT.get() {
+                Some(current) => self.by_event(current, context)?,
+                None => self.inner.resolve(context)?,
+            },
+            Way::Own(own) => {
+                let given = self.arguments.iter().filter_map(|(name, expr)| Some((*name, expr.as_ref()?)));
+                let given = given.map(|(name, expr)| Ok((name, expr.resolve(context)?)));
+                own(own::Arguments(given.collect::<Result<_, ExpressionError>>()?))?
+            }
+        };
+        bounds::check(&value)?;
+        Ok(value)
+    }
+
+    fn resolve_constant(&self, state: &TypeState) -> Option<Value> {
+        self.inner.resolve_constant(state)
+    }
+
+    fn type_info(&self, state: &TypeState) -> TypeInfo {
+        self.inner.type_info(state)
     }
 }
 

@@ -5,10 +5,10 @@ use vrl::compiler::{SecretTarget, Target};
 use vrl::path::{OwnedTargetPath, PathPrefix};
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::Failure;
-use super::functions::Now;
+use super::functions::{Now, check_path};
 use super::plan::Plan;
-use crate::event::json::{self, Edit, Fields, Found, JsonError};
+use super::{Failure, bounds};
+use crate::event::json::{self, Edit, Fields, Found, JsonError, Numbers};
 use crate::event::{Body, Codec, Event, OriginId, OriginKind};
 
 /// What a program needs between the event and VRL. It keeps its memory from event to event; nothing a program saw of
@@ -25,6 +25,8 @@ pub(super) struct Lens {
     parsed: Value,
     /// Where the event that was looked at last is.
     seen: Seen,
+    /// Its numbers that 64 bits do not hold.
+    numbers: Numbers,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +53,8 @@ impl Lens {
         let fields = Fields::new(if plan.whole { &[][..] } else { &plan.fields[..] }.iter().cloned());
         let keys = fields.names().iter().map(|name| KeyString::from(name.as_str())).collect();
         let object = Value::Object(ObjectMap::new());
-        Lens { plan, fields, keys, found: Found::default(), object, parsed: Value::Null, seen: Seen::Parsed }
+        let (found, numbers) = (Found::default(), Numbers::default());
+        Lens { plan, fields, keys, found, object, parsed: Value::Null, seen: Seen::Parsed, numbers }
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -73,25 +76,45 @@ impl Lens {
         &self.found
     }
 
-    /// An object of the planned fields alone; `None` when the document is not an object.
-    pub(super) fn load(&mut self, doc: &Bytes) -> Result<Option<&mut Value>, Failure> {
+    /// Prepares an object of the planned fields alone; false when the document is not an object.
+    pub(super) fn load(&mut self, doc: &Bytes) -> Result<bool, Failure> {
         self.scan(doc)?;
-        Ok(if self.fill(doc)? { Some(&mut self.object) } else { None })
+        self.fill(doc)
+    }
+
+    /// The object of the planned fields, and the event's numbers.
+    pub(super) fn loaded(&mut self) -> (&mut Value, &mut Numbers) {
+        (&mut self.object, &mut self.numbers)
+    }
+
+    /// The numbers of the event that was looked at last.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     /// Puts the fields that were found into the object; false when the document is not an object.
     fn fill(&mut self, doc: &Bytes) -> Result<bool, Failure> {
+        self.numbers.clear();
         if !self.found.is_object() {
             return Ok(false);
         }
+        self.fill_object(doc)?;
+        if self.numbers.are_exact() {
+            // Those before the first that has to be entered are to be entered, too.
+            self.fill_object(doc)?;
+        }
+        Ok(true)
+    }
+
+    fn fill_object(&mut self, doc: &Bytes) -> Result<(), Failure> {
         if !self.object.is_object() {
             self.object = Value::Object(ObjectMap::new());
         }
-        let Value::Object(map) = &mut self.object else { return Ok(false) };
+        let Value::Object(map) = &mut self.object else { return Ok(()) };
         for (number, key) in self.keys.iter().enumerate() {
             match self.found.get(number) {
                 Some(range) => {
-                    let value = json::parse_range(doc, range).map_err(invalid_json)?;
+                    let value = json::parse_range_with(doc, range, &mut self.numbers).map_err(invalid_json)?;
                     match map.get_mut(key) {
                         Some(slot) => *slot = value,
                         None => {
@@ -104,7 +127,7 @@ impl Lens {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The bytes that [`scan`](Self::scan) finds the planned fields in, where it can.
@@ -115,20 +138,24 @@ impl Lens {
         }
     }
 
-    /// The event as the program sees it.
-    pub(super) fn look<'a>(&'a mut self, event: &'a Event) -> Result<&'a Value, Failure> {
+    /// Prepares what [`seen`](Self::seen) shows.
+    pub(super) fn look(&mut self, event: &Event) -> Result<(), Failure> {
         if let Some(doc) = self.scannable(event) {
             self.scan(doc)?;
         }
-        self.take_apart(event)?;
-        Ok(self.seen(event))
+        self.take_apart(event)
     }
 
-    /// Prepares what [`seen`](Self::seen) shows, of an event that was scanned where it can be.
+    /// The same for an event that was scanned where it can be.
     pub(super) fn take_apart(&mut self, event: &Event) -> Result<(), Failure> {
+        self.numbers.clear();
         self.seen = match &event.body {
             Body::Parsed(_) => Seen::Body,
             Body::Raw(doc, Codec::Json) if !self.plan.whole && self.fill(doc)? => Seen::Object,
+            Body::Raw(doc, Codec::Json) => {
+                self.parsed = json::parse_with(doc, &mut self.numbers).map_err(invalid_json)?;
+                Seen::Parsed
+            }
             Body::Raw(bytes, codec) => {
                 // What a program may change is put back as a whole.
                 let is_partial = !self.plan.whole && self.plan.writes.is_empty();
@@ -141,13 +168,14 @@ impl Lens {
         Ok(())
     }
 
-    /// The event last taken apart.
-    pub(super) fn seen<'a>(&'a self, event: &'a Event) -> &'a Value {
-        match (self.seen, &event.body) {
+    /// The event last taken apart, as the program sees it, and its numbers.
+    pub(super) fn seen<'a>(&'a mut self, event: &'a Event) -> (&'a Value, &'a mut Numbers) {
+        let value = match (self.seen, &event.body) {
             (Seen::Body, Body::Parsed(value)) => value,
             (Seen::Object, _) => &self.object,
             _ => &self.parsed,
-        }
+        };
+        (value, &mut self.numbers)
     }
 
     /// Whether a value equals the event last taken apart as a whole.
@@ -156,13 +184,14 @@ impl Lens {
     }
 
     /// The body after a program has changed the object of [`load`](Self::load); `None` when all is as it was.
-    pub(super) fn put_back(&self, doc: &Bytes) -> Result<Option<Body>, Failure> {
+    pub(super) fn put_back(&mut self, doc: &Bytes) -> Result<Option<Body>, Failure> {
         let Value::Object(map) = &self.object else { return Ok(None) };
         let mut edits = Vec::new();
         let mut stays_json = true;
         for number in self.plan.writes.iter().copied() {
             let now = self.keys.get(number).and_then(|key| map.get(key));
-            let before = self.found.get(number).map(|range| json::parse_range(doc, range)).transpose();
+            let before = self.found.get(number);
+            let before = before.map(|range| json::parse_range_with(doc, range, &mut self.numbers)).transpose();
             let before = before.map_err(invalid_json)?;
             match now {
                 Some(value) if before.as_ref() != Some(value) => {
@@ -177,12 +206,13 @@ impl Lens {
             return Ok(None);
         }
         if stays_json {
-            let doc = json::splice(doc, &self.fields, &self.found, &edits)
+            let doc = json::splice(doc, &self.fields, &self.found, &edits, &self.numbers)
                 .map_err(|error| Failure::new(error.code, error.message))?;
             return Ok(Some(Body::Raw(Bytes::from(doc), Codec::Json)));
         }
         // A timestamp would be text for the next node if it went through JSON.
-        let mut whole = json::parse_range(doc, 0..doc.len()).map_err(invalid_json)?;
+        let whole = json::parse_range_with(doc, 0..doc.len(), &mut self.numbers);
+        let mut whole = whole.map_err(invalid_json)?;
         if let Value::Object(whole) = &mut whole {
             for edit in edits {
                 match edit {
@@ -191,7 +221,7 @@ impl Lens {
                 };
             }
         }
-        Ok(Some(Body::Parsed(whole)))
+        Ok(Some(body_with(&whole, &self.numbers)?.unwrap_or(Body::Parsed(whole))))
     }
 
     /// What `%` is for an event, when the program asks for it.
@@ -231,6 +261,20 @@ impl Lens {
         }
         Value::Object(metadata)
     }
+}
+
+/// A body that keeps the digits of numbers that 64 bits do not hold: a JSON document, in which timestamps are texts. `None`:
+/// there are no such numbers.
+pub(super) fn body_with(value: &Value, numbers: &Numbers) -> Result<Option<Body>, Failure> {
+    if !numbers.are_exact() || value.is_null() {
+        return Ok(None);
+    }
+    let mut doc = Vec::new();
+    numbers.write(value, &mut doc).map_err(|error| {
+        let why = "an event with numbers of more than 64 bits is kept as JSON";
+        Failure::new(error.code, format!("{}; {why}", error.message))
+    })?;
+    Ok(Some(Body::Raw(doc.into(), Codec::Json)))
 }
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
@@ -333,6 +377,8 @@ impl Target for WriteView<'_> {
         if path.prefix == PathPrefix::Metadata {
             return Err(READ_ONLY.to_owned());
         }
+        check_path(&path.path)?;
+        bounds::check_below(&value, path.path.segments.len())?;
         self.written = true;
         self.value.insert(&path.path, value);
         Ok(())

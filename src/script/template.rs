@@ -6,6 +6,7 @@ use vrl::value::Value;
 use super::lens::{Lens, ReadView};
 use super::plan::Plan;
 use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions};
+use crate::event::json::Numbers;
 use crate::event::{Event, OriginId};
 
 /// A text made for each event: VRL expressions in `{{ }}` and, if compiled [with time](Template::compile_with_time), strftime
@@ -103,7 +104,9 @@ impl Template {
         let _now = self.lens.enter(event, origin, self.salt);
         let metadata = self.lens.metadata(event, origin);
         let expressions = self.pieces.iter().any(|piece| matches!(piece, Piece::Expression { .. }));
-        let value = if expressions { self.lens.look(event)? } else { &Value::Null };
+        if expressions {
+            self.lens.look(event)?;
+        }
         for piece in &mut self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
@@ -114,8 +117,9 @@ impl Template {
                     out.push_str(&time.format(format).to_string());
                 }
                 Piece::Expression { engine, source } => {
-                    match engine.run(&mut ReadView { value, metadata: &metadata })? {
-                        Ended::With(value) => append(&mut out, &value, source)?,
+                    let (value, numbers) = self.lens.seen(event);
+                    match engine.run(&mut ReadView { value, metadata: &metadata }, numbers)? {
+                        Ended::With(value) => append(&mut out, &value, numbers, source)?,
                         Ended::Aborted => {
                             let text = format!("template expression {source} aborted");
                             return Err(Failure::new("template_error", text));
@@ -128,8 +132,9 @@ impl Template {
     }
 }
 
-fn append(out: &mut String, value: &Value, source: &str) -> Result<(), Failure> {
+fn append(out: &mut String, value: &Value, numbers: &Numbers, source: &str) -> Result<(), Failure> {
     let text = match value {
+        Value::Float(number) if let Some(digits) = numbers.digits(number.into_inner()) => digits.into(),
         Value::Bytes(_) | Value::String(_) => match value.as_bytes().map(|bytes| std::str::from_utf8(bytes)) {
             Some(Ok(text)) => text.into(),
             _ => {
@@ -147,15 +152,19 @@ fn append(out: &mut String, value: &Value, source: &str) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Closing braces in an expression that are tried as its end.
+const MOST_BRACES: usize = 256;
+
 /// Where the expression that begins at `start` has its `}}`: the first one that leaves valid VRL, for an expression
 /// may hold braces of its own.
 fn end_of_expression(source: &str, start: usize) -> Option<usize> {
     let mut first = None;
     let mut from = start;
-    while let Some(close) = source[from..].find("}}").map(|close| from + close) {
+    for _ in 0..MOST_BRACES {
+        let Some(close) = source[from..].find("}}").map(|close| from + close) else { break };
         first = first.or(Some(close));
         let inner = &source[start..close];
-        if !inner.trim().is_empty() && vrl::parser::parse(inner).is_ok() {
+        if !inner.trim().is_empty() && super::is_program(inner) {
             return Some(close);
         }
         from = close + 1;

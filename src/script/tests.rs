@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod exact;
+mod limits;
+
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,7 +48,7 @@ fn raw_bytes(event: &Event) -> &str {
 
 /// What VRL does with the whole event: how it ends, and the event when it ended well.
 fn plain(source: &str, value: Value) -> Result<Option<Value>, String> {
-    let program = vrl::compiler::compile(source, functions::available()).unwrap().program;
+    let program = vrl::compiler::compile(source, &vrl::stdlib::all()).unwrap().program;
     let mut target = TargetValue { value, metadata: Value::Null, secrets: Secrets::new() };
     let mut state = RuntimeState::default();
     let timezone = TimeZone::parse("UTC").unwrap();
@@ -146,7 +149,7 @@ const TRICKY: &[(&str, bool)] = &[
 ];
 
 fn compilable(source: &str) -> bool {
-    vrl::compiler::compile(source, functions::available()).is_ok()
+    vrl::compiler::compile(source, &vrl::stdlib::all()).is_ok()
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn kept(source: &str) -> String {
 fn every_function_does_as_vrl_does() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut without = Vec::new();
-    for function in functions::available() {
+    for function in functions::available().iter().filter(|function| !function.identifier().contains(' ')) {
         let name = function.identifier();
         let mut ran = 0;
         for example in function.examples() {

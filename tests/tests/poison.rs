@@ -136,6 +136,104 @@ sinks:
 }
 
 #[test]
+fn what_unfolds_deep_or_large_is_a_dead_letter_and_the_rest_passes() {
+    let home = Home::new(
+        r#"name: unfolded
+memory: 16MiB
+max_value: 1MiB
+sources:
+  in: {type: file, paths: [in.ndjson]}
+transforms:
+  open:
+    type: remap
+    inputs: [in]
+    source: |
+      if exists(.ruby) { .out = parse_ruby_hash!(.ruby) }
+      if exists(.xml) { .out = parse_xml!(.xml) }
+      if exists(.dots) { .out = unflatten!(.dots) }
+      if exists(.lz4) { .out = decode_lz4!(decode_base64!(.lz4), prepended_size: true) }
+      if exists(.zstd) { .out = length(string!(decode_zstd!(decode_base64!(.zstd)))) }
+      if exists(.items) { for_each(array!(.items)) -> |_i, _v| { .out = {"before": .out} } }
+sinks:
+  out: {type: file, inputs: [open], path: out.ndjson}
+"#,
+    );
+    let bomb = |bytes: usize| {
+        let zeros = vec![b'0'; bytes];
+        base64::prelude::Engine::encode(&base64::prelude::BASE64_STANDARD, zstd::encode_all(&zeros[..], 3).unwrap())
+    };
+    let deep = 2_000;
+    let bad = [
+        format!(r#"{{"ruby":"{}1{}"}}"#, "{a=>".repeat(deep), "}".repeat(deep)),
+        format!(r#"{{"xml":"{}1{}"}}"#, "<a>".repeat(deep), "</a>".repeat(deep)),
+        format!(r#"{{"dots":{{"{}":1}}}}"#, vec!["a"; deep].join(".")),
+        format!(r#"{{"items":[{}]}}"#, vec!["1"; deep].join(",")),
+        r#"{"lz4":"////7x9hAQD/////////////////////////////"}"#.to_owned(),
+        format!(r#"{{"zstd":"{}"}}"#, bomb((1 << 20) + 1)),
+    ];
+    // All of them in one batch, which decompresses to a hundred times what it may.
+    let good = format!(r#"{{"zstd":"{}"}}"#, bomb(1 << 20));
+    let events: Vec<String> = bad.iter().cloned().chain(std::iter::repeat_n(good.clone(), 200)).collect();
+    std::fs::write(home.path("in.ndjson"), events.join("\n") + "\n").unwrap();
+    run(&home);
+    let letters = dead_letters(&home, "unfolded");
+    let bodies: Vec<String> =
+        letters.iter().map(|letter| String::from_utf8(letter.bytes().unwrap()).unwrap()).collect();
+    assert!(bodies == bad, "{:?}", letters.iter().map(|letter| &letter.message).collect::<Vec<_>>());
+    assert!(letters.iter().all(|letter| letter.code == "vrl_error"));
+    let out = std::fs::read_to_string(home.path("out.ndjson")).unwrap();
+    let passed = format!(r#"{},"out":1048576}}"#, &good[..good.len() - 1]);
+    assert!(out.lines().count() == 200 && out.lines().all(|line| line == passed), "{}", out.lines().count());
+}
+
+#[test]
+fn integers_of_more_than_64_bits_are_told_apart_everywhere() {
+    let home = Home::new(
+        r#"name: large
+sources:
+  in: {type: file, paths: [in.ndjson]}
+transforms:
+  edit: {type: remap, inputs: [in], source: '. |= {"at": "2026-01-01T00:00:00Z", "copy": .id}'}
+  once: {type: dedupe, inputs: [edit], key: .id, within: 1h, time: .at}
+  calm: {type: throttle, inputs: [edit], key: '[.copy]', threshold: 1, window: 1h, time: .at}
+  count: {type: aggregate, inputs: [edit], time: .at, window: {tumbling: 1m}, group_by: [.id], compute: {n: count}}
+  all: {type: aggregate, inputs: [edit], time: .at, window: {tumbling: 1m}, compute: {ids: {distinct: .id}}}
+sinks:
+  once: {type: file, inputs: [once], path: once.ndjson}
+  calm: {type: file, inputs: [calm], path: calm.ndjson}
+  count: {type: file, inputs: [count], path: count.ndjson}
+  all: {type: file, inputs: [all], path: all.ndjson}
+"#,
+    );
+    let ids = [
+        "18446744073709551615",
+        "18446744073709551614",
+        "18446744073709551000",
+        "9223372036854775808",
+        "0.1000000000000000055",
+    ];
+    let events: Vec<String> = ids.iter().chain(&ids).map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+    std::fs::write(home.path("in.ndjson"), events.join("\n") + "\n").unwrap();
+    run(&home);
+    let read = |file: &str| std::fs::read_to_string(home.path(file)).unwrap();
+    let whole: Vec<String> =
+        ids.iter().map(|id| format!(r#"{{"at":"2026-01-01T00:00:00Z","copy":{id},"id":{id}}}"#)).collect();
+    for file in ["once.ndjson", "calm.ndjson"] {
+        assert_eq!(read(file).lines().collect::<Vec<_>>(), whole, "{file}");
+    }
+    for id in ids {
+        let result = format!(r#""id":{id},"n":2}}"#);
+        assert_eq!(
+            read("count.ndjson").lines().filter(|line| line.ends_with(&result)).count(),
+            1,
+            "{}",
+            read("count.ndjson")
+        );
+    }
+    assert!(read("all.ndjson").contains(r#""ids":5"#), "{}", read("all.ndjson"));
+}
+
+#[test]
 fn behind_an_errors_port_a_program_sees_why() {
     let home = Home::new(
         r#"name: reasons

@@ -172,6 +172,24 @@ fn a_bad_graph_exits_with_78_and_every_mistake_has_its_line() {
 }
 
 #[test]
+fn a_program_that_is_nested_too_deep_is_an_error_with_its_line() {
+    let deep = format!("{}true", "!".repeat(30_000));
+    for (was, with) in [
+        (r#"condition: '.reason == "BackOff"'"#, format!("condition: '{deep}'")),
+        (
+            "{type: console, inputs: [keep]}",
+            format!("{{type: kafka, inputs: [keep], bootstrap_servers: b:1, topic: '{{{{ {deep} }}}}'}}"),
+        ),
+    ] {
+        let dir = folder(&[("deep.yaml", &GRAPH.replace(was, &with))]);
+        for verb in ["validate", "run", "explain"] {
+            let done = weir(dir.path(), &[verb, "deep.yaml"]).exits(BAD_CONFIG);
+            assert!(done.err.contains("more than 128 brackets"), "{verb}: {}", &done.err[..done.err.len().min(2_000)]);
+        }
+    }
+}
+
+#[test]
 fn problems_in_json_have_all_a_program_needs() {
     let dir = folder(&[("faulty.yaml", FAULTY)]);
     let done = weir(dir.path(), &["validate", "faulty.yaml", "--format", "json"]).exits(BAD_CONFIG);

@@ -55,6 +55,8 @@ fn a_tap_shows_what_leaves_an_output_filtered_and_without_secrets() {
     assert!(refused(&["split"]).contains("`split` has `split.events`, `split.default`, `split.errors`"));
     assert!(refused(&["in.errors"]).contains("`in` has `in`"));
     assert!(refused(&["in", "--filter", ".a =="]).contains("the filter cannot be used"));
+    let deep = format!("{}true", "!".repeat(30_000));
+    assert!(refused(&["in", "--filter", &deep]).contains("the filter cannot be used"), "and the graph goes on");
     running.stop(Duration::from_secs(10));
     assert!(refused(&["in"]).contains("no graph runs that has its data in .weir/watched"));
 }

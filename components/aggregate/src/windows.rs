@@ -219,7 +219,7 @@ impl Stateful for Windows {
             if at > 0 {
                 key.push(SEPARATOR);
             }
-            weir::event::json::write(&value, &mut key)?;
+            self.extract.program.write(&value, &mut key)?;
         }
         let mut arguments = Vec::with_capacity(self.extract.any_value.len());
         for ((at, value), any_value) in values.zip(&self.extract.any_value) {
@@ -227,7 +227,7 @@ impl Stateful for Windows {
                 Value::Null => Value::Null,
                 value if *any_value => {
                     let mut text = Vec::new();
-                    weir::event::json::write(&value, &mut text)?;
+                    self.extract.program.write(&value, &mut text)?;
                     Value::Integer(hash([&text[..]]).cast_signed())
                 }
                 value if Number::of(&value).is_some() => value,

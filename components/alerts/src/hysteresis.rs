@@ -140,7 +140,8 @@ impl Stateful for Signals {
         }
         let mut key = Vec::new();
         if let Some(expression) = &mut self.key {
-            weir::event::json::write(&expression.value(event, origin)?, &mut key)?;
+            let value = expression.value(event, origin)?;
+            expression.write(&value, &mut key)?;
         }
         let (on, off) = (self.on.holds(event, origin)?, self.off.holds(event, origin)?);
         Ok(Row { key, time: event.time, values: vec![on.into(), off.into()], ..Row::default() })

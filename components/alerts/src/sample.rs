@@ -75,7 +75,7 @@ impl Reader {
             Some(FOR_STATE) => true,
             _ => return Err(Verdict::Filter),
         };
-        let mut labels = labels_of(labels)?;
+        let mut labels = labels_of(labels, &self.0)?;
         let state = labels.remove(STATE);
         let number = number_of(value).ok_or_else(|| no_point("it has no number `value`"))?;
         let is_over = number.is_nan() || number == 0.0;
@@ -100,7 +100,7 @@ fn no_point(why: impl std::fmt::Display) -> Verdict {
 }
 
 /// Labels; numbers and booleans that a node may have put there are texts.
-pub(crate) fn labels_of(value: &Value) -> Result<BTreeMap<String, String>, Verdict> {
+fn labels_of(value: &Value, reader: &Expression) -> Result<BTreeMap<String, String>, Verdict> {
     let Value::Object(all) = value else {
         return if value.is_null() { Ok(BTreeMap::new()) } else { Err(no_point("its `labels` are no object")) };
     };
@@ -108,7 +108,11 @@ pub(crate) fn labels_of(value: &Value) -> Result<BTreeMap<String, String>, Verdi
     for (name, value) in all {
         let text = match value {
             Value::Integer(number) => Some(number.to_string()),
-            Value::Float(number) => Some(number.to_string()),
+            Value::Float(_) => {
+                let mut digits = Vec::new();
+                reader.write(value, &mut digits)?;
+                String::from_utf8(digits).ok()
+            }
             Value::Boolean(is) => Some(is.to_string()),
             value => value.to_str().map(str::to_owned),
         };

@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use weir::event::Timestamp;
-use weir::event::json::{self, Fields, Found, JsonError};
+use weir::event::json::{self, Fields, Found, JsonError, Numbers};
 use xxhash_rust::xxh3::Xxh3;
 
 /// What is known of an event.
@@ -88,7 +88,9 @@ impl Look<'_> {
         }
         // Beats write the fields of the same event in another order when they send it again.
         let mut sorted = Vec::new();
-        json::write(&json::parse(self.bytes).ok()?, &mut sorted).ok()?;
+        let mut numbers = Numbers::default();
+        let event = json::parse_with(self.bytes, &mut numbers).ok()?;
+        numbers.write(&event, &mut sorted).ok()?;
         Some(hash(b"all", [&*who, &*sorted]))
     }
 
@@ -174,7 +176,8 @@ impl Look<'_> {
 
     /// A value as text: of a string what it says, of anything else its JSON; none of null.
     fn value(&self, range: Range<usize>) -> Option<Bytes> {
-        let value = json::parse_range(self.bytes, range).ok()?;
+        let mut numbers = Numbers::default();
+        let value = json::parse_range_with(self.bytes, range, &mut numbers).ok()?;
         if value.is_null() {
             return None;
         }
@@ -182,7 +185,7 @@ impl Look<'_> {
             return Some(text.clone());
         }
         let mut text = Vec::new();
-        json::write(&value, &mut text).ok()?;
+        numbers.write(&value, &mut text).ok()?;
         Some(text.into())
     }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use vrl::value::Value;
 use weir::event::CodecError;
-use weir::event::json::{self, Edit, Fields, Found, JsonError};
+use weir::event::json::{self, Edit, Fields, Found, JsonError, Numbers};
 
 /// Looks into records; keeps its memory from one to the next.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Reader {
     /// The record last read, with its tag set to `tags`.
     pub fn tagged(&self, doc: &Bytes, tags: &Value) -> Result<Bytes, CodecError> {
         let (fields, found) = &self.record;
-        json::splice(doc, fields, found, &[Edit::Set(TAG, tags)]).map(Bytes::from)
+        json::splice(doc, fields, found, &[Edit::Set(TAG, tags)], &Numbers::default()).map(Bytes::from)
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn key_of(
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    weir::event::json::write(&value, &mut bytes)?;
+    key.write(&value, &mut bytes)?;
     Ok(Some(bytes))
 }
 

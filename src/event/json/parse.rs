@@ -6,7 +6,7 @@ use bytes::Bytes;
 use memchr::memchr2;
 use vrl::value::{KeyString, ObjectMap, Value};
 
-use super::{JsonError, JsonErrorKind, MAX_DEPTH, check};
+use super::{JsonError, JsonErrorKind, MAX_DEPTH, Numbers, check};
 
 /// Checks a document and takes all of it apart. Strings without escapes share the memory of `doc`.
 pub fn parse(doc: &Bytes) -> Result<Value, JsonError> {
@@ -14,25 +14,35 @@ pub fn parse(doc: &Bytes) -> Result<Value, JsonError> {
     parse_range(doc, 0..doc.len())
 }
 
+/// The same, and enters into `numbers` what 64 bits do not hold.
+pub fn parse_with(doc: &Bytes, numbers: &mut Numbers) -> Result<Value, JsonError> {
+    check(doc)?;
+    numbers.clear();
+    parse_range_with(doc, 0..doc.len(), numbers)
+}
+
 /// Takes apart one value of a document that [`scan`](super::scan) has accepted, where it found it.
 ///
 /// On bytes that were not checked it may accept what is not JSON, or fail; it never panics.
 pub fn parse_range(doc: &Bytes, range: Range<usize>) -> Result<Value, JsonError> {
-    let mut parser = Parser { doc, at: range.start, end: range.end.min(doc.len()), depth: 0 };
-    parser.value()
+    Parser::new(doc, range).value()
+}
+
+/// The same, and enters into `numbers` what 64 bits do not hold.
+pub fn parse_range_with(doc: &Bytes, range: Range<usize>, numbers: &mut Numbers) -> Result<Value, JsonError> {
+    numbers.reading(|numbers| Parser { numbers: Some(numbers), ..Parser::new(doc, range.clone()) }.value())
 }
 
 /// Reads what [`write_as_is`](super::write_as_is) wrote: a document whose texts may hold any bytes, and with infinite numbers.
 pub(crate) fn parse_as_is(doc: &Bytes) -> Result<Value, JsonError> {
-    let mut parser = Parser { doc, at: 0, end: doc.len(), depth: 0 };
+    let mut parser = Parser::new(doc, 0..doc.len());
     let value = parser.value()?;
     if parser.at == doc.len() { Ok(value) } else { parser.fail(JsonErrorKind::TrailingText) }
 }
 
 /// The text of a checked string, as the document spells it between the quotes, or unescaped.
 pub(crate) fn string_at(doc: &Bytes, range: Range<usize>) -> Option<Bytes> {
-    let mut parser = Parser { doc, at: range.start, end: range.end.min(doc.len()), depth: 0 };
-    parser.string().ok()
+    Parser::new(doc, range).string().ok()
 }
 
 /// Whether a value is the same when it has been written as JSON and read again: no timestamp, no bytes that are
@@ -57,9 +67,15 @@ struct Parser<'a> {
     at: usize,
     end: usize,
     depth: usize,
+    /// Where numbers that 64 bits do not hold are entered.
+    numbers: Option<&'a mut Numbers>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn new(doc: &'a Bytes, range: Range<usize>) -> Parser<'a> {
+        Parser { doc, at: range.start, end: range.end.min(doc.len()), depth: 0, numbers: None }
+    }
+
     fn value(&mut self) -> Result<Value, JsonError> {
         match self.token() {
             b'"' => Ok(Value::Bytes(self.string()?)),
@@ -189,17 +205,26 @@ impl Parser<'_> {
             let number = std::str::from_utf8(spelled).ok().and_then(|spelled| spelled.parse::<f64>().ok());
             // A checked document has no infinite ones.
             match number {
-                Some(number) => Value::from_f64_or_zero(number),
+                Some(number) => self.float(length, number),
                 None => return self.fail(JsonErrorKind::InvalidNumber),
             }
         } else {
             match serde_json::from_slice(spelled) {
+                Ok(Value::Float(number)) => self.float(length, number.into_inner()),
                 Ok(value) => value,
                 Err(_) => return self.fail(JsonErrorKind::InvalidNumber),
             }
         };
         self.at += length;
         Ok(value)
+    }
+
+    /// The float of the number of `length` bytes that begins at `self.at`.
+    fn float(&mut self, length: usize, nearest: f64) -> Value {
+        Value::from_f64_or_zero(match &mut self.numbers {
+            Some(numbers) => numbers.float(self.doc.slice(self.at..self.at + length), nearest),
+            None => nearest,
+        })
     }
 
     fn literal(&mut self, length: usize, value: Value) -> Value {

@@ -2,7 +2,7 @@
 
 use vrl::value::Value;
 
-use super::{Fields, Found, write, write_str};
+use super::{Fields, Found, Numbers, write_str};
 use crate::event::CodecError;
 
 /// What becomes of one wanted field.
@@ -27,8 +27,15 @@ impl Edit<'_> {
 /// `found` is what [`scan`](super::scan) has just found in this very document with these `fields`. Every other
 /// byte stays: the order, the spelling of numbers, duplicates of other names. A set field stands where it stood
 /// last and exactly once, new ones at the end, in the order of the edits. A field has at most one edit.
-/// A document that is not an object is returned as it is; a value that JSON has no way to say is an error.
-pub fn splice(doc: &[u8], fields: &Fields, found: &Found, edits: &[Edit<'_>]) -> Result<Vec<u8>, CodecError> {
+/// A document that is not an object is returned as it is; a value that JSON has no way to say is an error. The values of the
+/// edits may have floats that stand in for `numbers`.
+pub fn splice(
+    doc: &[u8],
+    fields: &Fields,
+    found: &Found,
+    edits: &[Edit<'_>],
+    numbers: &Numbers,
+) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::with_capacity(doc.len() + 64 * edits.len());
     let Some(object) = &found.object else {
         out.extend_from_slice(doc);
@@ -45,7 +52,7 @@ pub fn splice(doc: &[u8], fields: &Fields, found: &Found, edits: &[Edit<'_>]) ->
         match edit {
             Edit::Set(_, value) if is_last => {
                 out.extend_from_slice(&doc[at..entry.value.start]);
-                write(value, &mut out)?;
+                numbers.write(value, &mut out)?;
                 at = entry.value.end;
             }
             _ => {
@@ -79,7 +86,7 @@ pub fn splice(doc: &[u8], fields: &Fields, found: &Found, edits: &[Edit<'_>]) ->
         empty = false;
         write_str(name, &mut out);
         out.push(b':');
-        write(value, &mut out)?;
+        numbers.write(value, &mut out)?;
     }
     out.extend_from_slice(&doc[object.end..]);
     Ok(out)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use vrl::value::Value;
 
-use super::{Edit, Fields, Found, MAX_DEPTH, check, compact, parse, parse_range, scan, splice, write};
+use super::{Edit, Fields, Found, MAX_DEPTH, Numbers, check, compact, parse, parse_range, scan, splice, write};
 
 /// What VRL's `parse_json(.., lossy: false)` does, without the byte order mark it would skip.
 fn peer(doc: &[u8]) -> Result<Value, String> {
@@ -235,7 +235,7 @@ fn splice_examples() {
         let fields = Fields::new(["a", "b", "c"]);
         let mut found = Found::default();
         scan(doc.as_bytes(), &fields, &mut found).unwrap();
-        String::from_utf8(splice(doc.as_bytes(), &fields, &found, edits).unwrap()).unwrap()
+        String::from_utf8(splice(doc.as_bytes(), &fields, &found, edits, &Numbers::default()).unwrap()).unwrap()
     };
     let one = Value::from(1);
     let set = |field| Edit::Set(field, &one);
@@ -369,7 +369,7 @@ proptest! {
                 _ => {}
             }
         }
-        let spliced = Bytes::from(splice(&doc, &fields, &found, &edits).unwrap());
+        let spliced = Bytes::from(splice(&doc, &fields, &found, &edits, &Numbers::default()).unwrap());
         prop_assert_eq!(parse(&spliced).unwrap(), value);
         if edits.is_empty() {
             prop_assert_eq!(spliced, doc);

@@ -4,6 +4,7 @@
 //! events equal, so [`write()`] refuses them, and [`write_as_is`] retains them for weir's own logs.
 
 use serde::ser::{Error as _, Serialize, Serializer};
+use serde_json::ser::{CompactFormatter, Formatter};
 use vrl::value::Value;
 
 use crate::event::CodecError;
@@ -12,8 +13,14 @@ use crate::event::CodecError;
 ///
 /// Bytes that are not UTF-8 are refused as `invalid_utf8`, an infinite number as `unsupported_value`.
 pub fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    write_with(value, CompactFormatter, out)
+}
+
+/// The same, spelled as the formatter does.
+pub(super) fn write_with(value: &Value, formatter: impl Formatter, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let before = out.len();
-    serde_json::to_writer(&mut *out, &Strict(value)).map_err(|error| {
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, formatter);
+    Strict(value).serialize(&mut serializer).map_err(|error| {
         out.truncate(before);
         refused(value).unwrap_or_else(|| CodecError::new("unsupported_value", error.to_string()))
     })

@@ -1,0 +1,110 @@
+//! Numbers that neither a 64-bit integer nor a 64-bit float holds stay what they are, and different.
+
+use super::*;
+use crate::script::Expression;
+
+const IDS: [&str; 6] = [
+    "18446744073709551615",
+    "18446744073709551614",
+    "18446744073709551000",
+    "9223372036854775808",
+    "0.1000000000000000055",
+    "1e-400",
+];
+
+fn ran(source: &str, doc: &str) -> String {
+    let mut event = raw(doc);
+    Script::compile(source).unwrap().0.run(&mut event, &origin(OriginKind::Other)).unwrap();
+    String::from_utf8(event.body.to_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn keys_and_templates_have_the_digits_of_the_event() {
+    let origin = origin(OriginKind::Other);
+    for program in [
+        ".id",
+        "[.id]",
+        "{\"id\": .id}",
+        "to_string(.id) ?? \"\"",
+        "parse_json!(.text).id",
+        "encode_json(.id)",
+        "encode_json(.)",
+        ".",
+    ] {
+        let mut expression = Expression::compile(program).unwrap().0;
+        let mut keys: Vec<String> = Vec::new();
+        for id in IDS {
+            for parsed in [false, true] {
+                let mut event = raw(&format!(r#"{{"id":{id},"text":"{{\"id\":{id}}}"}}"#));
+                if parsed {
+                    event.body = Body::Raw(event.body.to_bytes(), Codec::Text);
+                }
+                let program_sees_fields = !parsed || program == "parse_json!(.text).id";
+                if !program_sees_fields || parsed {
+                    continue;
+                }
+                let value = expression.value(&event, &origin).unwrap();
+                let mut key = Vec::new();
+                expression.write(&value, &mut key).unwrap();
+                keys.push(String::from_utf8(key).unwrap());
+                assert!(keys.last().unwrap().contains(id), "{program}: {keys:?}");
+            }
+        }
+        let different: std::collections::BTreeSet<&String> = keys.iter().collect();
+        assert_eq!(different.len(), IDS.len(), "{program}: {keys:?}");
+    }
+    for (template, before, after) in
+        [("{{ .id }}", "", ""), ("a-{{ to_string!(.id) }}-b", "a-", "-b"), ("{{ parse_json!(.text).id }}", "", "")]
+    {
+        let mut template = Template::compile(template).unwrap().0;
+        for id in IDS {
+            let event = raw(&format!(r#"{{"id":{id},"text":"{{\"id\":{id}}}"}}"#));
+            assert_eq!(template.render(&event, &origin).unwrap(), format!("{before}{id}{after}"));
+        }
+    }
+}
+
+#[test]
+fn programs_keep_the_digits_of_what_they_leave_and_copy() {
+    for id in IDS {
+        let doc = format!(r#"{{"id":{id},"other":18446744073709551613,"n":1}}"#);
+        assert_eq!(ran(".n = 2", &doc), doc.replace("\"n\":1", "\"n\":2"));
+        assert_eq!(ran(".copy = .id", &doc), format!(r#"{},"copy":{id}}}"#, &doc[..doc.len() - 1]));
+        assert_eq!(ran("del(.other)\n.all = [.id]", &doc), format!(r#"{{"id":{id},"n":1,"all":[{id}]}}"#));
+        let sorted = format!(r#"{{"id":{id},"n":1,"other":18446744073709551613,"z":1}}"#);
+        assert_eq!(ran(". |= {\"z\": 1}", &doc), sorted);
+        assert_eq!(ran(". = {\"inner\": .}", &doc), format!(r#"{{"inner":{}}}"#, sorted.replace(",\"z\":1", "")));
+        assert_eq!(
+            ran(".at = t'2024-01-01T00:00:00Z'", &doc),
+            format!(r#"{{"at":"2024-01-01T00:00:00Z",{}"#, &sorted[1..].replace(",\"z\":1", ""))
+        );
+        let text = format!(r#"{{"message":"{{\"id\":{id}}}"}}"#);
+        assert_eq!(ran(". = parse_json!(.message)", &text), format!(r#"{{"id":{id}}}"#));
+        assert_eq!(ran(".message = parse_json!(.message)", &text), format!(r#"{{"message":{{"id":{id}}}}}"#));
+    }
+    let mut event = Event { body: Body::Raw(r#"{"id":18446744073709551615}"#.into(), Codec::Text), ..raw("{}") };
+    Script::compile(". = parse_json!(.message)").unwrap().0.run(&mut event, &origin(OriginKind::Other)).unwrap();
+    assert_eq!(raw_bytes(&event), r#"{"id":18446744073709551615}"#);
+    let mut event = Event { body: Body::Parsed(value_of(&event.body)), ..raw("{}") };
+    event.body = Body::Parsed(Value::Object([("message".into(), r#"{"id":18446744073709551615}"#.into())].into()));
+    Script::compile(". = parse_json!(.message)").unwrap().0.run(&mut event, &origin(OriginKind::Other)).unwrap();
+    assert_eq!(raw_bytes(&event), r#"{"id":18446744073709551615}"#);
+}
+
+#[test]
+fn numbers_of_one_event_are_compared_by_their_digits() {
+    let origin = origin(OriginKind::Other);
+    let event = raw(r#"{"a":18446744073709551615,"b":18446744073709551614,"c":18446744073709551615,"d":2.50,"e":2.5}"#);
+    for (condition, holds) in [
+        (".a == .b", false),
+        (".a == .c", true),
+        (".d == .e", true),
+        ("to_string(.a) == \"18446744073709551615\" ?? false", true),
+    ] {
+        for source in [condition.to_owned(), format!("length(.) == 5 && ({condition})")] {
+            assert_eq!(Condition::compile(&source).unwrap().0.holds(&event, &origin).unwrap(), holds, "{source}");
+        }
+    }
+    // Arithmetic is done with the nearest float.
+    assert_eq!(ran(".a = float!(.a) / 2", r#"{"a":18446744073709551615}"#), r#"{"a":9.223372036854776e+18}"#);
+}
