@@ -100,7 +100,7 @@ fn substitution_and_set_reach_every_kind_of_value() {
     std::fs::write(&secret, "from-a-file\n").unwrap();
     let path = dir.path().join("g.yaml");
     let text = format!(
-        "sources:\n  in:\n    type: generate\n    count: ${{COUNT}}\n    rate: 5\nsinks:\n  out:\n    type: kafka\n    inputs: [in]\n    bootstrap_servers: ${{HOSTS:-h:1}}\n    topic: a-${{file:{}}}-$${{x}}\n",
+        "sources:\n  in:\n    type: generate\n    count: ${{COUNT}}\n    rate: 5\nsinks:\n  out:\n    type: kafka\n    inputs: [in]\n    bootstrap_servers: ${{HOSTS:-h:1}}\n    topic: t\n    librdkafka_options: {{client.rack: \"a-${{file:{}}}-$${{x}}\"}}\n",
         secret.display()
     );
     std::fs::write(&path, text).unwrap();

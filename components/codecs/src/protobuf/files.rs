@@ -99,19 +99,23 @@ fn strip_message(message: &mut DescriptorProto) {
 
 fn strip_field(field: &mut FieldDescriptorProto) {
     field.default_value = None;
-    let packed = field.options.take().and_then(|options| only("packed", options.uninterpreted_option));
-    field.options = packed.map(|packed| FieldOptions { uninterpreted_option: vec![packed], ..FieldOptions::default() });
+    let packed = field.options.take().and_then(|options| flag("packed", options.uninterpreted_option));
+    field.options = packed.map(|packed| FieldOptions { packed: Some(packed), ..FieldOptions::default() });
 }
 
 fn strip_enum(of: &mut EnumDescriptorProto) {
     of.reserved_range.clear();
     of.reserved_name.clear();
     of.value.iter_mut().for_each(|value| value.options = None);
-    let alias = of.options.take().and_then(|options| only("allow_alias", options.uninterpreted_option));
-    of.options = alias.map(|alias| EnumOptions { uninterpreted_option: vec![alias], ..EnumOptions::default() });
+    let alias = of.options.take().and_then(|options| flag("allow_alias", options.uninterpreted_option));
+    of.options = alias.map(|alias| EnumOptions { allow_alias: Some(alias), ..EnumOptions::default() });
 }
 
-/// The one option of this name, if it is there.
-fn only(name: &str, options: Vec<UninterpretedOption>) -> Option<UninterpretedOption> {
-    options.into_iter().find(|option| matches!(&*option.name, [part] if !part.is_extension && part.name_part == name))
+/// The value of the flag with this name, if it is set.
+fn flag(name: &str, options: Vec<UninterpretedOption>) -> Option<bool> {
+    let is_it = |option: &UninterpretedOption| {
+        matches!(&*option.name, [part] if !part.is_extension && part.name_part == name)
+    };
+    let found = options.into_iter().find(is_it)?;
+    found.identifier_value.map(|value| value == "true")
 }

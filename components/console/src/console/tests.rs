@@ -101,7 +101,7 @@ async fn a_terminal_is_shown_control_characters_and_a_file_gets_the_bytes() {
     assert_eq!(terminal::hostile_in(&json), "");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["message"], terminal::HOSTILE);
     assert_eq!(written(Encoding::Json, false).await, format!("{event}\n"), "as it came");
-    let text = terminal::HOSTILE.replace('\n', " ");
+    let text = terminal::HOSTILE.replace(['\n', '\r'], " ");
     let event: &'static str = json!({ "message": text }).to_string().leak();
     for is_terminal in [true, false] {
         let setup = Setup::with(Encoding::Text, is_terminal);
