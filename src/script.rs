@@ -365,8 +365,10 @@ impl Script {
         if let Body::Parsed(value) = &mut event.body {
             let mut numbers = Numbers::default();
             let mut changes = Changes::begin(value, self.lens.plan());
-            let mut view = WriteView { value: changes.value(), metadata: &metadata, written: false };
-            if matches!(self.engine.run(&mut view, &mut numbers)?, Ended::Aborted) {
+            let mut view = WriteView::new(changes.value(), &metadata);
+            let ended = self.engine.run(&mut view, &mut numbers)?;
+            view.finish()?;
+            if matches!(ended, Ended::Aborted) {
                 return Ok(Flow::Drop);
             }
             let exact = body_with(changes.value(), &numbers)?;
@@ -382,9 +384,9 @@ impl Script {
             && self.lens.load(doc)?
         {
             let (object, numbers) = self.lens.loaded();
-            let mut view = WriteView { value: object, metadata: &metadata, written: false };
+            let mut view = WriteView::new(object, &metadata);
             let ended = self.engine.run(&mut view, numbers)?;
-            let written = view.written;
+            let written = view.finish()?;
             if matches!(ended, Ended::Aborted) {
                 return Ok(Flow::Drop);
             }
@@ -397,9 +399,9 @@ impl Script {
         self.lens.look(event)?;
         let (value, numbers) = self.lens.seen(event);
         let mut value = value.clone();
-        let mut view = WriteView { value: &mut value, metadata: &metadata, written: false };
+        let mut view = WriteView::new(&mut value, &metadata);
         let ended = self.engine.run(&mut view, numbers)?;
-        let written = view.written;
+        let written = view.finish()?;
         if matches!(ended, Ended::Aborted) {
             return Ok(Flow::Drop);
         }

@@ -266,7 +266,7 @@ impl Lens {
 /// A body that keeps the digits of numbers that 64 bits do not hold: a JSON document, in which timestamps are texts. `None`:
 /// there are no such numbers.
 pub(super) fn body_with(value: &Value, numbers: &Numbers) -> Result<Option<Body>, Failure> {
-    if !numbers.are_exact() || value.is_null() {
+    if !numbers.are_exact() || !numbers.are_in(value) {
         return Ok(None);
     }
     let mut doc = Vec::new();
@@ -347,6 +347,22 @@ pub(super) struct WriteView<'a> {
     pub(super) metadata: &'a Value,
     /// Whether the program has set or removed anything.
     pub(super) written: bool,
+    /// Why something was not set: VRL goes on all the same, but sees nothing of the event any more.
+    refused: Option<String>,
+}
+
+impl<'a> WriteView<'a> {
+    pub(super) fn new(value: &'a mut Value, metadata: &'a Value) -> WriteView<'a> {
+        WriteView { value, metadata, written: false, refused: None }
+    }
+
+    /// Whether the program has set or removed anything; a failure where it tried what may not be.
+    pub(super) fn finish(self) -> Result<bool, Failure> {
+        match self.refused {
+            Some(why) => Err(Failure::new("vrl_error", why)),
+            None => Ok(self.written),
+        }
+    }
 }
 
 const READ_ONLY: &str = "this part of the event is read-only";
@@ -377,14 +393,20 @@ impl Target for WriteView<'_> {
         if path.prefix == PathPrefix::Metadata {
             return Err(READ_ONLY.to_owned());
         }
-        check_path(&path.path)?;
-        bounds::check_below(&value, path.path.segments.len())?;
+        let checked = check_path(&path.path).and_then(|()| bounds::check_below(&value, path.path.segments.len()));
+        if let Err(why) = checked {
+            self.refused.get_or_insert_with(|| why.clone());
+            return Err(why);
+        }
         self.written = true;
         self.value.insert(&path.path, value);
         Ok(())
     }
 
     fn target_get(&self, path: &OwnedTargetPath) -> Result<Option<&Value>, String> {
+        if let Some(why) = &self.refused {
+            return Err(why.clone());
+        }
         Ok(match path.prefix {
             PathPrefix::Event => self.value.get(&path.path),
             PathPrefix::Metadata => self.metadata.get(&path.path),

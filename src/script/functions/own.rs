@@ -164,11 +164,38 @@ fn parse_json(mut given: Arguments) -> Resolved {
         let mark = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         bytes.slice(mark..)
     };
+    check_memory(&bytes)?;
     if let Ok(value) = digits::parse(&bytes) {
         return Ok(value);
     }
     // What is wrong, in the library's words.
     Ok(serde_json::from_slice(&bytes).map_err(|error| format!("unable to parse json: {error}"))?)
+}
+
+/// Whether a JSON document does not take far more memory as a value than as text, as a list of tiny objects does.
+fn check_memory(doc: &[u8]) -> Result<(), String> {
+    /// Documents so small take little, whatever they are.
+    const SMALL: usize = 128 << 10;
+    /// Memory for an object, and for an item, about.
+    const OBJECT: usize = 720;
+    const EACH: usize = 64;
+    /// Times the size that a value may have.
+    const MOST: usize = 16;
+    if doc.len() <= SMALL {
+        return Ok(());
+    }
+    let (mut size, mut is_text, mut is_escaped) = (0usize, false, false);
+    for byte in doc {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'{' if !is_text => size += OBJECT,
+            b',' if !is_text => size += EACH,
+            _ => {}
+        }
+    }
+    bounds::check_size(size / MOST)
 }
 
 fn encode_json(mut given: Arguments) -> Resolved {

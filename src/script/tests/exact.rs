@@ -92,6 +92,18 @@ fn programs_keep_the_digits_of_what_they_leave_and_copy() {
 }
 
 #[test]
+fn bytes_that_are_no_text_cannot_stand_beside_such_a_number() {
+    let run = |doc: &str| {
+        let mut event = raw(doc);
+        let flow =
+            Script::compile(".bytes = decode_base64!(\"/w==\")").unwrap().0.run(&mut event, &origin(OriginKind::Other));
+        (flow.map_err(|failure| failure.code), matches!(event.body, Body::Parsed(_)))
+    };
+    assert_eq!(run(r#"{"id":18446744073709551615}"#), (Err("invalid_utf8"), false));
+    assert_eq!(run(r#"{"id":1844674407370955161}"#), (Ok(Flow::Keep), true));
+}
+
+#[test]
 fn numbers_of_one_event_are_compared_by_their_digits() {
     let origin = origin(OriginKind::Other);
     let event = raw(r#"{"a":18446744073709551615,"b":18446744073709551614,"c":18446744073709551615,"d":2.50,"e":2.5}"#);
