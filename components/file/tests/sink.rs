@@ -12,7 +12,7 @@ use weir::component::{BuildContext, Sink, SinkConfig};
 use weir::delivery::{Outcome, Receipt, Settlements};
 use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use weir::state::{MemoryStorage, Storage};
-use weir_file as _;
+use {weir_codecs as _, weir_file as _};
 
 async fn try_sink(context: &BuildContext, path: &Path, options: Value) -> weir::Result<Arc<dyn Sink>> {
     let mut node = json!({"type": "file", "path": path});
@@ -107,12 +107,12 @@ async fn a_record_of_several_lines_that_was_torn_leaves_no_line_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.txt");
     let (context, _rejected) = BuildContext::detached("out");
-    let out = sink(&context, &path, json!({"encoding": "raw"})).await;
-    write(&*out, &["a\nb"]).await;
+    let out = sink(&context, &path, encoding("csv")).await;
+    write(&*out, &[r#"{"v":"a\nb"}"#]).await;
     drop(out);
     tear(&path, b"torn\nre");
-    drop(sink(&context, &path, json!({"encoding": "raw"})).await);
-    assert_eq!(text(&path), "a\nb\n");
+    drop(sink(&context, &path, encoding("csv")).await);
+    assert_eq!(text(&path), "\"a\nb\"\n");
 }
 
 #[tokio::test]
@@ -231,16 +231,29 @@ const FORMS: [(&str, &str, &[&str; 4], &[&str; 4]); 4] = [
     ("a.ndjson", "json", &["1", "2", "3", "4"], &["1\n", "2\n", "3\n", "4\n"]),
     ("a.gz", "json", &["1", "2", "3", "4"], &["1\n", "2\n", "3\n", "4\n"]),
     ("a.zst", "json", &["1", "2", "3", "4"], &["1\n", "2\n", "3\n", "4\n"]),
-    ("a.txt", "raw", &["a\nb", "c\nd", "e", "f\ng"], &["a\nb\n", "c\nd\n", "e\n", "f\ng\n"]),
+    (
+        "a.csv",
+        "csv",
+        &[r#"{"v":"a\nb"}"#, r#"{"v":"c\nd"}"#, r#"{"v":"e"}"#, r#"{"v":"f\ng"}"#],
+        &["\"a\nb\"\n", "\"c\nd\"\n", "e\n", "\"f\ng\"\n"],
+    ),
 ];
+
+/// The option `encoding`; of the forms only `csv` has records of several lines.
+fn encoding(name: &str) -> Value {
+    match name {
+        "csv" => json!({"encoding": {"codec": "csv", "columns": ["v"]}}),
+        name => json!({"encoding": name}),
+    }
+}
 
 #[tokio::test]
 async fn a_file_that_is_renamed_keeps_what_was_acknowledged_and_a_new_one_takes_the_rest() {
-    for (name, encoding, lines, written) in FORMS {
+    for (name, codec, lines, written) in FORMS {
         let dir = tempfile::tempdir().unwrap();
         let (path, rotated) = (dir.path().join(name), dir.path().join(format!("1{name}")));
         let (context, _rejected) = BuildContext::detached("out");
-        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        let out = sink(&context, &path, encoding(codec)).await;
         write(&*out, &[lines[0]]).await;
         write(&*out, &[lines[1]]).await;
         std::fs::rename(&path, &rotated).unwrap();
@@ -250,7 +263,7 @@ async fn a_file_that_is_renamed_keeps_what_was_acknowledged_and_a_new_one_takes_
         std::fs::rename(&path, &rotated).unwrap();
         std::fs::write(&path, "").unwrap();
         drop(out);
-        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        let out = sink(&context, &path, encoding(codec)).await;
         assert_eq!(write(&*out, &[lines[3]]).await, Outcome::Delivered);
         assert_eq!((text(&rotated), text(&path)), (written[2].to_owned(), written[3].to_owned()), "{name}");
         assert_eq!(context.trouble.get(), None);
@@ -259,11 +272,11 @@ async fn a_file_that_is_renamed_keeps_what_was_acknowledged_and_a_new_one_takes_
 
 #[tokio::test]
 async fn a_file_that_is_cut_is_written_on_at_its_new_end_without_zeros() {
-    for (name, encoding, lines, written) in FORMS {
+    for (name, codec, lines, written) in FORMS {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         let (context, _rejected) = BuildContext::detached("out");
-        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        let out = sink(&context, &path, encoding(codec)).await;
         write(&*out, &[lines[0]]).await;
         let whole = path.metadata().unwrap().len();
         write(&*out, &[lines[1]]).await;
@@ -273,7 +286,7 @@ async fn a_file_that_is_cut_is_written_on_at_its_new_end_without_zeros() {
         assert_eq!(text(&path), written[2], "{name}");
         cut(0);
         drop(out);
-        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        let out = sink(&context, &path, encoding(codec)).await;
         write(&*out, &[lines[0]]).await;
         write(&*out, &[lines[1]]).await;
         // In the middle of a record: what is left of it goes.
@@ -285,11 +298,11 @@ async fn a_file_that_is_cut_is_written_on_at_its_new_end_without_zeros() {
 
 #[tokio::test]
 async fn a_file_or_folder_that_is_removed_is_made_again() {
-    for (name, encoding, lines, written) in FORMS {
+    for (name, codec, lines, written) in FORMS {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er").join(name);
         let (context, _rejected) = BuildContext::detached("out");
-        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        let out = sink(&context, &path, encoding(codec)).await;
         write(&*out, &[lines[0]]).await;
         std::fs::remove_file(&path).unwrap();
         assert_eq!(write(&*out, &[lines[1]]).await, Outcome::Delivered);
@@ -299,7 +312,7 @@ async fn a_file_or_folder_that_is_removed_is_made_again() {
         assert_eq!(text(&path), written[2], "{name}");
         std::fs::remove_file(&path).unwrap();
         drop(out);
-        let out = sink(&context, &path, json!({"encoding": encoding})).await;
+        let out = sink(&context, &path, encoding(codec)).await;
         assert_eq!(write(&*out, &[lines[3]]).await, Outcome::Delivered);
         assert_eq!(text(&path), written[3], "{name}");
     }

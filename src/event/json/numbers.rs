@@ -23,7 +23,7 @@ const SAFE_DIGITS: usize = 15;
 #[derive(Debug, Default)]
 pub struct Numbers {
     /// Set once a number was met that its float does not tell from others: from then on every float of the event is entered.
-    spelled: Option<Box<HashMap<u64, Bytes>>>,
+    spelled: Option<HashMap<u64, Bytes>>,
     /// A number was met that would have to be entered.
     is_lossy: bool,
 }
@@ -45,7 +45,7 @@ impl Numbers {
         if self.are_exact() || !self.is_lossy {
             return Ok(value);
         }
-        self.spelled = Some(Box::default());
+        self.spelled = Some(HashMap::new());
         parse(self)
     }
 
@@ -270,12 +270,11 @@ mod tests {
 
     #[test]
     fn numbers_that_a_float_holds_are_written_as_ever() {
-        for doc in ["[1.10,1e2,-0,0.0,1.50E3,0.1,123456.789,1E-7,100000000000000.0,2.2250738585072014e-308,1.7e308]"] {
-            let doc = Bytes::from(doc);
-            let mut numbers = Numbers::default();
-            let value = parse_with(&doc, &mut numbers).unwrap();
-            assert!(!numbers.are_exact());
-            assert_eq!(value, parse(&doc).unwrap());
-        }
+        let doc = "[1.10,1e2,-0,0.0,1.50E3,0.1,123456.789,1E-7,100000000000000.0,2.2250738585072014e-308,1.7e308]";
+        let doc = Bytes::from(doc);
+        let mut numbers = Numbers::default();
+        let value = parse_with(&doc, &mut numbers).unwrap();
+        assert!(!numbers.are_exact());
+        assert_eq!(value, parse(&doc).unwrap());
     }
 }

@@ -195,8 +195,11 @@ fn no_function_overflows_the_stack_or_returns_what_is_too_deep() {
     assert!(uncalled.is_empty(), "no call of these compiled: {uncalled:?}");
 }
 
-/// Programs of a kind, by how deep they are.
-const PROGRAMS: &[(&str, fn(usize) -> String)] = &[
+/// A program, by how deep it is.
+type Program = fn(usize) -> String;
+
+/// Programs of each kind.
+const PROGRAMS: &[(&str, Program)] = &[
     ("not", |n| nested("!", "true", "", n)),
     ("group", |n| nested("(", "1", ")", n)),
     ("array", |n| nested("[", "1", "]", n)),
