@@ -406,7 +406,14 @@ mod tests {
 
     fn driver(origin: &Stubborn) -> (Driver, Trouble) {
         let node = Arc::new(Node { id: "in".into(), ..Node::default() });
-        let route = Route { steps: Vec::new(), entry: Vec::new(), is_timed: false, horizon: Horizon::default(), poison: None, due: None };
+        let route = Route {
+            steps: Vec::new(),
+            entry: Vec::new(),
+            is_timed: false,
+            horizon: Horizon::default(),
+            poison: None,
+            due: None,
+        };
         let shared = Shared {
             sinks: Vec::new(),
             nodes: Vec::new(),

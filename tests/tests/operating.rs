@@ -114,7 +114,7 @@ fn the_reference_of_a_binary_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let text = weir(dir.path(), &["list", "--format", "markdown"]).exits(0).out;
     for part in
-        ["\n# The source `kafka`\n", "\n# The sink `file`\n", "| `sasl.mechanism` |", "| `dead_letters.max_size` |"]
+        ["\n# The source `kafka`\n", "\n# The sink `file`\n", "- **`sasl.mechanism`**", "- **`dead_letters.max_size`**"]
     {
         assert!(text.contains(part), "{part}");
     }

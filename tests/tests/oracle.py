@@ -129,7 +129,8 @@ def main(verb, *arguments):
         for line in lines:
             result = work(line[:-1])
             if result is not None:
-                out.write(result + "\n")
+                # Whatever takes a carriage return for the end of a line sees one line, too.
+                out.write(result.replace("\r", "") + "\n")
 
 
 main(*sys.argv[1:])

@@ -124,9 +124,12 @@ async fn schemas_that_refer_to_others_are_read_with_them() {
     let gone = registry.put("gone-value", gift, reference(7));
     assert_eq!(read(&*decoder, order(gone, 1, "")).await.unwrap().unwrap_err(), "unusable_schema");
     let itself = json!({"references": [{"name": "x", "subject": "loop", "version": 1}]});
-    let endless = registry.put("loop", r#""long""#, itself);
-    let endless = [&[0][..], &endless.to_be_bytes(), &[4]].concat();
-    let ended = read(&*decoder, endless).await.unwrap();
+    let record = |id: u32| [&[0][..], &id.to_be_bytes(), &[4]].concat();
+    let unneeded = registry.put("loop", r#""long""#, itself.clone());
+    assert_eq!(read(&*decoder, record(unneeded)).await.unwrap().unwrap(), 2, "what it refers to is not needed");
+    let needed = r#"{"type":"record","name":"y","fields":[{"name":"a","type":"x"}]}"#;
+    let needed = registry.put("loop", needed, itself);
+    let ended = read(&*decoder, record(needed)).await.unwrap();
     assert_eq!(ended.unwrap_err(), "unusable_schema", "a schema that refers to itself");
 
     let file = "syntax = \"proto3\"; package people; message Person { string name = 1; }";

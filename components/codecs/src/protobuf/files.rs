@@ -113,9 +113,8 @@ fn strip_enum(of: &mut EnumDescriptorProto) {
 
 /// The value of the flag with this name, if it is set.
 fn flag(name: &str, options: Vec<UninterpretedOption>) -> Option<bool> {
-    let is_it = |option: &UninterpretedOption| {
-        matches!(&*option.name, [part] if !part.is_extension && part.name_part == name)
-    };
+    let is_it =
+        |option: &UninterpretedOption| matches!(&*option.name, [part] if !part.is_extension && part.name_part == name);
     let found = options.into_iter().find(is_it)?;
     found.identifier_value.map(|value| value == "true")
 }
