@@ -139,7 +139,7 @@ impl Client {
         };
         let _permit = match begun {
             Ok(permit) => permit,
-            Err(refused) => return Ok(Some(refused)),
+            Err(why) => return Ok(Some(Answer::Refused(why))),
         };
         Ok(match request {
             Request::Snapshot => None,
@@ -156,10 +156,11 @@ impl Client {
     }
 
     /// Gives the seat to others, as the request takes long, if there are not too many of its kind.
-    fn begin(&mut self, kind: &Arc<Semaphore>, name: &str) -> Result<OwnedSemaphorePermit, Answer> {
-        let permit = kind.clone().try_acquire_owned().map_err(|_| {
-            Answer::Refused(format!("there are {LONG} {name} under way already; end one of them, then ask again"))
-        })?;
+    fn begin(&mut self, kind: &Arc<Semaphore>, name: &str) -> Result<OwnedSemaphorePermit, String> {
+        let permit = kind
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| format!("there are {LONG} {name} under way already; end one of them, then ask again"))?;
         self.seat = None;
         Ok(permit)
     }

@@ -242,7 +242,8 @@ async fn finish(
     let sinks: Vec<Arc<dyn Sink>> = shared.sinks.iter().flatten().cloned().collect();
     // Together: one that hangs takes no time from the others.
     let mut flushing: JoinSet<()> = JoinSet::new();
-    for sink in sinks.iter().cloned() {
+    for sink in &sinks {
+        let sink = sink.clone();
         flushing.spawn(async move { sink.flush().await });
     }
     let _late = tokio::time::timeout(limit, async { while flushing.join_next().await.is_some() {} }).await;

@@ -143,6 +143,9 @@ impl Reader {
             Some(Mark { position, .. }) => {
                 let text = "the file was cut or replaced since it was read: it is read from its beginning";
                 tracing::warn!(node, path = &*log, position, "{text}");
+                // A run that reads no event commits nothing: the next one must not take this file for the old one again.
+                let removed = self.what.context.storage.remove(&log);
+                removed.map_err(|error| self.error("its stored position cannot be removed", error))?;
                 Ok(Place::default())
             }
             None => Ok(Place::default()),

@@ -150,6 +150,24 @@ async fn a_file_with_the_same_beginning_in_the_place_of_another_is_read_from_its
 }
 
 #[tokio::test]
+async fn a_file_that_was_emptied_and_begins_as_before_is_read_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.log");
+    let options = json!({"type": "file", "paths": [path], "decoding": "text"});
+    let context = resumable();
+    std::fs::write(&path, "start\nready\n").unwrap();
+    assert_eq!(run(&context, &options).await.len(), 2);
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(run(&context, &options).await, []);
+    std::fs::write(&path, "start\nready\nnext\n").unwrap();
+    assert_eq!(
+        run(&context, &options).await.len(),
+        3,
+        "a run that reads nothing remembers that the file is another one"
+    );
+}
+
+#[tokio::test]
 async fn marks_of_earlier_versions_are_gone_on_from() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.log");

@@ -303,7 +303,15 @@ mod tests {
             url.to_string()
         };
         assert_eq!(shown("https://hooks.example:8443/services/SECRET?token=1"), "https://hooks.example:8443");
-        for text in ["http://user:pass@am", "am:9093/SECRET", "SECRET", "ftp://am/SECRET", "http://am/a b", "http://am/SECRET#x", ""] {
+        for text in [
+            "http://user:pass@am",
+            "am:9093/SECRET",
+            "SECRET",
+            "ftp://am/SECRET",
+            "http://am/a b",
+            "http://am/SECRET#x",
+            "",
+        ] {
             assert_eq!(shown(text), "***", "{text}");
         }
         let list: Url = serde_json::from_value(json!("http://a:1/SECRET, http://b:2,")).unwrap();
