@@ -235,13 +235,7 @@ impl<'a> Writer<'a> {
                 Some(_) => 1,
                 None => 0,
             },
-            (Type::UuidBytes, value) => {
-                if logical::uuid_bytes(value).is_some() {
-                    4
-                } else {
-                    0
-                }
-            }
+            (Type::UuidBytes, value) if logical::uuid_bytes(value).is_some() => 4,
             (Type::Timestamp(unit), Value::Timestamp(_)) => exact(logical::timestamp_count(value, *unit).is_some()) * 2,
             (Type::Decimal(scale, _), value) => turned(logical::decimal_bytes(value, *scale).is_some()),
             (Type::Date, value) => turned(logical::days(value).is_some()),
