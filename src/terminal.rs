@@ -18,7 +18,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// The same as [`line`] for a line with colours of our own, whose values have no escape sequences any more.
+/// The same as [`line()`] for a line with colours of our own, whose values have no escape sequences any more.
 pub fn coloured_line(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\u{1b}')
 }

@@ -34,7 +34,7 @@
 //! lost follows from the numbers around the damage, at the end of a file from the next one's head. What would be the
 //! beginning of a record at the end of a file is a torn write and no damage.
 //!
-//! **A tail that is missing is noticed.** Beside the files lies `end`, a [`Note`] of the number behind the last durable
+//! **A tail that is missing is noticed.** Beside the files lies `end`, a note of the number behind the last durable
 //! record. It is written after each fsync and not fsynced itself: it costs a write to the kernel's memory. So the note is
 //! exact after the end of the process, however that ends. After a loss of power it may be as old as the kernel's write-back,
 //! half a minute; records that were durable since are then missed only where later ones are there. An end that is below the
