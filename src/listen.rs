@@ -143,9 +143,7 @@ impl Gate {
             tracing::warn!(node = &*node, "stopped before everything that had begun was answered");
         }
     }
-}
 
-impl Gate {
     /// Connections that leave files and other listeners enough file descriptors; proc(5) tells the limit of the process.
     fn affordable() -> usize {
         let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();

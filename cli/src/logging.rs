@@ -79,7 +79,7 @@ fn fields() -> impl for<'writer> FormatFields<'writer> + 'static {
     format::debug_fn(field).delimited(" ")
 }
 
-/// Writes a line of the log. What a peer said in it is one line, and does nothing to a terminal.
+/// Writes a log line. Text from peers stays on that line, and its control characters are escaped.
 struct Line {
     coloured: bool,
 }

@@ -64,7 +64,7 @@ impl<'a> Options<'a> {
     pub(super) fn option(&mut self, path: &str, schema: &'a Json, required: bool) {
         let mut takes = Takes::default();
         self.read(schema, &mut takes);
-        // What is nearest says most: of the option, of its type, of what a list holds.
+        // The most specific description: of the option, else of its type, else of the list's elements.
         let inside = takes.maps.first().map_or(&Json::Null, |(_, map)| map);
         let all = [schema, self.resolve(schema), inside];
         let written = all.into_iter().map(description).find(|text| !text.is_empty()).unwrap_or_default();

@@ -121,12 +121,12 @@ impl Windows {
         format!("`{}` is {shown}, which is {what}", self.extract.texts[at])
     }
 
-    /// Takes an event into every window of it that is not over; says whether there is one. An error says which result would be
-    /// larger than a float holds; the window stays as it was.
+    /// Adds an event to each of its open windows; false if there is none. An error names a result that would overflow a float;
+    /// that window stays unchanged.
     fn take(&mut self, row: Row, watermark: Timestamp, output: &mut Output) -> Result<bool, String> {
         let (mut is_taken, mut refused) = (false, None);
         let mut key = WindowKey { start: 0, group: row.key };
-        // A window that time may never come to is over when one that begins now would be.
+        // The watermark may never reach the window of an event from the future: limit how long it stays open.
         let latest_end = match row.is_ahead {
             true => watermark.0.saturating_add(self.grid.length),
             false => i64::MAX,

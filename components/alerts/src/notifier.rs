@@ -43,11 +43,11 @@ pub(crate) struct Notifier {
     pub client: Arc<Client>,
     pub context: BuildContext,
     pub held: HeldSet,
-    /// None: nothing is told again.
+    /// Interval at which firing alerts are sent again. None: never.
     pub resend_every: Option<Duration>,
     pub resolve_timeout: Duration,
     pub batch_size: usize,
-    /// Before this time, by the clock's uptime, nothing is told again.
+    /// Uptime before which no firing alert is sent again.
     pub pauses_until: Duration,
 }
 
@@ -86,7 +86,7 @@ impl Notifier {
         }
     }
 
-    /// How long until an alert is to be told again.
+    /// Time until the next firing alert must be sent again.
     fn until_due(&self) -> Option<Duration> {
         let now = self.context.clock.uptime();
         let until = self.held.until_due(self.resend_every?, now)?;

@@ -12,7 +12,7 @@ use weir::script::Expression;
 const ALERTS: &[u8] = b"ALERTS";
 /// The metric that says since when an alert's condition holds.
 const FOR_STATE: &[u8] = b"ALERTS_FOR_STATE";
-/// What is wanted of a point; of most, which are none of these, only the time.
+/// Extracts name, labels, time and value of an alert's point, and only the time of any other point.
 const FIELDS: &str = r#"if .name == "ALERTS" || .name == "ALERTS_FOR_STATE" { [.name, .labels, .timestamp, .value] } else { .timestamp }"#;
 /// The label that tells pending from firing.
 const STATE: &str = "alertstate";

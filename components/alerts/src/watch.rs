@@ -17,7 +17,7 @@ const AT_ONCE: usize = 1024;
 /// version, without `max_ahead`, took it.
 const FAR_AHEAD: i64 = 3_600_000;
 
-/// What is known of an alert. Its labels are its key.
+/// The state of an alert; its labels are the key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Alert {
     is_firing: bool,
@@ -166,7 +166,8 @@ impl Watch {
         let alert = self.alerts.get(&key).cloned();
         let waits = alert.as_ref().filter(|alert| alert.waited > alert.last.max(self.released.0));
         if let Some(waited) = waits.map(|alert| Timestamp(alert.waited)) {
-            // What came last counts first, though event time stands still: it says when the silence began, or the end.
+            // The waiting samples are released first, although event time stands still: the last one is the end of the
+            // alert or the start of the silence.
             self.released = waited;
             self.silent.insert(key, (), times.now);
             return true;
@@ -202,7 +203,7 @@ impl Watch {
         now.max(Timestamp(last.saturating_add(1)))
     }
 
-    /// What is known of an alert. The time of a sample that an earlier version let run ahead of the clock says nothing.
+    /// Returns the stored alert. Ignores the time of a sample that an earlier version let run ahead of the clock.
     fn known(&mut self, key: &Vec<u8>, time: Timestamp, times: Times) -> Option<Alert> {
         let mut alert = self.alerts.get(key).cloned()?;
         if alert.last > time.max(times.now).0.saturating_add(FAR_AHEAD) && times.now != Timestamp::MIN {
