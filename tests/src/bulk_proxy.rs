@@ -177,6 +177,7 @@ fn is_own(line: &str) -> bool {
 fn forward(asked: &Asked, body: &[u8], server: &str) -> Option<Vec<u8>> {
     let target = if asked.query.is_empty() { asked.path.clone() } else { format!("{}?{}", asked.path, asked.query) };
     let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
     // 1.0, for an answer in one piece
     let mut head =
         format!("{} {target} HTTP/1.0\r\nHost: {server}\r\nContent-Length: {}\r\n", asked.method, body.len());

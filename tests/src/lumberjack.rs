@@ -17,6 +17,7 @@ impl Lumberjack {
     pub fn connect(address: SocketAddr) -> io::Result<Lumberjack> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Lumberjack(stream))
     }

@@ -34,6 +34,7 @@ impl Sender {
     pub fn connect(address: SocketAddr) -> io::Result<Sender> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Sender(BufReader::new(stream)))
     }

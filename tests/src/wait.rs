@@ -1,5 +1,6 @@
 //! Waiting for conditions: the only place that sleeps.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -52,4 +53,51 @@ pub fn now_and_then(random: &mut StdRng, span: Duration, mut does: impl FnMut())
         times += 1;
     }
     times
+}
+
+/// Whether those who work beside a test go on.
+#[derive(Default)]
+pub struct Over(AtomicBool);
+
+impl Over {
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs `main`, and beside it `count` threads of `work`, each until it is told that it is over. Gives what all of them give.
+///
+/// They are told also when `main` panics: a check that fails ends the test, rather than to keep it waiting for them.
+///
+/// # Panics
+/// When one of them does.
+pub fn beside<R, T: Send>(count: u64, work: impl Fn(u64, &Over) -> T + Sync, main: impl FnOnce() -> R) -> (R, Vec<T>) {
+    struct Tells<'a>(&'a Over);
+    impl Drop for Tells<'_> {
+        fn drop(&mut self) {
+            self.0.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let over = Over::default();
+    std::thread::scope(|scope| {
+        let (work, over) = (&work, &over);
+        let tells = Tells(over);
+        let workers: Vec<_> = (0..count).map(|worker| scope.spawn(move || work(worker, over))).collect();
+        let result = main();
+        drop(tells);
+        (result, workers.into_iter().map(|worker| worker.join().unwrap()).collect())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_works_beside_a_check_that_fails_is_told() {
+        let failed = std::panic::catch_unwind(|| {
+            beside(2, |_, over| until("the end", PATIENCE, || over.is()), || panic!("a check that fails"))
+        });
+        assert!(failed.is_err());
+    }
 }

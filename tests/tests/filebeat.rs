@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use weir_tests::command::weir as weir_says;
 use weir_tests::lumberjack::Lumberjack;
 use weir_tests::process::{Home, Weir};
 use weir_tests::push::free_address;
-use weir_tests::wait::{PATIENCE, found, moment, now_and_then, until};
+use weir_tests::wait::{Over, PATIENCE, beside, found, moment, now_and_then, until};
 
 const SENDERS: u64 = 8;
 const BATCH: u64 = 50;
@@ -61,10 +60,9 @@ fn what_was_acknowledged_is_in_the_output_however_often_the_process_is_killed() 
     let span = campaign.span(Duration::from_secs(60), Duration::from_secs(4));
     let home = Home::new(TO_FILE);
     let address = free_address();
-    let over = AtomicBool::new(false);
-    let send = |sender: u64| {
+    let send = |sender: u64, over: &Over| {
         let (mut taken, mut number, mut connection) = (Vec::new(), 0, None);
-        while !over.load(Ordering::Relaxed) {
+        while !over.is() {
             let Some(open) = &mut connection else {
                 connection = Lumberjack::connect(address).ok();
                 moment();
@@ -80,15 +78,13 @@ fn what_was_acknowledged_is_in_the_output_however_often_the_process_is_killed() 
         taken
     };
     let mut weir = Some(start(&home, address, &[]));
-    let (kills, taken): (usize, Vec<String>) = std::thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS).map(|sender| scope.spawn(move || send(sender))).collect();
-        let kills = now_and_then(&mut campaign.random, span, || {
+    let (kills, taken) = beside(SENDERS, send, || {
+        now_and_then(&mut campaign.random, span, || {
             weir.take().unwrap().kill();
             weir = Some(start(&home, address, &[]));
-        });
-        over.store(true, Ordering::Relaxed);
-        (kills, senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect())
+        })
     });
+    let taken = taken.concat();
     assert!(taken.len() > 1000, "only {} events were taken", taken.len());
     let mut out = Vec::new();
     until("everything that was acknowledged to be in the output", PATIENCE, || {
@@ -189,18 +185,18 @@ fn hostile_senders_are_counted_and_let_go_of_in_little_memory_and_cost_nobody_el
     let home = Home::new(HOSTILE);
     let address = free_address();
     let weir = start(&home, address, &[]);
-    let mut friend = Lumberjack::connect(address).unwrap();
-    let (mut sent, over) = (Vec::new(), AtomicBool::new(false));
     let before = weir.rss();
-    std::thread::scope(|scope| {
-        let friendly = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let batch: Vec<String> = (0..20).map(|number| line(0, sent.len() as u64 + number)).collect();
-                friend.publish(batch.iter().map(String::as_str)).unwrap();
-                sent.extend(batch);
-                moment();
-            }
-        });
+    let friend = |_, over: &Over| {
+        let (mut sent, mut friend) = (Vec::new(), Lumberjack::connect(address).unwrap());
+        while !over.is() {
+            let batch: Vec<String> = (0..20).map(|number| line(0, sent.len() as u64 + number)).collect();
+            friend.publish(batch.iter().map(String::as_str)).unwrap();
+            sent.extend(batch);
+            moment();
+        }
+        sent
+    };
+    let ((), sent) = beside(1, friend, || {
         for round in 1..=3_u64 {
             let waiting: Vec<_> = attacks()
                 .into_iter()
@@ -223,9 +219,8 @@ fn hostile_senders_are_counted_and_let_go_of_in_little_memory_and_cost_nobody_el
                 });
             }
         }
-        over.store(true, Ordering::Relaxed);
-        friendly.join().unwrap();
     });
+    let sent = sent.concat();
     let log = weir.log();
     assert!(log.contains("version 1 of Lumberjack") && log.contains("send by Filebeat"), "{log}");
     let out = until_lines(&home, sent.len());

@@ -8,7 +8,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
@@ -21,7 +20,7 @@ use weir_tests::campaign::Campaign;
 use weir_tests::command::weir as weir_says;
 use weir_tests::process::{Home, Weir};
 use weir_tests::push::{Sender, free_address};
-use weir_tests::wait::{PATIENCE, found, moment, now_and_then, until};
+use weir_tests::wait::{Over, PATIENCE, beside, found, moment, now_and_then, until};
 
 const SENDERS: u64 = 10;
 const BATCH: u64 = 20;
@@ -69,10 +68,9 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
     let span = campaign.span(Duration::from_secs(60), Duration::from_secs(4));
     let home = Home::new(TO_FILE);
     let address = free_address();
-    let over = AtomicBool::new(false);
-    let send = |sender: u64| {
+    let send = |sender: u64, over: &Over| {
         let (mut taken, mut number, mut connection) = (Vec::new(), 0, None);
-        while !over.load(Ordering::Relaxed) {
+        while !over.is() {
             let Some(open) = &mut connection else {
                 connection = Sender::connect(address).ok();
                 moment();
@@ -90,22 +88,13 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
         taken
     };
     let mut weir = Some(start(&home, address, &[]));
-    let (kills, taken): (usize, Vec<u64>) = std::thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS)
-            .map(|sender| {
-                scope.spawn({
-                    let send = &send;
-                    move || send(sender)
-                })
-            })
-            .collect();
-        let kills = now_and_then(&mut campaign.random, span, || {
+    let (kills, taken) = beside(SENDERS, send, || {
+        now_and_then(&mut campaign.random, span, || {
             weir.take().unwrap().kill();
             weir = Some(start(&home, address, &[]));
-        });
-        over.store(true, Ordering::Relaxed);
-        (kills, senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect())
+        })
     });
+    let taken = taken.concat();
     assert!(taken.len() > 1000, "only {} events were taken", taken.len());
     let mut out = Vec::new();
     until("everything that was answered for to be in the output", PATIENCE, || {
@@ -226,7 +215,8 @@ fn two_sources_on_one_port_are_refused_with_a_reason() {
     let taken = std::thread::scope(|scope| {
         let asked = scope.spawn(doctor);
         // Who is asked hangs up.
-        drop(other.accept().unwrap());
+        other.set_nonblocking(true).unwrap();
+        drop(found("the doctor to ask", PATIENCE, || other.accept().ok()));
         asked.join().unwrap()
     });
     assert!(taken.out.contains(&format!("{address} cannot be listened on")), "{taken:?}");

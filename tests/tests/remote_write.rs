@@ -14,7 +14,7 @@ use weir_tests::push::{Answer, Sender, free_address};
 use weir_tests::remote_write::{
     Message, SNAPPY, V1, V2, bomb, declared, labels, post, request, request_2, sample, series, snappy, written,
 };
-use weir_tests::wait::{PATIENCE, found, now_and_then, until};
+use weir_tests::wait::{Over, PATIENCE, beside, found, moment, now_and_then, until};
 
 const TO_FILE: &str = r#"name: rw
 sources:
@@ -387,7 +387,7 @@ fn connections_that_say_nothing_or_little_make_room_for_others() {
     receiver.stop();
 }
 
-const SENDERS: i64 = 6;
+const SENDERS: u64 = 6;
 
 #[test]
 fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() {
@@ -395,13 +395,12 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
     let span = campaign.span(Duration::from_secs(60), Duration::from_secs(4));
     let mut receiver = Receiver::start(TO_FILE, &[]);
     let address = receiver.address;
-    let over = std::sync::atomic::AtomicBool::new(false);
-    let send = |first: i64| {
-        let (mut taken, mut number, mut connection) = (Vec::new(), first << 32, None);
-        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+    let send = |sender: u64, over: &Over| {
+        let (mut taken, mut number, mut connection) = (Vec::new(), (sender as i64) << 32, None);
+        while !over.is() {
             let Some(open) = &mut connection else {
                 connection = Sender::connect(address).ok();
-                weir_tests::wait::moment();
+                moment();
                 continue;
             };
             let points: Vec<i64> = (number..number + 20).collect();
@@ -418,13 +417,8 @@ fn what_was_answered_for_is_in_the_output_however_often_the_process_is_killed() 
         }
         taken
     };
-    let (kills, taken): (usize, Vec<i64>) = std::thread::scope(|scope| {
-        let send = &send;
-        let senders: Vec<_> = (0..SENDERS).map(|sender| scope.spawn(move || send(sender))).collect();
-        let kills = now_and_then(&mut campaign.random, span, || receiver.again(&[]));
-        over.store(true, std::sync::atomic::Ordering::Relaxed);
-        (kills, senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect())
-    });
+    let (kills, taken) = beside(SENDERS, send, || now_and_then(&mut campaign.random, span, || receiver.again(&[])));
+    let taken = taken.concat();
     assert!(taken.len() > 500, "only {} points were taken", taken.len());
     let mut lines = 0;
     until("everything that was answered for to be in the output", PATIENCE, || {

@@ -3,14 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use weir_tests::campaign::Campaign;
 use weir_tests::process::{Home, Weir};
 use weir_tests::push::{Sender, free_address};
 use weir_tests::remote_write::{Message, V1, labels, post, request, sample, series, snappy};
-use weir_tests::wait::{PATIENCE, found, moment, until};
+use weir_tests::wait::{Over, PATIENCE, beside, found, moment, until};
 
 const NOWHERE: &str = r#"name: series
 sources:
@@ -42,12 +41,11 @@ fn alert(number: u64, millis: i64) -> Message {
     labels(Message::new(), &all).bytes(2, sample(1.0_f64.to_bits(), millis))
 }
 
-/// Sends so many series, and again what was not taken for want of room.
-fn send(address: SocketAddr, count: u64, sent: &AtomicU64) {
+/// Sends so many series, and again what was not taken for want of room; says after each request how many they were.
+fn send(address: SocketAddr, count: u64, mut say: impl FnMut(u64)) {
     let mut sender = Sender::connect(address).unwrap();
     let mut snappy = snap::raw::Encoder::new();
-    while sent.load(Ordering::Relaxed) < count {
-        let first = sent.load(Ordering::Relaxed);
+    for first in (0..count).step_by(BATCH as usize) {
         let all = (first..(first + BATCH).min(count)).map(|number| alert(number, 1_700_000_000_000));
         let body = snappy.compress_vec(&request(all).0).unwrap();
         until("the request to be taken", PATIENCE, || match post(&mut sender, V1, &body) {
@@ -61,15 +59,15 @@ fn send(address: SocketAddr, count: u64, sent: &AtomicU64) {
                 false
             }
         });
-        sent.fetch_add(BATCH, Ordering::Relaxed);
+        say(first + BATCH);
     }
 }
 
 /// Sends a small request again and again; gives the longest time it had to wait.
-fn watch(address: SocketAddr, over: &AtomicBool) -> Duration {
+fn watch(address: SocketAddr, over: &Over) -> Duration {
     let mut longest = Duration::ZERO;
     let body = snappy(&request([series(&[("__name__", "up")], &[(1.0, 1_700_000_000_000)])]).0);
-    while !over.load(Ordering::Relaxed) {
+    while !over.is() {
         let begun = Instant::now();
         let answer = post(&mut Sender::connect(address).unwrap(), V1, &body).unwrap();
         // When the log is full that is so for everybody.
@@ -86,22 +84,20 @@ fn floods(name: &str, graph: &str) -> (Weir, Home) {
     let address = free_address();
     let weir = home.start("weir", &[&format!("sources.in.listen={address}"), "memory=64MiB"]);
     found("the source to listen", PATIENCE, || Sender::connect(address).ok());
-    let (sent, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let begun = Instant::now();
     let mut memory = Vec::new();
-    let longest = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(address, count, &sent));
-        let watcher = scope.spawn(|| watch(address, &over));
-        while !sender.is_finished() {
-            if sent.load(Ordering::Relaxed) >= count / 10 * (memory.len() as u64 + 1) {
-                memory.push(weir.rss() / MIB);
-            }
-            moment();
-        }
-        over.store(true, Ordering::Relaxed);
-        sender.join().unwrap();
-        watcher.join().unwrap()
-    });
+    let ((), watched) = beside(
+        1,
+        |_, over| watch(address, over),
+        || {
+            send(address, count, |sent| {
+                if sent >= count / 10 * (memory.len() as u64 + 1) {
+                    memory.push(weir.rss() / MIB);
+                }
+            });
+        },
+    );
+    let longest = watched[0];
     until("everything to be done with", 4 * PATIENCE, || {
         weir.events("out", "received") + weir.events("no_room", "received") >= count
     });
