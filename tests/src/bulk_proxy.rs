@@ -1,6 +1,7 @@
 //! Stands between a sink and a real Elasticsearch, and lets go wrong what a real one cannot be made to do: it is away, it has
 //! no room for some items, and there are items that it never takes.
 
+use crate::wait::PATIENCE;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
