@@ -6,6 +6,7 @@
 
 mod books;
 mod journal;
+mod latency;
 mod ledger;
 pub mod log;
 mod memory;
@@ -17,6 +18,7 @@ pub use books::{BookTotals, Books};
 pub use journal::{
     Journal, JournalContent, JournalError, JournalOwner, JournalReader, Records, Refused, inspect_journal,
 };
+pub use latency::{BOUNDS as LATENCY_BOUNDS, Latency, LatencyTotals};
 pub use ledger::{Ledger, Progress};
 pub use memory::{MemoryBudget, MemoryPermit};
 pub use receipt::{Outcome, Receipt, Settled, Settlements};

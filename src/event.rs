@@ -273,11 +273,16 @@ impl Event {
 
     /// Bytes this event holds, for the memory budget.
     pub fn size(&self) -> usize {
+        self.body.size() + self.size_beside_body()
+    }
+
+    /// The same without the body.
+    pub(crate) fn size_beside_body(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |meta| {
             let headers: usize = meta.headers.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Bytes::len)).sum();
             size_of::<Meta>() + meta.key.as_ref().map_or(0, Bytes::len) + headers
         });
-        size_of::<Event>() + self.body.size() + meta
+        size_of::<Event>() + meta
     }
 }
 

@@ -1,7 +1,9 @@
-//! What weir says of itself: `/metrics`, `/health` and `/ready`.
+//! What weir says of itself: `/metrics`, `/health` and `/ready`; `/` lists them.
 //!
 //! Labels are node ids and fixed words, so the number of series is bounded by the graph. The numbers are
 //! read when they are asked for; between two scrapes telemetry costs nothing.
+
+mod text;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::component::Kind;
 use crate::delivery::BookTotals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{NodeSnapshot, Snapshot, Status};
@@ -121,11 +124,24 @@ impl Pages {
                 page.headers_mut().insert(CONTENT_TYPE, version);
                 page
             }
+            "/" => text(StatusCode::OK, index(&self.status)),
             "/health" => text(StatusCode::OK, "ok\n".to_owned()),
             "/ready" => ready(&self.status),
-            _ => text(StatusCode::NOT_FOUND, "there are /metrics, /health and /ready\n".to_owned()),
+            _ => text(StatusCode::NOT_FOUND, format!("no such page; there are:\n{PAGES}")),
         }
     }
+}
+
+/// The endpoints.
+const PAGES: &str = "\
+/metrics  metrics in the Prometheus text format
+/ready    200 while every node can work; else 503, with node, cause and remedy
+/health   200 while the process runs
+";
+
+fn index(status: &Status) -> String {
+    let graph = status.snapshot().graph;
+    format!("weir {}, graph {}\n\n{PAGES}", env!("CARGO_PKG_VERSION"), terminal::line(&graph))
 }
 
 fn text(status: StatusCode, text: String) -> Page {
@@ -161,15 +177,18 @@ fn describe() {
     describe_counter!("weir_ahead_events_total", "Events further ahead of the clock than max_ahead");
     describe_counter!("weir_late_events_total", "Events that came too late for a node and that no node reads");
     describe_gauge!("weir_lanes", "Lanes running");
+    describe_counter!("weir_node_bytes_total", "Bytes of events a source read, or a sink wrote, before compression");
     describe_gauge!("weir_memory_used_bytes", "Bytes batches in flight hold");
     describe_gauge!("weir_memory_limit_bytes", "Bytes batches in flight may hold");
     describe_gauge!("process_resident_memory_bytes", "Resident memory of the process");
-    describe_counter!("process_cpu_milliseconds_total", "User and system time of the process");
+    describe_gauge!("weir_build_info", "1; the version is a label");
+    gauge!("weir_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
 fn metrics(status: &Status, handle: &PrometheusHandle) -> String {
     let Snapshot { lanes, memory_used, memory_limit, process, troubles, nodes, .. } = status.snapshot();
-    for NodeSnapshot { id: node, books, lag, .. } in nodes {
+    let own = text::render(&nodes, process.as_ref());
+    for NodeSnapshot { id: node, kind, books, bytes, lag, .. } in nodes {
         let BookTotals { received, passed, filtered, absorbed, dead_lettered, failed, emitted } = books;
         let outcomes = [
             ("received", received),
@@ -186,6 +205,9 @@ fn metrics(status: &Status, handle: &PrometheusHandle) -> String {
         if let Some(lag) = lag {
             gauge!("weir_source_lag_events", "node" => node.clone()).set(lag as f64);
         }
+        if kind != Kind::Transform {
+            counter!("weir_node_bytes_total", "node" => node.clone()).absolute(bytes);
+        }
         let is_ready = !troubles.contains_key(&node);
         gauge!("weir_node_in_flight_events", "node" => node.clone()).set(books.in_flight() as f64);
         gauge!("weir_node_ready", "node" => node).set(f64::from(u8::from(is_ready)));
@@ -195,9 +217,8 @@ fn metrics(status: &Status, handle: &PrometheusHandle) -> String {
     gauge!("weir_lanes").set(lanes as f64);
     if let Some(process) = process {
         gauge!("process_resident_memory_bytes").set(process.resident_bytes as f64);
-        counter!("process_cpu_milliseconds_total").absolute(process.cpu_millis);
     }
-    handle.render()
+    handle.render() + &own
 }
 
 fn ready(status: &Status) -> Page {

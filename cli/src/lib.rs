@@ -3,10 +3,14 @@
 //! A third party builds its own binary: `use my_plugin as _; fn main() -> ExitCode { weir_cli::main() }`.
 
 mod args;
+mod counts;
+mod keys;
 mod logging;
 mod plugins;
 mod print;
 pub mod reference;
+mod screen;
+mod table;
 mod verbs;
 
 use std::process::ExitCode;

@@ -39,6 +39,11 @@ pub(crate) fn data(text: &str) {
     if std::io::stdout().is_terminal() { write(&terminal::lines(text)) } else { write(text) }
 }
 
+/// Text that [`Screen`](crate::screen::Screen) has made safe, with colours of our own, to standard output.
+pub(crate) fn out_as_is(text: &str) {
+    write(text);
+}
+
 /// Clears the screen, where standard output is one.
 pub(crate) fn clear() {
     if std::io::stdout().is_terminal() {

@@ -14,6 +14,7 @@ pub struct Books {
     dead_lettered: AtomicU64,
     failed: AtomicU64,
     emitted: AtomicU64,
+    bytes: AtomicU64,
 }
 
 /// The books at one moment.
@@ -71,6 +72,16 @@ impl Books {
     /// `n` events were put out; counted beside the balance.
     pub fn emitted(&self, n: usize) {
         self.emitted.fetch_add(n as u64, Relaxed);
+    }
+
+    /// `n` bytes of events were read by a source, or written by a sink, before compression.
+    pub fn bytes(&self, n: usize) {
+        self.bytes.fetch_add(n as u64, Relaxed);
+    }
+
+    /// The bytes so far.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
     }
 
     /// The counters now. Ends are read before `received`, so that in-flight is never negative.

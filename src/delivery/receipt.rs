@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::MemoryPermit;
+use super::{Latency, MemoryPermit};
 
 /// How an event ended, from best to worst; a batch ends as its worst event did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,24 +45,54 @@ pub struct Receipt {
 
 #[derive(Debug)]
 struct Shared {
-    batch: u64,
     worst: AtomicU8,
-    settlements: Arc<Settlements>,
-    /// Memory the batch may use; given back when the batch is settled.
-    permits: Mutex<Vec<MemoryPermit>>,
+    end: End,
+}
+
+/// Who learns how it ended.
+#[derive(Debug)]
+enum End {
+    /// The lane that opened the batch.
+    Batch {
+        batch: u64,
+        settlements: Arc<Settlements>,
+        /// Memory the batch may use; given back when the batch is settled.
+        permits: Mutex<Vec<MemoryPermit>>,
+    },
+    /// The receipt that this one was split off from to measure a node's latency.
+    Timed { outer: Option<Receipt>, since: Instant, latency: Arc<Latency> },
 }
 
 impl Receipt {
     /// The first receipt of batch number `batch`; its end is told to `settlements`.
     pub fn new(batch: u64, settlements: Arc<Settlements>, permit: Option<MemoryPermit>) -> Receipt {
+        Receipt::ending(End::Batch { batch, settlements, permits: Mutex::new(Vec::from_iter(permit)) })
+    }
+
+    fn ending(end: End) -> Receipt {
         let worst = AtomicU8::new(Outcome::Filtered as u8);
-        let permits = Mutex::new(Vec::from_iter(permit));
-        Receipt { shared: Arc::new(Shared { batch, worst, settlements, permits }), resolved: false }
+        Receipt { shared: Arc::new(Shared { worst, end }), resolved: false }
+    }
+
+    /// A receipt in the place of this one that records how long it takes until all of its clones are resolved. Batches that
+    /// fail are not recorded.
+    #[must_use]
+    pub fn timed(self, latency: &Arc<Latency>) -> Receipt {
+        Receipt::ending(End::Timed { outer: Some(self), since: Instant::now(), latency: latency.clone() })
     }
 
     /// Has the batch hold more memory until it is settled.
     pub fn hold(&self, permit: MemoryPermit) {
-        self.shared.permits.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
+        let mut receipt = self;
+        loop {
+            match &receipt.shared.end {
+                End::Batch { permits, .. } => {
+                    return permits.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
+                }
+                End::Timed { outer: Some(outer), .. } => receipt = outer,
+                End::Timed { outer: None, .. } => return,
+            }
+        }
     }
 
     /// A receipt that nobody listens to, for tests of single components.
@@ -99,7 +130,17 @@ impl Drop for Receipt {
 impl Drop for Shared {
     fn drop(&mut self) {
         let outcome = Outcome::from_severity(*self.worst.get_mut());
-        self.settlements.push(Settled { batch: self.batch, outcome });
+        match &mut self.end {
+            End::Batch { batch, settlements, .. } => settlements.push(Settled { batch: *batch, outcome }),
+            End::Timed { outer, since, latency } => {
+                if outcome != Outcome::Failed {
+                    latency.record(since.elapsed());
+                }
+                if let Some(outer) = outer.take() {
+                    outer.resolve(outcome);
+                }
+            }
+        }
     }
 }
 
@@ -163,6 +204,23 @@ mod tests {
             first.resolve(Outcome::Delivered);
         });
         assert_eq!(result, [Settled { batch: 7, outcome: Outcome::Failed }]);
+    }
+
+    #[test]
+    fn a_timed_receipt_ends_the_one_it_came_from_and_measures_what_did_not_fail() {
+        for (outcome, measured) in [(Outcome::Delivered, 1), (Outcome::Failed, 0)] {
+            let latency = Arc::new(Latency::default());
+            let result = settled(|first| {
+                let timed = first.clone().timed(&latency);
+                first.resolve(Outcome::Filtered);
+                let second = timed.clone();
+                timed.resolve(Outcome::Filtered);
+                assert_eq!(latency.totals().count(), 0, "a clone is left");
+                second.resolve(outcome);
+            });
+            assert_eq!(result, [Settled { batch: 7, outcome }]);
+            assert_eq!(latency.totals().count(), measured);
+        }
     }
 
     #[test]

@@ -251,6 +251,7 @@ impl Lane {
         if events.is_empty() {
             return receipt.resolve(Outcome::Filtered);
         }
+        let receipt = receipt.timed(&self.source.latency);
         self.is_silent = false;
         if let Some(latest) = self.route.horizon.latest_of(events.iter().map(|event| event.time)) {
             self.front.advance(latest);

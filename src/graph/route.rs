@@ -10,7 +10,7 @@ use super::step::{Step, Work};
 use super::tap::Tap;
 use crate::component::{Row, Times, Trouble};
 use crate::config::Port;
-use crate::delivery::{Books, Outcome, Receipt, RejectedBatch};
+use crate::delivery::{Books, Latency, Outcome, Receipt, RejectedBatch};
 use crate::event::{Batch, Event, Meta, Reason, Rejected, Timestamp};
 use crate::state::{NamedPart, Pressure};
 
@@ -21,6 +21,9 @@ pub struct Node {
     pub id: Arc<str>,
     /// Its books.
     pub books: Arc<Books>,
+    /// How long its batches take: of a source until they are settled, of a transform until they are processed, of a sink until
+    /// they are delivered.
+    pub(crate) latency: Arc<Latency>,
     /// Why it cannot work, if so.
     pub trouble: Trouble,
     /// Of a source: where its lanes stand.

@@ -41,9 +41,11 @@ impl Shared {
                         let _gone = shard.send(Message { input, tag, content }).await;
                     }
                 }
-                Outgoing::Sink { sink, batch } => {
-                    self.nodes[sink].books.received(batch.events.len());
-                    self.nodes[sink].tap.see(Port::Main, &batch.origin, &batch.events);
+                Outgoing::Sink { sink, mut batch } => {
+                    let node = &self.nodes[sink];
+                    node.books.received(batch.events.len());
+                    node.tap.see(Port::Main, &batch.origin, &batch.events);
+                    batch.receipt = batch.receipt.timed(&node.latency);
                     if let Some(sink) = &self.sinks[sink] {
                         sink.write(batch).await;
                     }

@@ -16,7 +16,7 @@ use super::spot::{LaneSnapshot, Skip, Spot};
 use super::tap::Tapped;
 use crate::component::{Kind, Trouble};
 use crate::config::Port;
-use crate::delivery::{BookTotals, MemoryBudget};
+use crate::delivery::{BookTotals, LatencyTotals, MemoryBudget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventId, OriginId, OriginKind};
 
@@ -66,6 +66,11 @@ pub struct NodeSnapshot {
     pub component: String,
     /// Its books.
     pub books: BookTotals,
+    /// Of a source: bytes read; of a sink: bytes written. Both before compression.
+    pub bytes: u64,
+    /// How long batches take: of a source until they are settled, of a transform until they are processed, of a sink until
+    /// they are delivered.
+    pub latency: LatencyTotals,
     /// Of a source that knows: events its logs still hold for it, as of the last reads.
     pub lag: Option<u64>,
     /// Of a source: its lanes.
@@ -94,6 +99,8 @@ impl Status {
                 kind: config.kind,
                 component: config.component.clone(),
                 books,
+                bytes: node.node.books.total_bytes(),
+                latency: node.node.latency.totals(),
                 lag,
                 lanes,
             }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::counter;
 
@@ -68,6 +68,7 @@ impl Step {
         alone: bool,
         poison: Option<&Poison>,
     ) -> Result<(Batch, Output), Panicked> {
+        let begun = Instant::now();
         let node = &self.node;
         let books = &node.books;
         let received = batch.events.len();
@@ -119,6 +120,7 @@ impl Step {
         }
         self.node.time_warnings.late(&self.node.id, output.unread_late);
         self.enter(ended, absorbed, &batch, &output);
+        self.node.latency.record(begun.elapsed());
         Ok((batch, output))
     }
 

@@ -202,6 +202,7 @@ impl Notifier {
             let mut is_delivered = false;
             let mut asked = JoinSet::new();
             let post = Post::post("application/json", self.body(alerts));
+            self.context.books.bytes(post.body.len());
             for address in 0..self.client.addresses().len() {
                 if self.client.rest_of(address).is_zero() {
                     let (client, post) = (self.client.clone(), post.clone());

@@ -288,6 +288,7 @@ impl Poster {
         if self.has_content_type {
             post.headers.clear();
         }
+        self.context.books.bytes(post.body.len());
         let answer = self.client.deliver(&post, &self.context.trouble).await;
         answer.map(drop).map_err(|(_, why)| Refusal { code: "webhook_refused", message: why })
     }

@@ -183,6 +183,7 @@ impl Writer {
             }
         }
         self.output.write(&self.buffer)?;
+        self.context.books.bytes(self.buffer.len());
         Ok(rejected)
     }
 

@@ -165,6 +165,7 @@ impl Sender {
             let all = is_flushing || !self.queue.has_room();
             let Some(request) = self.queue.next(clock.uptime(), all) else { return };
             let (client, clock) = (self.client.clone(), clock.clone());
+            self.context.books.bytes(request.body.len());
             running.spawn(async move {
                 let sent_at = clock.uptime();
                 let sent = client.bulk(&request.body, request.items.len()).await;

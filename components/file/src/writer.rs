@@ -198,6 +198,7 @@ impl Writer {
         if failed {
             self.context.trouble.clear();
         }
+        self.context.books.bytes(self.buffer.len());
         for (batch, rejected) in batches.into_iter().zip(rejected) {
             let Batch { origin, receipt, events, .. } = batch;
             self.context.books.passed(events.len() - rejected.len());

@@ -41,7 +41,7 @@ impl Tls {
     }
 }
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
 }
 

@@ -294,7 +294,7 @@ impl Listener {
                 None => Err(Refusal::Full),
             };
             match sent {
-                Ok(()) => {}
+                Ok(()) => self.common.reports.flights.context().books.bytes(self.recorder.take_bytes()),
                 Err(Refusal::Full | Refusal::Dead) => self.common.reports.again.push(row, how, BUSY_POLL),
                 // Its topic was known when it was sent first; a topic with the time of day in it is another by now.
                 Err(Refusal::Unknown(topic)) => match self.runtime.block_on(self.topics.learn(&topic)) {

@@ -42,8 +42,10 @@ pub(crate) struct Recorder {
     /// `None`: what the record is about, where the encoding knows it, or else the event's own.
     pub key: Option<Key>,
     pub placement: Placement,
-    /// `None`: the event's own.
-    pub headers: Option<Vec<(String, Text)>>,
+    /// Headers that are added; each replaces those of the event with its name.
+    pub headers: Vec<(String, Text)>,
+    /// Whether the event's own headers are passed on.
+    pub forward_headers: bool,
     pub encoding: Encoding,
     pub buffer: Vec<u8>,
     /// Scratch space for the key of a record that is keyed by what it is about.
@@ -52,6 +54,8 @@ pub(crate) struct Recorder {
     pub last_topic: String,
     /// Whether that takes records with a key alone.
     pub needs_key: bool,
+    /// Bytes of keys and values that were handed over since [`Recorder::take_bytes`].
+    pub bytes: usize,
 }
 
 /// Why librdkafka did not take a record.
@@ -85,7 +89,7 @@ impl Recorder {
         let partition = self.partition(event, origin)?;
         let headers = self.headers(event, origin)?;
         let is_keyed_by_subject = self.key.is_none() && self.encoding.has_subjects();
-        let Recorder { topic, key, encoding, buffer, subject, last_topic, needs_key, .. } = self;
+        let Recorder { topic, key, encoding, buffer, subject, last_topic, needs_key, bytes, .. } = self;
         let topic = topic.render(event, origin).map_err(template_failed)?;
         if *last_topic != *topic {
             if !topics::is_name(&topic) {
@@ -119,6 +123,7 @@ impl Recorder {
             headers,
             delivery_opaque: row.opaque(),
         };
+        let size = value.map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
         producer.send(record).map_err(|(error, _)| {
             if topics.destinations().by_event && is_missing(&error, partition) {
                 // It was there, and is to be asked for anew.
@@ -126,9 +131,15 @@ impl Recorder {
                 last_topic.clear();
                 return Refusal::Unknown(topic.as_ref().to_owned());
             }
-            let size = value.map_or(0, <[u8]>::len) + key.as_deref().map_or(0, <[u8]>::len);
             refusal(&error, &topic, partition, size)
-        })
+        })?;
+        *bytes += size;
+        Ok(())
+    }
+
+    /// The bytes of keys and values that were handed over since the last call.
+    pub fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
     }
 
     fn partition(&mut self, event: &Event, origin: &OriginId) -> Result<Option<i32>, Refusal> {
@@ -155,18 +166,16 @@ impl Recorder {
             headers = Some(all.insert(Header { key: name, value }));
             Ok(())
         };
-        match &mut self.headers {
-            Some(texts) => {
-                for (name, text) in texts {
-                    let value = text.render(event, origin).map_err(template_failed)?;
-                    add(name, Some(value.as_bytes()))?;
-                }
-            }
-            None => {
-                for (name, value) in event.headers() {
+        if self.forward_headers {
+            for (name, value) in event.headers() {
+                if !self.headers.iter().any(|(added, _)| added == name) {
                     add(name, value.as_deref())?;
                 }
             }
+        }
+        for (name, text) in &mut self.headers {
+            let value = text.render(event, origin).map_err(template_failed)?;
+            add(name, Some(value.as_bytes()))?;
         }
         Ok(headers)
     }

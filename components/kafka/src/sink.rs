@@ -49,8 +49,13 @@ pub struct KafkaSink {
     /// the partition the event came from), or a VRL expression that gives a number. Default: `key`.
     #[serde(default = "default_partition")]
     partition: String,
-    /// The record's headers by name; values may contain `{{ VRL }}`. Default: the headers the event came with.
-    headers: Option<BTreeMap<String, String>>,
+    /// Headers added to each record, by name; values may contain `{{ VRL }}`. They replace headers of the event with the same
+    /// name. Default: none.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Whether the event's own headers, such as those of a Kafka record it was read from, are sent too. Default: true.
+    #[serde(default = "crate::client::yes")]
+    forward_headers: bool,
     /// What the value holds: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     encoding: EncodingOption,
@@ -203,22 +208,22 @@ impl KafkaSink {
                 compiled.map(|expression| Placement::Number(Box::new(expression)))
             }
         };
-        let headers = self.headers.as_ref().map(|headers| {
-            let header = |(name, text): (&String, &String)| {
-                Some((name.clone(), Text::compile(text, &format!("headers.{name}"), problems)?))
-            };
-            headers.iter().map(header).collect::<Option<Vec<_>>>()
-        });
+        let header = |(name, text): (&String, &String)| {
+            Some((name.clone(), Text::compile(text, &format!("headers.{name}"), problems)?))
+        };
+        let headers = self.headers.iter().map(header).collect::<Option<Vec<_>>>();
         Some(Recorder {
             topic: topic?,
             key: some_if_compiled(key)?,
             placement: placement?,
-            headers: some_if_compiled(headers)?,
+            headers: headers?,
+            forward_headers: self.forward_headers,
             encoding,
             buffer: Vec::new(),
             subject: Vec::new(),
             last_topic: String::new(),
             needs_key: false,
+            bytes: 0,
         })
     }
 
@@ -429,6 +434,7 @@ impl Writing {
             row += 1;
             unsent.rows -= 1;
         }
+        self.context.books.bytes(recorder.take_bytes());
         if let Some(batch) = self.common.reports.flights.rejected(slot, &rejected) {
             self.context.rejects.reject(batch).await;
         }

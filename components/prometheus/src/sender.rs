@@ -259,6 +259,7 @@ impl Sender {
         let (points, measured) = (builder.points(), builder.measured());
         let body = builder.finish().map_err(|error| Refusal { code: error.code, message: error.message })?;
         let mut post = Post::post(self.version.content_type(), body);
+        self.context.books.bytes(post.body.len());
         let version = if self.version == Version::V1 { "0.1.0" } else { "2.0.0" };
         for (name, value) in [("content-encoding", "snappy"), ("x-prometheus-remote-write-version", version)] {
             post.headers.insert(name, HeaderValue::from_static(value));

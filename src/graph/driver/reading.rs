@@ -107,8 +107,9 @@ impl Driver {
             self.is_well();
             let Some(read) = read else { continue };
             let exchanged = if self.lane.exchanges().next().is_some() { EXCHANGED } else { 0 };
-            let size = read.events.iter().map(|event| event.size() + exchanged).sum();
-            let permit = match self.permit(size).await {
+            let beside: usize = read.events.iter().map(|event| event.size_beside_body() + exchanged).sum();
+            let bytes: usize = read.events.iter().map(|event| event.body.size()).sum();
+            let permit = match self.permit(beside + bytes).await {
                 Ok(Some(permit)) => permit,
                 // Everything from the last checkpoint on is read again, and this with it.
                 Ok(None) => continue,
@@ -117,6 +118,7 @@ impl Driver {
                     return over;
                 }
             };
+            self.lane.source().books.bytes(bytes);
             if let Some(member) = &mut self.member {
                 member.touch(read.first);
             }
