@@ -1,7 +1,6 @@
 //! Stands between a sink and a real Elasticsearch, and lets go wrong what a real one cannot be made to do: it is away, it has
 //! no room for some items, and there are items that it never takes.
 
-use crate::wait::PATIENCE;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::bulk::{Asked, Item, parse, read, response};
 use crate::search::whole;
+use crate::wait::PATIENCE;
 
 /// What becomes of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
