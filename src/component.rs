@@ -14,6 +14,7 @@ mod probe;
 mod problems;
 pub(crate) mod push;
 mod registry;
+mod resource;
 mod sink;
 mod source;
 mod transform;
@@ -25,6 +26,7 @@ pub use probe::{Finding, ProbeContext, Verdict};
 pub use problems::{Problem, Problems, Severity};
 pub use push::{PushLog, PushOrigin, Pushed};
 pub use registry::{Component, Kind, components};
+pub use resource::{Resource, Use};
 pub use sink::{Sink, SinkConfig};
 pub use source::{
     Again, DetachedEnd, DetachedLane, DetachedLanes, LaneHandle, Lanes, Origin, Read, ReadLimit, Source, SourceConfig,

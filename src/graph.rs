@@ -10,6 +10,7 @@ mod dead_letters;
 mod driver;
 mod epochs;
 mod exchange;
+mod folders;
 mod horizon;
 mod keeper;
 mod keying;
@@ -34,6 +35,7 @@ mod test_run;
 
 pub use dead_letters::retry::{Retried, purge_dead_letters};
 pub use dead_letters::{DEAD_LETTERS, DeadLetter, LetterChoice, import_dead_letters, read_dead_letters};
+pub use folders::probe_folders;
 pub(crate) use keying::keying;
 pub use lane::{Lane, Step as LaneStep};
 pub use logs::{KeptLog, inspect_logs};

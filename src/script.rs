@@ -9,6 +9,7 @@
 //! Nothing here does I/O: functions that would are not available. A program never keeps anything from one event
 //! to the next.
 
+mod advice;
 mod bounds;
 mod condition;
 mod digits;
@@ -119,7 +120,9 @@ impl Problem {
             }
             _ => {}
         }
-        Problem { span, severity, code: format!("E{:03}", diagnostic.code), message, notes }
+        let mut problem = Problem { span, severity, code: format!("E{:03}", diagnostic.code), message, notes };
+        advice::rephrase(&mut problem, source, access);
+        problem
     }
 
     fn with_note(mut self, note: &str) -> Problem {

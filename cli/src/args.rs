@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use weir::config::Span;
 
-/// A streaming engine: takes logs, events and metrics in, decides on them while they move, puts the results where people look.
+/// Processes logs, events and metrics while they flow: reads them from Kafka, files, Filebeat or Prometheus, filters and
+/// evaluates them, and writes the results to Kafka, Elasticsearch, Alertmanager and others.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -13,68 +14,87 @@ pub(crate) struct Args {
     pub verb: Verb,
 }
 
-/// What to do.
+/// Subcommands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Run a graph
+    /// Run a pipeline graph
     Run(Run),
-    /// Check a graph and print every problem at once
+    /// Check a graph file and print every problem at once
     Validate(Validate),
-    /// Run a graph's own tests
+    /// Run the tests in a graph file
     Test(Graph),
-    /// Show what a graph will do: lanes, acknowledgements, promises, memory
+    /// Describe what a graph will do: partitions, delivery guarantees, memory
     Explain(Graph),
-    /// Ask every peer of a graph what would go wrong
+    /// Check connections, permissions, topics and files before running
     Doctor(Doctor),
-    /// Begin a graph from a template
+    /// Create a graph file from a template
     Init(Init),
-    /// Ask a running graph how it is
+    /// Query the health of a running graph
     Health(Health),
-    /// Draw a graph
+    /// Draw a graph as a diagram
     Graph(GraphPicture),
-    /// Watch a running graph: rates, lag, what is in flight, memory, the books of each node
+    /// Watch a running graph: rates, latency, lag and event counts per node
     Top(Top),
-    /// Look at the events that leave a node of a running graph
+    /// Show events leaving a node of a running graph
     Tap(Tap),
-    /// Look at the events that no node could take, and try them again
+    /// Inspect dead letters and retry them
     Dlq(Dlq),
-    /// Look at what a graph that does not run remembers
+    /// Inspect the saved state of a stopped graph
     State(State),
-    /// Look at what push sources and disk buffers hold
+    /// Inspect the logs of push sources and disk buffers of a stopped graph
     Buffer(Buffer),
-    /// Step over a record that keeps a partition from being read, once, with a reason
+    /// Skip one record that blocks its partition
     ///
-    /// Without `--at` it shows where the lanes of a running graph stand. The record becomes a dead letter.
+    /// The record becomes a dead letter. Without `--at`, prints the position of each partition of the running graph.
     Skip(Skip),
-    /// List the components and codecs of this binary
+    /// List components and codecs, or the options of one component
     List(List),
     /// Print the JSON Schema of graph files, for editors
     Schema,
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions(Completions),
-    /// Watch a whole system on embedded parts; nothing to install
+    /// Run a complete example with an embedded Kafka; needs no setup
     Demo(Demo),
 }
 
-/// Which graph.
+/// The graph to work on.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Graph {
-    /// Graph files, or folders of them; together they are one graph
+    /// Graph files, or directories of them, which together form one graph
     #[arg(required = true, value_name = "FILE")]
     pub paths: Vec<PathBuf>,
-    /// Set an option, as in `--set sources.in.group_id=mine`
+    /// Override an option, for example `--set sources.in.group_id=mine`
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub set: Vec<String>,
+}
+
+impl Graph {
+    /// The arguments as they would be typed again.
+    pub fn typed(&self) -> String {
+        let paths = self.paths.iter().map(|path| quoted(&path.display().to_string()));
+        let set = self.set.iter().map(|set| format!("--set {}", quoted(set)));
+        paths.chain(set).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Run {
     #[command(flatten)]
     pub graph: Graph,
-    /// End when the bounded sources end; the same input then gives the same output
+    /// Stop at the end of the input; the same input then gives the same output
     #[arg(long)]
     pub once: bool,
-    /// How logs are written to standard error
+    /// Format of the log on standard error
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
 }
@@ -83,7 +103,7 @@ pub(crate) struct Run {
 pub(crate) struct Validate {
     #[command(flatten)]
     pub graph: Graph,
-    /// How problems are printed
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: OutputFormat,
 }
@@ -92,19 +112,19 @@ pub(crate) struct Validate {
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub graph: Graph,
-    /// How long one question to a peer may take
+    /// Time limit per request to a peer
     #[arg(long, value_name = "SPAN", default_value = "5s")]
     pub timeout: Span,
-    /// How findings are printed
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     pub format: OutputFormat,
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Init {
-    /// The template; without it, a question at a terminal, or a list
+    /// Template name; asks for it on a terminal if omitted, otherwise lists all
     pub template: Option<String>,
-    /// Folder for the graph
+    /// Directory for the graph file
     #[arg(long, value_name = "DIR", default_value = "my-graph")]
     pub dir: PathBuf,
 }
@@ -113,7 +133,7 @@ pub(crate) struct Init {
 pub(crate) struct Health {
     #[command(flatten)]
     pub graph: Graph,
-    /// Ask whether it can work, and why not, instead of whether it lives
+    /// Check readiness instead of liveness, and print what is not ready
     #[arg(long)]
     pub ready: bool,
 }
@@ -122,18 +142,18 @@ pub(crate) struct Health {
 pub(crate) struct GraphPicture {
     #[command(flatten)]
     pub graph: Graph,
-    /// The language of the picture
+    /// Diagram format
     #[arg(long, value_enum, default_value = "mermaid")]
     pub format: PictureFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PictureFormat {
-    /// A flowchart that Markdown viewers draw
+    /// Mermaid flowchart, for Markdown viewers
     Mermaid,
     /// Graphviz
     Dot,
-    /// A finished picture
+    /// SVG image
     Svg,
 }
 
@@ -141,13 +161,13 @@ pub(crate) enum PictureFormat {
 pub(crate) struct Top {
     #[command(flatten)]
     pub graph: Graph,
-    /// Seconds between two looks
+    /// Seconds between updates
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
     pub interval: f64,
-    /// Looks to take; without it, until it is stopped
+    /// Number of updates; runs until `q` or Ctrl-C if omitted
     #[arg(long)]
     pub count: Option<u64>,
-    /// How a look is printed; as JSON it is one object a line
+    /// Output format; JSON prints one object per line
     #[arg(long, value_enum, default_value = "text")]
     pub format: OutputFormat,
 }
@@ -158,23 +178,23 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Tap {
-    /// The node, or `node.port`: `keep.errors` shows what `keep` rejects; of a sink, what comes in
+    /// Node or `node.port`; `keep.errors` shows events that `keep` rejects, a sink shows its input
     pub output: String,
     #[command(flatten)]
     pub graph: Graph,
-    /// Only events for which this VRL condition holds, such as `.reason == "BackOff"`
+    /// Show only events that match this VRL condition, for example `.reason == "BackOff"`
     #[arg(long, value_name = "VRL")]
     pub filter: Option<String>,
-    /// Events to show; without it, until it is stopped
+    /// Number of events to show; runs until Ctrl-C if omitted
     #[arg(long)]
     pub limit: Option<u64>,
-    /// Events a second that are looked at, at most; the others are counted
+    /// Maximum events inspected per second; the rest are counted
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
-    /// Hide the values of fields with this name, beside those whose names speak of passwords, tokens and the like
+    /// Hide values of fields with this name, in addition to passwords, tokens and similar
     #[arg(long, value_name = "FIELD")]
     pub redact: Vec<String>,
-    /// How events are printed; as JSON one is one object a line
+    /// Output format; JSON prints one object per line
     #[arg(long, value_enum, default_value = "text")]
     pub format: OutputFormat,
 }
@@ -183,10 +203,10 @@ pub(crate) struct Tap {
 pub(crate) struct Skip {
     #[command(flatten)]
     pub graph: Graph,
-    /// The record, as `source/log/partition/position`
+    /// Record to skip, as `source/log/partition/position`
     #[arg(long, value_name = "PLACE", requires = "reason")]
     pub at: Option<String>,
-    /// Why; it is kept with the dead letter
+    /// Reason, stored with the dead letter
     #[arg(long, value_name = "TEXT", requires = "at")]
     pub reason: Option<String>,
 }
@@ -197,23 +217,23 @@ pub(crate) struct State {
     pub verb: StateVerb,
 }
 
-/// What to do with the state.
+/// Subcommands of `weir state`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StateVerb {
-    /// Show lanes, their positions, and how much each node remembers
+    /// Print positions and the size of each node's state
     Inspect {
         #[command(flatten)]
         graph: Graph,
-        /// How it is printed; as JSON it is one lane a line
+        /// Output format; JSON prints one partition per line
         #[arg(long, value_enum, default_value = "text")]
         format: OutputFormat,
     },
-    /// Read all of it, and tell what is damaged
+    /// Read everything and report damage
     Check {
         #[command(flatten)]
         graph: Graph,
     },
-    /// Print every entry, as one JSON object a line
+    /// Print every entry as JSON, one object per line
     Export {
         #[command(flatten)]
         graph: Graph,
@@ -226,36 +246,36 @@ pub(crate) struct Buffer {
     pub verb: BufferVerb,
 }
 
-/// What to do with the logs.
+/// Subcommands of `weir buffer`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BufferVerb {
-    /// Show how much each log holds, how much of it waits, and what is damaged
+    /// Print the size of each log, undelivered records, and damage
     Inspect {
         #[command(flatten)]
         graph: Graph,
-        /// Only the log of this node
+        /// Only this node
         #[arg(long)]
         node: Option<String>,
-        /// How it is printed; as JSON it is one log a line
+        /// Output format; JSON prints one log per line
         #[arg(long, value_enum, default_value = "text")]
         format: OutputFormat,
     },
-    /// Read all of it, and tell what is damaged
+    /// Read everything and report damage
     Check {
         #[command(flatten)]
         graph: Graph,
-        /// Only the log of this node
+        /// Only this node
         #[arg(long)]
         node: Option<String>,
     },
-    /// Print what waits, as one JSON object a line
+    /// Print undelivered records as JSON, one object per line
     Dump {
         #[command(flatten)]
         graph: Graph,
-        /// Only the log of this node
+        /// Only this node
         #[arg(long)]
         node: Option<String>,
-        /// Records to print, oldest first; without it, all
+        /// Maximum records to print, oldest first; all if omitted
         #[arg(long)]
         limit: Option<u64>,
     },
@@ -267,76 +287,76 @@ pub(crate) struct Dlq {
     pub verb: DlqVerb,
 }
 
-/// What to do with dead letters.
+/// Subcommands of `weir dlq`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DlqVerb {
-    /// Count them by node and reason
+    /// Count dead letters by node and error code
     List {
         #[command(flatten)]
         choice: LetterChoice,
-        /// How the list is printed
+        /// Output format
         #[arg(long, value_enum, default_value = "text")]
         format: OutputFormat,
     },
-    /// Show each with its event, reason, node, position and time
+    /// Print dead letters with event, error, node, position and time
     Show {
         #[command(flatten)]
         choice: LetterChoice,
-        /// Letters to show, oldest first
+        /// Maximum letters to print, oldest first
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Print all as JSON, one a line
+    /// Print dead letters as JSON, one object per line
     Export {
         #[command(flatten)]
         choice: LetterChoice,
     },
-    /// Put letters that lie elsewhere, such as a topic, into the graph's log, to be tried again
+    /// Import dead letters stored elsewhere, such as in a topic, so that they can be retried
     ///
-    /// The graph must not run. To leave it running, give the import and the retry a folder of their own: `--set
+    /// The graph must be stopped. To keep it running, use a separate directory for the import and the retry: `--set
     /// data_dir=PATH`.
     Import {
         #[command(flatten)]
         graph: Graph,
-        /// Letters as `export` prints them and the transform `dead_letter` makes them, one a line; `-`: standard input
+        /// File of letters in the format of `export` and of the `dead_letter` transform, one per line; `-` reads standard input
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
     },
-    /// Remove them for good
+    /// Delete dead letters permanently
     ///
-    /// The graph must not run.
+    /// The graph must be stopped.
     Purge {
         #[command(flatten)]
         choice: LetterChoice,
-        /// All of them, where neither node nor code nor id is given
+        /// Delete all of them; required if no other filter is given
         #[arg(long)]
         all: bool,
     },
-    /// Take them once more into the node that rejected them, as the events they were there
+    /// Send dead letters to the node that rejected them again
     ///
-    /// A graph that runs does it itself; otherwise its sinks are started for it. What is settled is no dead letter any
-    /// more; what is rejected again is a new one.
+    /// A running graph retries them itself; a stopped graph is started for the retry alone. Delivered letters are removed;
+    /// letters that are rejected again become new ones.
     Retry {
         #[command(flatten)]
         choice: LetterChoice,
-        /// How the result is printed
+        /// Output format
         #[arg(long, value_enum, default_value = "text")]
         format: OutputFormat,
     },
 }
 
-/// Which dead letters.
+/// Filter for dead letters.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LetterChoice {
     #[command(flatten)]
     pub graph: Graph,
-    /// Only those this node rejected
+    /// Only letters rejected by this node
     #[arg(long)]
     pub node: Option<String>,
-    /// Only those of this class of error, such as `invalid_json`
+    /// Only letters with this error code, for example `invalid_json`
     #[arg(long)]
     pub code: Option<String>,
-    /// Only the one of the event with this id, as `show` prints it
+    /// Only the letter of the event with this id, as printed by `show`
     #[arg(long)]
     pub id: Option<String>,
 }
@@ -370,40 +390,40 @@ pub(crate) enum ListFormat {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Demo {
-    /// What is played
+    /// Which example
     #[arg(value_enum, value_name = "NAME", default_value = "events")]
     pub name: DemoName,
-    /// Write the graph behind the demo into this folder instead of running it
+    /// Write the graph file of the demo to this directory instead of running it
     #[arg(long, value_name = "DIR")]
     pub eject: Option<PathBuf>,
-    /// Events to send; the demo ends when they are through
+    /// Events to generate; the demo ends when all are processed
     #[arg(long, default_value_t = 600)]
     pub events: u64,
-    /// Events a second
+    /// Events per second
     #[arg(long, default_value_t = 60)]
     pub rate: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DemoName {
-    /// Kubernetes events out of logs
+    /// Find Kubernetes events in container logs
     Events,
-    /// Firing alerts out of metrics
+    /// Find firing alerts in a stream of metrics
     Alerts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
+    /// Text, for people
     Text,
-    /// One JSON object a line
+    /// JSON, one object per line
     Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// For people
+    /// Text, for people
     Text,
-    /// For programs
+    /// JSON, for programs
     Json,
 }

@@ -11,6 +11,7 @@ use tracing::field::Field;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{self, FormatFields};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -18,6 +19,7 @@ use weir::terminal;
 
 use crate::args::LogFormat;
 use crate::print::{err_as_is, errln};
+use crate::screen::Screen;
 
 /// Lines one place in the code may write in one window; the next window's first line says how many were not.
 const LINES: u32 = 10;
@@ -35,17 +37,19 @@ pub(crate) fn start_quiet() {
 
 fn start_at(format: LogFormat, level: &str) {
     let wanted = std::env::var("WEIR_LOG").ok().filter(|wanted| !wanted.is_empty());
-    let levels = wanted.as_deref().map(EnvFilter::try_new).and_then(|levels| {
-        let told = levels.inspect_err(|error| errln!("WEIR_LOG: {error}; write warn, debug or weir_kafka=debug"));
-        told.ok()
+    let levels = wanted.as_deref().and_then(|wanted| {
+        let levels = check_levels(wanted).and_then(|()| EnvFilter::try_new(wanted).map_err(|error| error.to_string()));
+        let help = "write error, warn, info, debug, trace or off, or a module's level such as weir_kafka=debug";
+        levels.inspect_err(|why| errln!("WEIR_LOG={wanted}: {why}; {help}; using {level}")).ok()
     });
     let levels = levels.unwrap_or_else(|| EnvFilter::new(level));
-    let coloured = io::stderr().is_terminal();
+    let (is_terminal, coloured) = (io::stderr().is_terminal(), Screen::err().has_colour);
     let writer = move || Line { coloured };
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(coloured).with_target(false);
     // It would be printed to standard error, too, and panic where that is what does not work.
     let lines = lines.log_internal_errors(false);
     let lines = match format {
+        LogFormat::Text if is_terminal => lines.with_timer(TimeOfDay).fmt_fields(fields()).boxed(),
         LogFormat::Text => lines.fmt_fields(fields()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
@@ -53,6 +57,32 @@ fn start_at(format: LogFormat, level: &str) {
     let registry = tracing_subscriber::registry().with(lines.with_filter(limit)).with(levels);
     // Fails only when a host program has set up logging of its own.
     let _ = registry.try_init();
+}
+
+/// Whether each part is a level, or a level of a module of weir or of a library: the filter takes any other word for a module
+/// that logs nothing.
+fn check_levels(wanted: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    for part in wanted.split(',').map(str::trim) {
+        let (module, level) = part.rsplit_once('=').map_or((None, part), |(module, level)| (Some(module), level));
+        if !is_level(level) {
+            return Err(format!("`{level}` is no level"));
+        }
+        if module.is_some_and(|module| module.trim().is_empty()) {
+            return Err(format!("`{part}` names no module"));
+        }
+    }
+    Ok(())
+}
+
+/// On a terminal: the time of day where the person is, without the date.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, writer: &mut format::Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", chrono::Local::now().format("%H:%M:%S%.3f"))
+    }
 }
 
 /// Says what was withheld last, as when the graph has ended.

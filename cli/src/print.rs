@@ -6,6 +6,7 @@
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use weir::terminal;
 
@@ -69,7 +70,28 @@ pub(crate) fn err(text: Arguments<'_>) {
 
 /// Text with colours of our own, to standard error. Where that is gone there is nobody left to tell.
 pub(crate) fn err_as_is(text: &str) {
+    let progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = match progress.as_str() {
+        "" => std::borrow::Cow::Borrowed(text),
+        progress => format!("{CLEAR_LINE}{text}{progress}").into(),
+    };
     let _nobody_reads = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// The last line of a terminal, which stays below what is printed meanwhile. Empty: there is none.
+static PROGRESS: Mutex<String> = Mutex::new(String::new());
+
+/// Back to the first column, and nothing on the line (ECMA-48, EL).
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// Shows how far something is, in the place of what it said before; an empty text removes it. Only for terminals.
+pub(crate) fn progress(text: &str) {
+    let mut progress = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    if progress.is_empty() && text.is_empty() {
+        return;
+    }
+    text.clone_into(&mut progress);
+    let _nobody_reads = std::io::stderr().lock().write_all(format!("{CLEAR_LINE}{text}").as_bytes());
 }
 
 /// Whether all that was to be printed is where it was sent to.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{BuildContext, Finding, ProbeContext, Problems};
+use super::{BuildContext, Finding, ProbeContext, Problems, Resource};
 use crate::error::Result;
 use crate::event::Batch;
 
@@ -15,6 +15,12 @@ use crate::event::Batch;
 pub trait SinkConfig: Debug + Send + Sync {
     /// Reports every problem of the options that their types cannot express.
     fn check(&self, _problems: &mut Problems) {}
+
+    /// What it writes to or listens on outside of the graph, where that is known before anything starts. The graph is checked for nodes that
+    /// exclude each other, and for output that is read again.
+    fn resources(&self) -> Vec<Resource> {
+        Vec::new()
+    }
 
     /// For `weir explain`: when an event counts as delivered, and what a replay does. One line.
     fn explain(&self) -> String {

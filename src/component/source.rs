@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
-use super::{BuildContext, Finding, ProbeContext, Problems};
+use super::{BuildContext, Finding, ProbeContext, Problems, Resource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Codec, Event, OriginId, Position};
 
@@ -36,6 +36,12 @@ pub trait SourceConfig: Debug + Send + Sync {
     /// How the bodies of its events are to be read.
     fn codec(&self) -> Result<Codec> {
         Ok(Codec::Json)
+    }
+
+    /// What it reads or listens on outside of the graph, where that is known before anything starts. The graph is checked for nodes that
+    /// exclude each other, and for output that is read again.
+    fn resources(&self) -> Vec<Resource> {
+        Vec::new()
     }
 
     /// For `weir explain`: how it reads, and what a commit means there. One line.

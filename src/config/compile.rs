@@ -9,12 +9,15 @@ use super::buffer::{BufferConfig, LEAST};
 use super::diagnostic::{Diagnostic, Place, SourceText};
 use super::document::{SECTIONS, duplicate_id};
 use super::edges::{self, Gap};
+use super::elsewhere::{self, Instead};
 use super::graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Test, TestBody};
 use super::hints::{listing, nearest, shown};
+use super::paths;
 use super::schema_check::{SchemaCheck, keep_texts};
 use super::secrets::Secrets;
 use super::settings::{FeedConfig, OnStateChange, Settings, TestConfig};
 use super::tree::{self, Entry, Value};
+use super::whole;
 use crate::component::{Component, Kind, Problems, Severity, components};
 use crate::graph::{DEAD_LETTERS, keying};
 use crate::script::{Expression, Problem};
@@ -79,6 +82,7 @@ pub(crate) fn compile(
         let (keyed_by, buffer) = (keyed_by.clone(), buffer.clone());
         Some(Node { id, kind: draft.kind, component, inputs, keyed_by, ports, config, buffer })
     };
+    whole::check(&drafts, &configs, settings.as_ref(), problems);
     let mut nodes: Vec<Option<Node>> = drafts.iter().zip(configs).zip(edges.inputs).map(node).collect();
     let tests = tests(entries, &drafts, gap, problems);
     let (settings, order) = (settings?, edges.order?);
@@ -139,6 +143,7 @@ fn settings(entries: &[Entry], problems: &mut Vec<Diagnostic>) -> Option<Setting
         SchemaCheck { root: &known, subject: "the graph".to_owned(), home: home.clone(), problems: Vec::new() };
     check.entries(&known, &own, "");
     let found = check.problems;
+    paths::check(schema.as_value(), &own, "the graph", problems);
     let name = own.iter().find(|entry| entry.key == "name");
     if let Some((entry, name)) = name.and_then(|entry| Some((entry, entry.node.as_text()?)))
         && !is_id(name)
@@ -195,6 +200,9 @@ fn deserialize<'de, T: Deserialize<'de>>(
 /// Bytes of an id: it is the name of a folder in `data_dir`.
 const LONGEST_ID: usize = 128;
 
+/// What stands in a graph's folder beside those of its nodes; `lock` is from versions before 0.1.
+const OWN_FOLDERS: [&str; 2] = ["dead-letters", "lock"];
+
 pub(crate) fn is_id(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() <= LONGEST_ID
@@ -234,6 +242,12 @@ fn drafts<'a>(entries: &'a [Entry], problems: &mut Vec<Diagnostic>) -> Vec<Draft
             if !is_id(&entry.key) {
                 let message = format!("`{}` cannot be the id of a node", entry.key);
                 problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(id_help(&entry.key)));
+            }
+            if OWN_FOLDERS.contains(&entry.key.as_str()) {
+                let message =
+                    format!("`{}` cannot be the id of a node: data_dir has something of that name", entry.key);
+                let help = format!("give the node another id, such as `{}_{}`", entry.key, kind.name());
+                problems.push(Diagnostic::error("bad_id", entry.key_place.clone(), message).help(help));
             }
             if entry.key == DEAD_LETTERS {
                 let message =
@@ -301,8 +315,17 @@ fn component(
         } else if let Some(component) = elsewhere {
             let (kind, section) = (component.kind.name(), component.kind.section());
             problem = problem.label(format!("that is a {kind}: move it to `{section}`"));
-        } else if let Some(name) = nearest(name, &names) {
-            problem = problem.label(format!("did you mean `{name}`?"));
+        } else {
+            problem = match (elsewhere::component(name, &names), nearest(name, &names)) {
+                (Some(Instead::Ours(ours)), _) if names.contains(&ours) => {
+                    problem.label(format!("that is `{ours}` in weir"))
+                }
+                (Some(Instead::Ours(ours)), None) => problem.label(format!("`{ours}` does that in weir")),
+                (Some(Instead::Way(way)), _) => problem.label(way),
+                (Some(Instead::Nothing), _) => problem.label("not available in this version"),
+                (_, Some(name)) => problem.label(format!("did you mean `{name}`?")),
+                (None, None) => problem,
+            };
         }
         let one_of = if names.is_empty() { "this binary has none".to_owned() } else { listing(&names) };
         problems.push(problem.help(format!("types of {}s: {one_of}", kind.name())));
@@ -373,31 +396,57 @@ fn config(draft: &Draft<'_>, texts: &[SourceText], problems: &mut Vec<Diagnostic
     let mut check = SchemaCheck { root: &schema, subject, home: entry.key_place.clone(), problems: Vec::new() };
     check.entries(&schema, &own, "");
     let subject = check.subject;
+    paths::check(&schema, &own, &subject, problems);
     if !check.problems.is_empty() || !own.iter().all(|option| option.node.is_complete()) {
         problems.extend(check.problems);
+        // What is wrong in the programs of the other options is said all the same.
+        own.retain(|option| is_sound(option, &schema));
+        let (_, found) = build(draft, component, &own, &subject, &mut Vec::new())?;
+        let in_programs = found.into_vec().into_iter().filter(|problem| problem.span.is_some());
+        problems.extend(in_programs.map(|problem| with_place(problem, &subject, entry, texts)));
         return None;
     }
+    let (config, found) = build(draft, component, &own, &subject, problems)?;
+    problems.extend(found.into_vec().into_iter().map(|problem| with_place(problem, &subject, entry, texts)));
+    Some(config)
+}
+
+/// Whether an option exists and has a value that fits.
+fn is_sound(option: &Entry, schema: &Json) -> bool {
+    let home = option.key_place.clone();
+    let mut check = SchemaCheck { root: schema, subject: String::new(), home: home.clone(), problems: Vec::new() };
+    check.entries(schema, std::slice::from_ref(option), "");
+    // Others are missing here, which is no fault of this one.
+    check.problems.iter().all(|problem| problem.code == "missing_field") && option.node.is_complete()
+}
+
+/// Makes the config of checked options, with what its own check finds.
+fn build(
+    draft: &Draft<'_>,
+    component: &Component,
+    own: &[Entry],
+    subject: &str,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<(NodeConfig, Problems)> {
+    let entry = draft.entry;
     let mut object = serde_json::Map::new();
     object.insert("type".to_owned(), component.name.into());
     object.extend(own.iter().map(|option| (option.key.clone(), option.node.to_json())));
     let object = Json::Object(object);
-    let place = |path: &[String]| at(&own, path, &entry.key_place);
+    let place = |path: &[String]| at(own, path, &entry.key_place);
     let secrets = Secrets::of(&entry.node, true);
-    let mut found = Problems::default();
     let config = match draft.kind {
-        Kind::Source => NodeConfig::Source(deserialize(object, &subject, &secrets, place, problems)?),
-        Kind::Transform => NodeConfig::Transform(deserialize(object, &subject, &secrets, place, problems)?),
-        Kind::Sink => NodeConfig::Sink(deserialize(object, &subject, &secrets, place, problems)?),
+        Kind::Source => NodeConfig::Source(deserialize(object, subject, &secrets, place, problems)?),
+        Kind::Transform => NodeConfig::Transform(deserialize(object, subject, &secrets, place, problems)?),
+        Kind::Sink => NodeConfig::Sink(deserialize(object, subject, &secrets, place, problems)?),
     };
+    let mut found = Problems::default();
     match &config {
         NodeConfig::Source(config) => config.check(&mut found),
         NodeConfig::Transform(config) => config.check(&mut found),
         NodeConfig::Sink(config) => config.check(&mut found),
     }
-    for problem in found.into_vec() {
-        problems.push(with_place(problem, &subject, entry, texts));
-    }
-    Some(config)
+    Some((config, found))
 }
 
 /// Whether an option is the buffer before a sink. A sink may have an option of that name, which is no map.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Place, SourceText};
+use super::elsewhere::{self, Foreign};
 use super::tree::{self, Entry, FILE_BYTES, Node, Parsed, Value};
 
 /// The sections whose entries may be spread over files.
@@ -65,6 +66,10 @@ impl Document {
         match read_limited(path) {
             Ok(text) => {
                 let Parsed { root, problems } = tree::parse(self.texts.len(), &text);
+                let is_graph = root.as_ref().is_some_and(|root| SECTIONS.iter().any(|name| root.get(name).is_some()));
+                if let Some(foreign) = elsewhere::file(&text).filter(|_| !is_graph) {
+                    return self.foreign(path, text, &foreign);
+                }
                 self.texts.push(SourceText { name: path.display().to_string(), text });
                 self.problems.extend(problems);
                 match root {
@@ -74,6 +79,17 @@ impl Document {
             }
             Err(why) => self.unreadable(path, why),
         }
+    }
+
+    /// Refuses a file of another product, with nothing said of its lines.
+    fn foreign(&mut self, path: &Path, text: String, Foreign { product, at, guide }: &Foreign) {
+        let place = Place { source: self.texts.len(), span: at.clone() };
+        self.texts.push(SourceText { name: path.display().to_string(), text });
+        let problem =
+            Diagnostic::error("other_product", place, format!("this is a configuration of {product}, not a graph"));
+        let help = format!("write a graph in YAML with `sources:`, `transforms:` and `sinks:`; docs/{guide} shows how");
+        self.problems.push(problem.help(help));
+        self.is_partial = true;
     }
 
     /// Adds the top-level entries of one file.

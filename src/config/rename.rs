@@ -5,6 +5,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::document::SECTIONS;
+use super::elsewhere;
 use super::hints::{listing, nearest, shown};
 use super::tree::{Entry, Value};
 use crate::component::{Component, Kind, components};
@@ -103,6 +104,9 @@ pub(crate) fn unknown(subject: &str, entry: &Entry, meant: Option<&str>, allowed
         Some(name) => {
             problem.label(format!("did you mean `{name}`?")).help(format!("write `{name}`, or remove it; {listed}"))
         }
-        None => problem.help(format!("remove it; {listed}")),
+        None => match elsewhere::option(&entry.key) {
+            Some(advice) => problem.label(advice).help(format!("remove it; {listed}")),
+            None => problem.help(format!("remove it; {listed}")),
+        },
     }
 }

@@ -98,6 +98,7 @@ impl<'a> SchemaCheck<'a> {
         }
         self.length(schema, node, path);
         self.range(schema, node, path);
+        self.least_size(schema, node, path);
         match &node.value {
             Value::Map(entries) => self.entries(schema, entries, path),
             Value::List(items) => {
@@ -312,6 +313,14 @@ impl<'a> SchemaCheck<'a> {
             Value::Text(_) | Value::Int(_) if takes("array") => {
                 "put it in brackets to make it a list of one: `[...]`".to_owned()
             }
+            Value::List(items) if takes("string") && items.iter().all(|item| item.as_text().is_some()) => {
+                let texts: Vec<&str> =
+                    items.iter().filter(|item| item.written.is_none()).filter_map(Node::as_text).collect();
+                match what.filter(|what| what.contains("commas")) {
+                    Some(_) => format!("write one text, with commas between: \"{}\"", shown(&texts.join(","))),
+                    None => "write one text, without brackets".to_owned(),
+                }
+            }
             _ => match what {
                 Some(what) => format!("write {wanted} here. {what}"),
                 None => format!("write {wanted} here"),
@@ -344,6 +353,27 @@ impl<'a> SchemaCheck<'a> {
                 .label(format!("must be {allowed}"))
                 .help(format!("write a number {allowed}")),
         );
+    }
+
+    /// A size below which nothing works: mostly a number whose unit was forgotten.
+    fn least_size(&mut self, schema: &Json, node: &Node, path: &str) {
+        let Some(least) = schema.get("minBytes").and_then(Json::as_u64) else { return };
+        let size = match &node.value {
+            Value::Int(bytes) => u64::try_from(*bytes).ok(),
+            Value::Text(text) => ByteSize::from_str(text).ok().map(|size| size.0),
+            _ => None,
+        };
+        let Some(size) = size.filter(|size| *size < least) else { return };
+        let message = format!("{}: `{path}` is too small", self.subject);
+        let least = ByteSize(least);
+        let problem = Diagnostic::error("out_of_range", node.place.clone(), message);
+        let help = match &node.value {
+            Value::Int(_) if node.written.is_none() => {
+                format!("give it a unit, as in \"{size}MiB\", and at least {least}")
+            }
+            _ => format!("give it at least {least}"),
+        };
+        self.problems.push(problem.label(format!("must be at least {least}")).help(help));
     }
 
     fn resolve(&self, schema: &'a Json) -> &'a Json {
@@ -415,7 +445,7 @@ pub(crate) fn keep_texts(root: &Json, schema: &Json, node: &mut Node) {
     }
 }
 
-fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
+pub(super) fn resolve<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
     let name = schema.get("$ref").and_then(Json::as_str).and_then(|name| name.strip_prefix("#/$defs/"));
     let found = name.and_then(|name| root.get("$defs")?.get(name));
     found.unwrap_or(schema)

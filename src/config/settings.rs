@@ -19,13 +19,16 @@ pub(crate) struct Settings {
     pub name: Option<String>,
     /// Folder for positions, state and dead letters; each graph has its own folder in it. Default: `.weir`.
     #[serde(default = "default_data_dir")]
+    #[schemars(extend("format" = "path"))]
     pub data_dir: PathBuf,
     /// Memory that all batches in flight may hold together. Default: `64MiB`.
     #[serde(default = "default_memory")]
+    #[schemars(extend("minBytes" = 1 << 20))]
     pub memory: ByteSize,
     /// Largest value that a VRL program may make of an event, such as a text that it decompresses: beyond it the event is
     /// rejected. Lists and objects count with 16 bytes an item beside their texts. Default: `8MiB`.
     #[serde(default = "default_max_value")]
+    #[schemars(extend("minBytes" = 64 << 10))]
     pub max_value: ByteSize,
     /// Where events go that a node rejects and nobody listens to.
     #[serde(default)]
@@ -74,9 +77,11 @@ pub(crate) enum OnStateChange {
 pub(crate) struct DeadLetters {
     /// Folder of the dead letters. Default: `dead-letters` in the graph's data folder.
     #[serde(default)]
+    #[schemars(extend("format" = "path"))]
     pub path: Option<PathBuf>,
     /// Bytes kept at most; when they are full the lanes stop at the next dead letter. Default: `1GiB`.
     #[serde(default = "default_max_size")]
+    #[schemars(extend("minBytes" = 1 << 20))]
     pub max_size: ByteSize,
 }
 

@@ -271,6 +271,18 @@ fn syntax_error(error: &serde_saphyr::Error, source: usize, text: &str) -> Diagn
         let help = "put it in quotes if it is meant: keys are texts, not lists, maps or `null`";
         return Diagnostic::error("yaml_syntax", place(start), "a key must be a text").help(help);
     }
+    if let Some(open) = unclosed(text, start) {
+        let bracket = &text[open..=open];
+        let number = text[..open].matches('\n').count() + 1;
+        let close = if bracket == "{" { "}" } else { "]" };
+        return Diagnostic::error(
+            "yaml_syntax",
+            place(open),
+            format!("the `{bracket}` in line {number} is never closed"),
+        )
+        .label("opened here")
+        .help(format!("add `{close}` where the list or map ends, or write its items on lines of their own"));
+    }
     let unquoted = line.find(": ${").or_else(|| line.find("[${")).or_else(|| line.find(", ${"));
     let help = match unquoted {
         Some(at) if line_start + at <= start && line[..at].contains(['{', '[']) || line.contains("[${") => {
@@ -379,6 +391,38 @@ impl<'de> Visitor<'de> for RawVisitor {
         }
         Ok(Raw::Map(map))
     }
+}
+
+/// The first bracket before `end` that a flow mapping or sequence begins with, and that a later line's beginning shows to be
+/// left open: a line that starts a key at the first column is in no bracket.
+fn unclosed(text: &str, end: usize) -> Option<usize> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut begin = 0;
+    for line in text.split_inclusive('\n') {
+        let is_key = line.starts_with(|c: char| c.is_ascii_alphabetic()) && line.contains(':');
+        if is_key && !open.is_empty() {
+            return open.first().copied();
+        }
+        let (mut quote, mut before) = (None, ' ');
+        for (at, c) in line.char_indices() {
+            match (quote, c) {
+                (Some(begun), c) if c == begun && !(c == '"' && before == '\\') => quote = None,
+                (Some(_), _) => {}
+                // Only at the beginning of a value does a quote or a bracket mean anything.
+                (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(c),
+                (None, '#') if before.is_whitespace() => break,
+                (None, '{' | '[') if !open.is_empty() || matches!(before, ' ' | ':' | '-') => open.push(begin + at),
+                (None, '}' | ']') => drop(open.pop()),
+                (None, _) => {}
+            }
+            before = c;
+        }
+        begin += line.len();
+        if begin > end && open.is_empty() {
+            return None;
+        }
+    }
+    open.first().copied()
 }
 
 fn build(raw: Spanned<Raw>, source: usize, text: &str, problems: &mut Vec<Diagnostic>) -> Node {

@@ -274,17 +274,27 @@ pub fn with_state<T>(graph: &Graph, look: impl FnOnce(&GraphState) -> Result<T>)
 
 /// Why a graph cannot run now, if another process runs it.
 pub fn in_use(graph: &Graph) -> Option<Error> {
-    lock_data_dir(&graph.dir()).err().filter(|error| error.kind() == ErrorKind::Config)
+    // The refusal of a lock has no cause below it.
+    lock_data_dir(&graph.dir())
+        .err()
+        .filter(|error| error.kind() == ErrorKind::Config && std::error::Error::source(error).is_none())
 }
 
 /// Only one process may use a graph's data folder.
 pub(super) fn lock_data_dir(dir: &Path) -> Result<FolderLock> {
-    let fail = |error| io_error("open the data folder", dir, error);
+    let fail = |error: io::Error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::Interrupted => io_error("open the data directory", dir, error),
+        _ => {
+            let what = "cannot create or open the directory; make it writable for the user that runs weir, or choose another \
+                        with `--set data_dir=PATH`";
+            Error::new(ErrorKind::Config, "open the data directory", what).with("path", dir.display()).caused_by(error)
+        }
+    };
     private::own_folder(dir).map_err(fail)?;
     FolderLock::take(dir).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
             let what = "another weir uses it; give this one its own with `--set data_dir=PATH`";
-            Error::new(ErrorKind::Config, "open the data folder", what).with("path", dir.display())
+            Error::new(ErrorKind::Config, "open the data directory", what).with("path", dir.display())
         }
         _ => fail(error),
     })

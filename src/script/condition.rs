@@ -22,8 +22,16 @@ impl Condition {
         let result = engine.program.final_type_info().result;
         let kind = result.kind().clone().union(result.returns().clone());
         if !kind.is_boolean() {
-            let text = format!("a condition must yield a boolean, and this yields {kind}");
-            return Err(vec![Problem::error("condition_type", 0..source.len(), text)]);
+            let shown = if kind.is_any() { "any type of value".to_owned() } else { kind.to_string() };
+            let text = format!("a condition must be true or false, and this gives {shown}");
+            let source = source.trim();
+            let help = match source.starts_with('.') && !source.contains(char::is_whitespace) {
+                true => format!(
+                    "compare it, as in `{source} == \"error\"` or `exists({source})`; of a field that holds true or false: `{source} == true`"
+                ),
+                false => "compare it with `==`, `<` or `>`, or use a function that gives true or false".to_owned(),
+            };
+            return Err(vec![Problem::error("condition_type", 0..source.len(), text).with_note(&help)]);
         }
         let part = Part { engine, plain, native: None };
         Ok((Condition(Conditions::new(vec![part], plan)), warnings))

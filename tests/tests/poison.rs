@@ -65,7 +65,7 @@ fn run(home: &Home) -> Vec<serde_json::Value> {
 }
 
 fn assert_books(logs: &[serde_json::Value], node: &str, expected: &[(&str, usize)]) {
-    let books = logs.iter().find(|line| line["message"] == "books" && line["node"] == node).unwrap();
+    let books = logs.iter().find(|line| line["message"] == "event counts" && line["node"] == node).unwrap();
     for (outcome, count) in expected {
         assert_eq!(books[outcome], *count, "{node}: {outcome}: {books}");
     }

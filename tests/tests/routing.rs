@@ -21,7 +21,7 @@ fn input(dir: &Path, count: usize) {
 fn run(dir: &Path, graph: &str) -> (BTreeMap<String, Vec<u64>>, BTreeMap<String, serde_json::Value>) {
     std::fs::write(dir.join("graph.yaml"), graph).unwrap();
     let done = weir(dir, &["run", "--once", "--log-format", "json", "graph.yaml"]).exits(0);
-    let books = done.logs().into_iter().filter(|line| line["message"] == "books");
+    let books = done.logs().into_iter().filter(|line| line["message"] == "event counts");
     let books = books.map(|line| (line["node"].as_str().unwrap().to_owned(), line)).collect();
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {

@@ -4,7 +4,9 @@ use weir::graph::{KeptLog, inspect_logs};
 
 use crate::Exit;
 use crate::args::{Buffer, BufferVerb, OutputFormat};
-use crate::print::{dataln, errln, outln};
+use crate::print::{dataln, errln, out_as_is, outln};
+use crate::screen::Screen;
+use crate::table::{Table, number, text};
 
 pub(super) fn run(args: &Buffer) -> Exit {
     let (BufferVerb::Inspect { graph, node, .. }
@@ -43,30 +45,32 @@ pub(super) fn run(args: &Buffer) -> Exit {
 }
 
 fn show(logs: &[KeptLog]) {
-    outln!(
-        "{:<24} {:<9} {:>10} {:>10} {:>14} {:>12} {:>12} {:>12} damage",
-        "node",
-        "log",
-        "records",
-        "waiting",
-        "bytes",
-        "first",
-        "last",
-        "position"
-    );
-    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let mut table = Table::new(vec![
+        text("node"),
+        text("log"),
+        number("records"),
+        number("waiting"),
+        number("bytes"),
+        number("first").spare(2),
+        number("last").spare(2),
+        number("position").spare(1),
+        number("damage"),
+    ]);
+    let place = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for KeptLog { node, log, content } in logs {
-        outln!(
-            "{node:<24} {log:<9} {:>10} {:>10} {:>14} {:>12} {:>12} {:>12} {}",
-            content.records,
-            content.waiting,
-            content.bytes,
-            number(content.first),
-            number(content.last),
-            number(content.position),
-            content.damage.len()
-        );
+        table.row([
+            node.to_string(),
+            log.to_string(),
+            content.records.to_string(),
+            content.waiting.to_string(),
+            content.bytes.to_string(),
+            place(content.first),
+            place(content.last),
+            place(content.position),
+            content.damage.len().to_string(),
+        ]);
     }
+    out_as_is(&table.render(Screen::out()));
 }
 
 /// Whether all of it can be read; says so to whoever asked.

@@ -9,9 +9,10 @@ use weir::config::{self, LoadRequest};
 use weir::error::{Error, ErrorKind, Result};
 use weir::graph::{Report, RunOptions, Status};
 
-use crate::Exit;
 use crate::args::{Demo, DemoName};
-use crate::print::{errln, outln};
+use crate::print::{errln, out_as_is, outln};
+use crate::screen::Screen;
+use crate::{Exit, counts};
 
 /// A demo; the graph behind it is an example like any other.
 struct Scene {
@@ -142,27 +143,7 @@ fn closing(scene: &Scene, report: &Report, events: u64, took: Duration) {
     let ends = (scene.ends)(found.passed + found.absorbed, of(scene.written).passed);
     outln!("\n{events} lines in {:.1} s: {ends}.", took.as_secs_f64());
     outln!("Every line is accounted for:\n");
-    outln!(
-        "  {:<12} {:>9} {:>9} {:>9} {:>9} {:>14} {:>10}",
-        "node",
-        "received",
-        "passed",
-        "filtered",
-        "in state",
-        "dead letters",
-        "in flight"
-    );
-    for (node, books) in &report.books {
-        let in_flight = books.in_flight();
-        outln!(
-            "  {node:<12} {:>9} {:>9} {:>9} {:>9} {:>14} {in_flight:>10}",
-            books.received,
-            books.passed,
-            books.filtered,
-            books.absorbed,
-            books.dead_lettered
-        );
-    }
+    out_as_is(&counts::table(&report.books, Screen::out()));
     let weir = if is_on_path() { "" } else { ", with the folder of this program on your PATH" };
     outln!("\nWhat to try next{weir}:");
     let Scene { name, .. } = scene;

@@ -15,7 +15,9 @@ use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{Dlq, DlqVerb, LetterChoice, LogFormat, OutputFormat};
-use crate::print::{dataln, errln, outln};
+use crate::print::{dataln, errln, out_as_is, outln};
+use crate::screen::{Screen, Style};
+use crate::table::{Table, number, text};
 
 impl From<&LetterChoice> for graph::LetterChoice {
     fn from(LetterChoice { node, code, id, .. }: &LetterChoice) -> Self {
@@ -102,11 +104,13 @@ fn list(dir: &Path, choice: &LetterChoice, format: OutputFormat) -> std::io::Res
         }
         OutputFormat::Text if groups.is_empty() => outln!("no dead letters in {}", dir.display()),
         OutputFormat::Text => {
-            outln!("{:>8}  {:<16} {:<20} {:<24} {:<24} last reason", "letters", "node", "code", "first", "last");
+            let columns =
+                [number("letters"), text("node"), text("code"), text("first").spare(2), text("last").spare(1)];
+            let mut table = Table::new(columns.into_iter().chain([text("last reason")]).collect());
             for ((node, code), Group { count, first, last, message }) in groups {
-                let (node, code, message) = (line(&node), line(&code), line(&message));
-                outln!("{count:>8}  {node:<16} {code:<20} {:<24} {:<24} {message}", at(first), at(last));
+                table.row([count.to_string(), node, code, at(first), at(last), message]);
             }
+            out_as_is(&table.render(Screen::out()));
         }
     }
     Ok(is_whole)
@@ -121,7 +125,9 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
         }
         shown += 1;
         let (node, code) = (line(&letter.node), line(&letter.code));
-        outln!("{}  node {node}  {code}: {}", at(letter.time), line(&letter.message));
+        let screen = Screen::out();
+        let code = screen.paint(Style::Bad, &code);
+        out_as_is(&format!("{}  node {node}  {code}: {}\n", at(letter.time), line(&letter.message)));
         outln!("  event {} of {}", line(&letter.id), at(letter.event_time));
         match (letter.bytes(), letter.codec.as_str()) {
             (None, _) => outln!("  no body"),

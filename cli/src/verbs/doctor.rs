@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use weir::component::{Finding, ProbeContext, Verdict};
 use weir::config::{Graph, NodeConfig};
+use weir::graph::probe_folders;
 use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{Doctor, OutputFormat};
-use crate::print::{dataln, errln, outln};
+use crate::print::{dataln, errln, out_as_is};
+use crate::screen::{Screen, Style};
 
 /// The time for one node's probe, in times of the limit of one question; a probe has its own limits, and this is for those
 /// that a client library does not keep.
@@ -27,7 +29,8 @@ pub(super) fn run(args: &Doctor) -> Exit {
             return Exit::Failed;
         }
     };
-    let findings = runtime.block_on(probe_all(Arc::new(graph), ProbeContext::new(args.timeout.0)));
+    let mut findings = vec![("data_dir".to_owned(), probe_folders(&graph))];
+    findings.extend(runtime.block_on(probe_all(Arc::new(graph), ProbeContext::new(args.timeout.0))));
     // Threads of client libraries may still wait for peers that are gone.
     runtime.shutdown_background();
     let all = || findings.iter().flat_map(|(node, found)| found.iter().map(move |finding| (node, finding)));
@@ -41,16 +44,35 @@ pub(super) fn run(args: &Doctor) -> Exit {
             dataln!("{:#}", serde_json::Value::from(entries));
         }
         OutputFormat::Text => {
-            for (node, Finding { verdict, message, remedy }) in all() {
-                let remedy = remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
-                outln!("{:<8} {}", verdict.name(), line(&format!("{node}: {message}{remedy}")));
-            }
-            if all().next().is_none() {
-                outln!("nothing to ask: no node of this graph has a peer that it can probe");
+            let screen = Screen::out();
+            for (node, finding) in all() {
+                out_as_is(&format!("{}\n", shown(node, finding, screen)));
             }
         }
     }
     if all().any(|(_, finding)| finding.verdict == Verdict::Failed) { Exit::Failed } else { Exit::Ok }
+}
+
+/// A finding as text: on a terminal the remedy has a line of its own.
+fn shown(node: &str, Finding { verdict, message, remedy }: &Finding, screen: Screen) -> String {
+    const INDENT: usize = 9;
+    let style = match verdict {
+        Verdict::Ok => Style::Good,
+        Verdict::Warning => Style::Doubtful,
+        Verdict::Failed => Style::Bad,
+    };
+    let word = verdict.name();
+    let verdict = format!("{}{:pad$}", screen.paint(style, word), "", pad = INDENT - word.len());
+    match remedy {
+        Some(remedy) if screen.is_terminal() => format!(
+            "{verdict}{}\n{:INDENT$}{}",
+            screen.wrap(&format!("{node}: {message}"), INDENT),
+            "",
+            screen.wrap(&format!("-> {remedy}"), INDENT + 3)
+        ),
+        Some(remedy) => format!("{verdict}{}", line(&format!("{node}: {message}; {remedy}"))),
+        None => format!("{verdict}{}", screen.wrap(&format!("{node}: {message}"), INDENT)),
+    }
 }
 
 /// Asks all nodes at once; the answers are in the order of the graph.

@@ -4,7 +4,8 @@ use weir::component::{codecs, components};
 
 use crate::Exit;
 use crate::args::{List, ListFormat};
-use crate::print::{dataln, errln, outln};
+use crate::print::{dataln, errln, out_as_is, outln};
+use crate::screen::{Screen, Style};
 
 pub(super) fn run(args: &List) -> Exit {
     if !args.components.is_empty() {
@@ -37,11 +38,17 @@ pub(super) fn run(args: &List) -> Exit {
             outln!("{}", pages.iter().map(|page| page.text.as_str()).collect::<Vec<_>>().join("\n"));
         }
         ListFormat::Text => {
-            for component in all {
-                outln!("{:<10} {:<24} {}", component.kind.name(), component.name, component.summary());
-            }
-            for (kind, (name, summary)) in codecs {
-                outln!("{kind:<10} {name:<24} {summary}");
+            let screen = Screen::out();
+            let components = all.iter().map(|component| (component.kind.name(), component.name, component.summary()));
+            let codecs = codecs.map(|(kind, (name, summary))| (kind, name, summary));
+            for (kind, name, summary) in components.chain(codecs) {
+                let name = format!(
+                    "{}{:pad$}",
+                    screen.paint(Style::Heading, name),
+                    "",
+                    pad = 24_usize.saturating_sub(name.len())
+                );
+                out_as_is(&format!("{kind:<10} {name} {}\n", screen.wrap(&summary, 36)));
             }
         }
     }

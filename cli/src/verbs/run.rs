@@ -1,17 +1,21 @@
 //! `weir run`
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use weir::admin;
+use weir::component::Kind;
 use weir::config::{Graph, Span};
 use weir::error::{ErrorKind, Result};
 use weir::graph::{Plan, Report, RunOptions, Status, in_use};
 use weir::telemetry::Endpoint;
 
-use crate::args::Run;
-use crate::{Exit, logging};
+use crate::args::{LogFormat, Run};
+use crate::print::{err_as_is, errln, progress};
+use crate::screen::{Screen, Style};
+use crate::table::{grouped, short};
+use crate::{Exit, counts, logging};
 
 pub(super) fn run(args: &Run) -> Exit {
     logging::start(args.log_format);
@@ -21,11 +25,23 @@ pub(super) fn run(args: &Run) -> Exit {
     };
     let started = Instant::now();
     let name = graph.name.clone();
-    let result = run_graph(graph, RunOptions { once: args.once, retry: None }, |_, _| {});
+    // Whoever sits at a terminal wants to see what became of the events; elsewhere it is for programs.
+    let screen = Some(Screen::err()).filter(|screen| screen.is_terminal() && args.log_format == LogFormat::Text);
+    let prints = graph.nodes.iter().any(|node| node.component == "console");
+    let shows_progress = args.once && screen.is_some() && !prints;
+    let result = run_graph(graph, RunOptions { once: args.once, retry: None }, |status, _| {
+        if shows_progress {
+            tokio::spawn(show_progress(status));
+        }
+    });
+    progress("");
     logging::tell_withheld();
     match result {
         Ok(report) => {
-            summarise(&name, &report, started);
+            match screen {
+                Some(screen) => show_end(&name, &report, started, args, screen),
+                None => log_end(&name, &report, started),
+            }
             if report.clean { Exit::Ok } else { Exit::Failed }
         }
         Err(error) => {
@@ -87,6 +103,9 @@ pub(super) fn run_graph(
     result
 }
 
+/// Signals this soon after the first are the same request.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Listened to from the moment this exists: a signal that comes while the graph starts is not missed.
 struct Signals {
     terminate: Signal,
@@ -96,6 +115,12 @@ struct Signals {
 impl Signals {
     fn listen() -> std::io::Result<Signals> {
         Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Takes a signal that has come already.
+    fn pending(&mut self) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        self.terminate.poll_recv(&mut context).is_ready() || self.interrupt.poll_recv(&mut context).is_ready()
     }
 
     async fn next(&mut self) -> &'static str {
@@ -109,17 +134,61 @@ impl Signals {
         let first = self.next().await;
         tracing::info!(
             signal = first,
-            "stopping: what is in flight is settled first, for at most {drain}; a second signal leaves at once"
+            "stopping: events in flight are delivered first, for at most {drain}; a second signal stops at once"
         );
         stop.send_replace(true);
+        // A shell and a supervisor may both pass the same signal on.
+        tokio::time::sleep(SAME_SIGNAL).await;
+        while self.pending() {}
         let second = self.next().await;
-        tracing::warn!(signal = second, "leaving at once");
+        tracing::warn!(signal = second, "stopping at once: events in flight are read again by the next run");
         #[expect(clippy::disallowed_methods, reason = "leaving without the drain is what was asked for")]
         std::process::exit(Exit::Failed as i32);
     }
 }
 
-fn summarise(name: &str, report: &Report, started: Instant) {
+/// Keeps a line at the bottom of the terminal that says how far a bounded run is.
+async fn show_progress(status: Status) {
+    const EVERY: Duration = Duration::from_millis(250);
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let now = status.snapshot();
+        let sources = now.nodes.iter().filter(|node| node.kind == Kind::Source);
+        let (mut read, mut lag) = (0, None);
+        for node in sources {
+            read += node.books.received;
+            lag = lag.max(node.lag).or(lag);
+        }
+        let rate = short((read - before) as f64 / EVERY.as_secs_f64());
+        let left = lag.map_or_else(String::new, |lag| format!(", {} left", grouped(lag)));
+        progress(&format!("{} events read, {rate} a second{left}", grouped(read)));
+        before = read;
+    }
+}
+
+/// Prints what became of the events, for a person.
+fn show_end(name: &str, report: &Report, started: Instant, args: &Run, screen: Screen) {
+    let (word, style) = if report.clean { ("ended", Style::Good) } else { ("ended with errors", Style::Bad) };
+    let seconds = started.elapsed().as_secs_f64();
+    err_as_is(&format!(
+        "\n{} {} after {seconds:.1} s\n\n{}",
+        screen.paint(Style::Heading, name),
+        screen.paint(style, word),
+        counts::table(&report.books, screen)
+    ));
+    for why in &report.broken {
+        err_as_is(&format!("\n{} {}\n", screen.paint(Style::Bad, "error:"), screen.wrap(why, 7)));
+    }
+    let letters = counts::dead_letters(&report.books);
+    if letters > 0 {
+        let graph = args.graph.typed();
+        errln!("\n{} events became dead letters; inspect them with: weir dlq show {graph}", grouped(letters));
+    }
+}
+
+/// The same for programs: one line of the log for each node.
+fn log_end(name: &str, report: &Report, started: Instant) {
     for (node, books) in &report.books {
         tracing::info!(
             node,
@@ -130,7 +199,7 @@ fn summarise(name: &str, report: &Report, started: Instant) {
             dead_lettered = books.dead_lettered,
             failed = books.failed,
             in_flight = books.in_flight(),
-            "books"
+            "event counts"
         );
     }
     for why in &report.broken {

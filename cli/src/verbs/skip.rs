@@ -8,7 +8,9 @@ use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::Skip;
-use crate::print::outln;
+use crate::print::{out_as_is, outln};
+use crate::screen::Screen;
+use crate::table::{Table, number, text};
 
 pub(super) fn run(args: &Skip) -> Exit {
     let graph = match super::graph_or_exit(super::load(&args.graph)) {
@@ -30,13 +32,14 @@ pub(super) fn run(args: &Skip) -> Exit {
 }
 
 fn show_lanes(snapshot: &Snapshot) {
-    outln!("{:<40} {:>14} {:>10}", "lane", "next position", "lag");
+    let mut table = Table::new(vec![text("lane"), number("next position"), number("lag")]);
     for node in &snapshot.nodes {
         for LaneSnapshot { log, partition, next, lag } in &node.lanes {
-            let number = |number: &Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-            outln!("{:<40} {:>14} {:>10}", line(&format!("{}/{log}/{partition}", node.id)), number(next), number(lag));
+            let known = |number: &Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            table.row([format!("{}/{log}/{partition}", node.id), known(next), known(lag)]);
         }
     }
+    out_as_is(&table.render(Screen::out()));
     for (node, trouble) in &snapshot.troubles {
         outln!("\n{node}: {}", line(trouble));
     }

@@ -6,7 +6,9 @@ use weir::terminal::line;
 
 use crate::Exit;
 use crate::args::{OutputFormat, State, StateVerb};
-use crate::print::{dataln, errln, outln};
+use crate::print::{dataln, errln, out_as_is, outln};
+use crate::screen::Screen;
+use crate::table::{Table, number, text};
 
 pub(super) fn run(args: &State) -> Exit {
     let (StateVerb::Inspect { graph, .. } | StateVerb::Check { graph } | StateVerb::Export { graph }) = &args.verb;
@@ -47,17 +49,18 @@ fn json(value: &impl serde::Serialize) -> String {
 }
 
 fn show(lanes: &[KeptLane]) {
-    outln!("{:<40} {:>14}  {:<24} {:>10} {:>12}", "lane", "position", "state", "keys", "bytes");
+    let columns = [text("lane"), number("position"), text("state"), number("keys"), number("bytes")];
+    let mut table = Table::new(columns.to_vec());
     for KeptLane { lane, position, states } in lanes {
-        let lane = line(lane);
         let position = position.map_or_else(|| "-".to_owned(), |position| position.to_string());
         if states.is_empty() {
-            outln!("{lane:<40} {position:>14}");
+            table.row([lane.clone(), position.clone()]);
         }
         for KeptState { node, state, keys, bytes, .. } in states {
-            outln!("{lane:<40} {position:>14}  {:<24} {keys:>10} {bytes:>12}", format!("{node}.{state}"));
+            table.row([lane.clone(), position.clone(), format!("{node}.{state}"), keys.to_string(), bytes.to_string()]);
         }
     }
+    out_as_is(&table.render(Screen::out()));
 }
 
 /// Whether all of it can be read; says so to whoever asked.

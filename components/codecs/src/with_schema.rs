@@ -29,6 +29,7 @@ pub struct AvroDecoding {
     /// The registry that knows the schemas of the records. Default: none, see `schema`.
     schema_registry: Option<SchemaRegistry>,
     /// File with the schema (`.avsc`) of all records, which have no header then. Default: none.
+    #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
 }
 
@@ -40,6 +41,7 @@ pub struct ProtobufDecoding {
     schema_registry: Option<SchemaRegistry>,
     /// File with the schema (`.proto`) of all records, which have no header then; imports are looked for beside it.
     /// Default: none.
+    #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
     /// Full name of the message in the file, such as `shop.Order`. Default: the first one.
     message: Option<String>,
@@ -54,6 +56,7 @@ pub struct AvroEncoding {
     /// The registry; records begin with the id their schema has there. Default: none, see `schema`.
     schema_registry: Option<SchemaRegistry>,
     /// File with the schema (`.avsc`). Default: the newest schema of the subject in the registry.
+    #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
     /// How the subject is named in the registry. Default: `topic`.
     subject_name_strategy: Option<SubjectNameStrategy>,
@@ -74,6 +77,7 @@ pub struct ProtobufEncoding {
     schema_registry: Option<SchemaRegistry>,
     /// File with the schema (`.proto`); imports are looked for beside it. Default: the newest schema of the subject in
     /// the registry.
+    #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
     /// Full name of the message in the file, such as `shop.Order`. Default: the first one.
     message: Option<String>,

@@ -186,6 +186,7 @@ pub struct IndexTemplate {
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub(crate) body: Option<serde_json::Map<String, serde_json::Value>>,
     /// A JSON file with what it says. Default: `body` says it.
+    #[schemars(extend("format" = "input-file"))]
     pub(crate) file: Option<PathBuf>,
     /// Whether one that exists is replaced at every start. Default: false, it stays as it is.
     #[serde(default)]

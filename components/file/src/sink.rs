@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
-use weir::component::{BuildContext, EncodingOption, Problems, Sink, SinkConfig, Stream, async_trait};
+use weir::component::{BuildContext, EncodingOption, Problems, Resource, Sink, SinkConfig, Stream, async_trait};
 use weir::event::Batch;
 use weir::{Error, ErrorKind, Result};
 
@@ -22,6 +22,7 @@ const WAITING: usize = 32;
 #[serde(deny_unknown_fields)]
 pub struct FileSink {
     /// The file.
+    #[schemars(extend("format" = "path"))]
     path: PathBuf,
     /// How events are written: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
@@ -48,6 +49,10 @@ impl SinkConfig for FileSink {
             let help = "keep one of the two: `append` keeps what is in the file, `overwrite` does not";
             problems.error("overwrite", "bad_value", "contradicts `append`", help);
         }
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        vec![Resource::written(Resource::file(&self.path))]
     }
 
     fn explain(&self) -> String {

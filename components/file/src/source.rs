@@ -8,7 +8,8 @@ use std::task::Poll;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{
-    BuildContext, DecodingOption, LaneHandle, Lanes, Origin, Problems, Source, SourceConfig, Stream, async_trait,
+    BuildContext, DecodingOption, LaneHandle, Lanes, Origin, Problems, Resource, Source, SourceConfig, Stream,
+    async_trait,
 };
 use weir::config::ByteSize;
 use weir::event::{Codec, OriginId, OriginKind};
@@ -32,6 +33,7 @@ pub struct FileSource {
     /// Files to read, in this order; a path with `*` stands for all files that fit, `**` for folders of any depth. A file with
     /// several names is read once.
     #[schemars(length(min = 1))]
+    #[schemars(extend("items" = {"type": "string", "format": "path"}))]
     paths: Vec<PathBuf>,
     /// What the lines are: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
@@ -83,6 +85,11 @@ impl SourceConfig for FileSource {
 
     fn codec(&self) -> Result<Codec> {
         self.decoding.build()
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        let is_literal = |path: &&PathBuf| !path.to_string_lossy().contains(['*', '?', '[']);
+        self.paths.iter().filter(is_literal).map(|path| Resource::read(Resource::file(path))).collect()
     }
 
     fn explain(&self) -> String {

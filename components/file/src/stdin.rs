@@ -5,7 +5,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::Result;
-use weir::component::{BuildContext, DecodingOption, Lanes, Problems, Source, SourceConfig, Stream, async_trait};
+use weir::component::{
+    BuildContext, DecodingOption, Lanes, Problems, Resource, Source, SourceConfig, Stream, async_trait,
+};
 use weir::config::ByteSize;
 use weir::event::{Codec, OriginId, OriginKind};
 
@@ -54,6 +56,10 @@ impl SourceConfig for Stdin {
 
     fn codec(&self) -> Result<Codec> {
         self.decoding.build()
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        vec![Resource::owned("standard input")]
     }
 
     fn explain(&self) -> String {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::Result;
-use weir::component::{BuildContext, Finding, ProbeContext, Problems, PushLog, Source, SourceConfig, async_trait};
+use weir::component::{
+    BuildContext, Finding, ProbeContext, Problems, PushLog, Resource, Source, SourceConfig, async_trait,
+};
 use weir::config::{ByteSize, Span};
 use weir::event::Codec;
 use weir_http_server::{Memory, Place, Receiver, Tls};
@@ -137,6 +139,10 @@ impl SourceConfig for FilebeatSource {
 
     fn codec(&self) -> Result<Codec> {
         Ok(Codec::Other(decoder()))
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        Resource::address(self.listen).into_iter().collect()
     }
 
     fn explain(&self) -> String {

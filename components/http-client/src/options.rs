@@ -53,10 +53,13 @@ impl Auth {
 pub struct Tls {
     /// File with the certificates (PEM) of the authorities that the peer's certificate is checked against. Default: those
     /// of the operating system.
+    #[schemars(extend("format" = "input-file"))]
     pub ca_file: Option<PathBuf>,
     /// File with our own certificate (PEM), for peers that ask for one. Default: none.
+    #[schemars(extend("format" = "input-file"))]
     pub cert_file: Option<PathBuf>,
     /// File with the private key (PEM) of `cert_file`. Default: none.
+    #[schemars(extend("format" = "input-file"))]
     pub key_file: Option<PathBuf>,
     /// Whether the peer's certificate is checked. Without, anybody may stand in for the peer. Default: true.
     pub verify_certificate: Option<bool>,

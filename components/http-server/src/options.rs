@@ -29,12 +29,15 @@ pub enum Auth {
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// File with our certificate, and those between it and its authority (PEM).
+    #[schemars(extend("format" = "input-file"))]
     pub(crate) cert_file: PathBuf,
     /// File with the private key of the certificate (PEM).
+    #[schemars(extend("format" = "input-file"))]
     pub(crate) key_file: PathBuf,
     /// File with the certificates of the authorities (PEM) that a sender's certificate is checked against. Default: none;
     /// senders show no certificate.
     #[serde(default)]
+    #[schemars(extend("format" = "input-file"))]
     pub(crate) ca_file: Option<PathBuf>,
     /// Whether a sender has to show a certificate of an authority in `ca_file`. Default: whether there is a `ca_file`.
     #[serde(default)]

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::Result;
 use weir::component::{
-    BuildContext, DecodingOption, Finding, ProbeContext, Problems, Source, SourceConfig, Stream, async_trait,
+    BuildContext, DecodingOption, Finding, ProbeContext, Problems, Resource, Source, SourceConfig, Stream, async_trait,
 };
 use weir::config::{ByteSize, Span};
 use weir::event::Codec;
@@ -101,6 +101,10 @@ impl SourceConfig for HttpSource {
 
     fn codec(&self) -> Result<Codec> {
         self.decoding.build()
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        Resource::address(self.listen).into_iter().collect()
     }
 
     fn explain(&self) -> String {

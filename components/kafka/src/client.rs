@@ -23,10 +23,13 @@ use crate::troubles::{Subject, Troubles};
 pub struct Tls {
     /// File with the certificates (PEM) of the authorities that the brokers' certificates are checked against.
     /// Default: those of the operating system.
+    #[schemars(extend("format" = "input-file"))]
     ca: Option<PathBuf>,
     /// File with our own certificate (PEM), for brokers that ask for one. Default: none.
+    #[schemars(extend("format" = "input-file"))]
     cert: Option<PathBuf>,
     /// File with the private key (PEM) of `cert`. Default: none.
+    #[schemars(extend("format" = "input-file"))]
     key: Option<PathBuf>,
     /// Whether a broker's certificate must name the host we connect to. Default: true.
     #[serde(default = "yes")]

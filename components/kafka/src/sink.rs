@@ -9,8 +9,8 @@ use rdkafka::ClientConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::component::{
-    BuildContext, EncodingOption, Finding, ProbeContext, Problem, Problems, Severity, Sink, SinkConfig, Stream,
-    async_trait,
+    BuildContext, EncodingOption, Finding, ProbeContext, Problem, Problems, Resource, Severity, Sink, SinkConfig,
+    Stream, async_trait,
 };
 use weir::config::{ByteSize, Span};
 use weir::delivery::{MemoryBudget, Outcome};
@@ -291,6 +291,12 @@ impl SinkConfig for KafkaSink {
             self.check_creation(creation, problems);
         }
         self.client().check(&self.client_config(), problems);
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        let is_literal = !self.topic.contains("{{") && !self.topic.contains('%');
+        let topic = || Resource::written(Resource::topic(&self.topic, &self.bootstrap_servers));
+        is_literal.then(topic).into_iter().collect()
     }
 
     fn explain(&self) -> String {

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use weir::component::{
-    BuildContext, DecodingOption, Finding, Lanes, ProbeContext, Problems, Source, SourceConfig, Stream, async_trait,
+    BuildContext, DecodingOption, Finding, Lanes, ProbeContext, Problems, Resource, Source, SourceConfig, Stream,
+    async_trait,
 };
 use weir::config::{ByteSize, Span};
 use weir::error::{Error, ErrorKind, Result};
@@ -250,6 +251,11 @@ impl SourceConfig for KafkaSource {
 
     fn codec(&self) -> Result<Codec> {
         self.decoding.build()
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        let literal = self.topics.iter().filter(|topic| !topic.starts_with('^'));
+        literal.map(|topic| Resource::read(Resource::topic(topic, &self.bootstrap_servers))).collect()
     }
 
     fn explain(&self) -> String {

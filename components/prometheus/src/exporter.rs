@@ -9,7 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::Result;
-use weir::component::{BuildContext, Finding, ProbeContext, Problems, Sink, SinkConfig, async_trait};
+use weir::component::{BuildContext, Finding, ProbeContext, Problems, Resource, Sink, SinkConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::delivery::{Outcome, RejectedBatch};
 use weir::event::{Batch, Body, CodecError, Event, Rejected};
@@ -101,6 +101,10 @@ impl SinkConfig for PrometheusExporter {
             problems.error("path", "bad_value", "is no path", "begin it with a slash: `/metrics`");
         }
         self.listening().check(problems);
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        Resource::address(self.listen).into_iter().collect()
     }
 
     fn explain(&self) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::Result;
-use weir::component::{BuildContext, Finding, ProbeContext, Problems, Source, SourceConfig, async_trait};
+use weir::component::{BuildContext, Finding, ProbeContext, Problems, Resource, Source, SourceConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::event::Codec;
 use weir_http_server::{Auth, Listen, Receiver, Tls};
@@ -138,6 +138,10 @@ impl SourceConfig for PrometheusRemoteWriteSource {
 
     fn codec(&self) -> Result<Codec> {
         Ok(Codec::Other(decoder()))
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        Resource::address(self.listen).into_iter().collect()
     }
 
     fn explain(&self) -> String {
