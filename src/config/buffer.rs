@@ -5,37 +5,37 @@ use serde::Deserialize;
 
 use super::units::ByteSize;
 
-/// A buffer on disk before the sink: events count as delivered once they are in it.
+/// Disk buffer before the sink: events count as delivered once they are in the buffer.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BufferConfig {
-    /// Where it is: `disk`.
+    /// Type of buffer: `disk`.
     #[serde(rename = "type")]
     pub kind: BufferKind,
-    /// Bytes it holds at most. Default: `1GiB`.
+    /// Maximum size. Default: `1GiB`.
     #[serde(default = "default_max_size")]
     pub max_size: ByteSize,
-    /// What becomes of events while it is full. Default: `block`.
+    /// What happens to events while the buffer is full. Default: `block`.
     #[serde(default)]
     pub when_full: WhenFull,
 }
 
-/// Where a buffer is.
+/// Type of buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BufferKind {
-    /// In the node's folder in `data_dir`.
+    /// On disk, in the node's directory in `data_dir`.
     Disk,
 }
 
-/// What becomes of events while a buffer is full.
+/// What happens to events while the buffer is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// They wait, and so do those who bring them.
+    /// Events wait; reading slows down.
     #[default]
     Block,
-    /// They are dropped, which is counted and logged.
+    /// New events are dropped, counted and logged.
     DropNewest,
 }
 

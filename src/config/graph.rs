@@ -127,7 +127,7 @@ pub enum NodeConfig {
     Sink(Box<dyn SinkConfig>),
 }
 
-/// One of the graph's own tests.
+/// A test of the graph.
 #[derive(Debug)]
 pub struct Test {
     /// What it shows.

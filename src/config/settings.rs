@@ -14,14 +14,14 @@ use super::units::{ByteSize, Span};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Name of the graph, in metrics, logs and the data folder. Default: the file's name without its ending.
+    /// Name of the graph, used in metrics, logs and `data_dir`. Default: the file name without extension.
     #[serde(default)]
     pub name: Option<String>,
-    /// Folder for positions, state and dead letters; each graph has its own folder in it. Default: `.weir`.
+    /// Directory for positions, state and dead letters; each graph has a directory of its own in it. Default: `.weir`.
     #[serde(default = "default_data_dir")]
     #[schemars(extend("format" = "path"))]
     pub data_dir: PathBuf,
-    /// Memory that all batches in flight may hold together. Default: `64MiB`.
+    /// Maximum memory of all events in flight. Default: `64MiB`.
     #[serde(default = "default_memory")]
     #[schemars(extend("minBytes" = 1 << 20))]
     pub memory: ByteSize,
@@ -30,56 +30,57 @@ pub(crate) struct Settings {
     #[serde(default = "default_max_value")]
     #[schemars(extend("minBytes" = 64 << 10))]
     pub max_value: ByteSize,
-    /// Where events go that a node rejects and nobody listens to.
+    /// Storage of events that a node rejects if no node reads its port `errors`.
     #[serde(default)]
     pub dead_letters: DeadLetters,
     /// Metrics, health and readiness over HTTP: `{listen: "127.0.0.1:9598"}`. Default: none.
     #[serde(default)]
     pub telemetry: Option<Telemetry>,
-    /// How often state is written down, with the positions that belong to it. Default: `1s`.
+    /// Interval between checkpoints of state and the positions that belong to it. Default: `1s`.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: Span,
-    /// In how many parts the state of a node with a key is kept where its events come by several partitions. It stays
-    /// as it is once there is state. Default: 8.
+    /// Number of state partitions of a keyed node whose events arrive through several partitions. Cannot change while
+    /// there is state. Default: 8.
     #[serde(default = "default_state_partitions")]
     #[schemars(range(min = 1, max = 1024))]
     pub state_partitions: u32,
-    /// How long a partition that was read to its end must be silent until event time no longer waits for it; `0s`: it
-    /// always waits. Default: `1m`.
+    /// Time without events after which a partition that was read to its end no longer holds back the watermark; `0s`:
+    /// never. Default: `1m`.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Span,
-    /// Maximum time by which an event may be ahead of the wall clock and still move event time. A later one is processed,
-    /// counted and warned about, and makes no other event late. Not applied with `--once`; `0s`: no maximum. Default: `10m`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark. A later event is
+    /// processed, counted and logged, and does not make other events late. Not applied with `--once`; `0s`: no maximum.
+    /// Default: `10m`.
     #[serde(default = "default_max_ahead")]
     pub max_ahead: Span,
-    /// What becomes of a node's state when an option that gives it its meaning changes. Default: `refuse`.
+    /// What happens to a node's state when an option that defines its meaning changes. Default: `refuse`.
     #[serde(default)]
     pub on_state_change: OnStateChange,
-    /// How long a stop may take to settle what is in flight. Default: `30s`.
+    /// Time limit for delivering events in flight when the graph stops. Default: `30s`.
     #[serde(default = "default_drain")]
     pub drain: Span,
 }
 
-/// What becomes of a node's state when an option that gives it its meaning changes.
+/// What happens to a node's state when an option that defines its meaning changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnStateChange {
-    /// The graph does not start, and says what changed.
+    /// The graph does not start and reports the change.
     #[default]
     Refuse,
-    /// The node begins without state.
+    /// The node starts with empty state.
     Reset,
 }
 
-/// Where events go that a node rejects and nobody listens to.
+/// Storage of events that a node rejects if no node reads its port `errors`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadLetters {
-    /// Folder of the dead letters. Default: `dead-letters` in the graph's data folder.
+    /// Directory of the dead letters. Default: `dead-letters` in the graph's directory.
     #[serde(default)]
     #[schemars(extend("format" = "path"))]
     pub path: Option<PathBuf>,
-    /// Bytes kept at most; when they are full the lanes stop at the next dead letter. Default: `1GiB`.
+    /// Maximum size; while it is full, processing stops at the next dead letter. Default: `1GiB`.
     #[serde(default = "default_max_size")]
     #[schemars(extend("minBytes" = 1 << 20))]
     pub max_size: ByteSize,
@@ -94,23 +95,23 @@ pub(crate) struct Telemetry {
     pub listen: SocketAddr,
 }
 
-/// One of the graph's own tests.
+/// A test of the graph.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TestConfig {
-    /// What the test shows.
+    /// Name of the test.
     pub name: String,
     /// Events fed to each source.
     pub feed: BTreeMap<String, FeedConfig>,
-    /// Events expected at each sink, in order; `dead_letters` names those that were rejected.
+    /// Events expected at each sink, in order; `dead_letters` stands for rejected events.
     pub expect: BTreeMap<String, FeedConfig>,
 }
 
-/// Events of a test: a list of bodies, or one text with a body a line.
+/// Events of a test: a list of bodies, or a text with one body per line.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum FeedConfig {
-    /// One body a line.
+    /// One body per line.
     Lines(String),
     /// A text is a body as it is; a map or list is a JSON body.
     Bodies(Vec<serde_json::Value>),

@@ -152,7 +152,7 @@ impl JsonSchema for Span {
     }
 }
 
-/// A text that is never shown, such as a password.
+/// Secret text, such as a password; never printed.
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(pub String);

@@ -17,13 +17,12 @@ use super::{Body, json};
 /// What an event looks like outside.
 #[derive(Debug, Clone, Default)]
 pub enum Encoding {
-    /// One JSON document. A JSON event that nobody changed leaves byte for byte as it came; text becomes
-    /// `{"message": "..."}`.
+    /// JSON documents. Unchanged JSON events are written byte for byte; a text becomes `{"message": "..."}`.
     #[default]
     Json,
-    /// The text itself: of an event with fields, its field `message`. Must be UTF-8.
+    /// Text: the field `message` of an event with fields. Must be UTF-8.
     Text,
-    /// The bytes as they came, whatever they are; of an event that was changed, its field `message`.
+    /// Unchanged bytes, whatever they are; of a changed event, the field `message`.
     Raw,
     /// Whatever its encoder writes.
     Other(Arc<dyn Encoder>),

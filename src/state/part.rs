@@ -55,7 +55,7 @@ pub trait StatePart: Send {
 /// How urgent the next checkpoint is to a state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
-    /// Not at all.
+    /// No compression.
     None,
     /// The changes take so much memory that they are to be written soon.
     High,

@@ -183,7 +183,8 @@ fn show_end(name: &str, report: &Report, started: Instant, args: &Run, screen: S
     let letters = counts::dead_letters(&report.books);
     if letters > 0 {
         let graph = args.graph.typed();
-        errln!("\n{} events became dead letters; inspect them with: weir dlq show {graph}", grouped(letters));
+        let what = if letters == 1 { "event became a dead letter" } else { "events became dead letters" };
+        errln!("\n{} {what}; inspect with: weir dlq show {graph}", grouped(letters));
     }
 }
 

@@ -20,58 +20,57 @@ const MOST_WINDOWS: u128 = 1000;
 /// Results that are put out at once.
 const AT_ONCE: usize = 1024;
 
-/// Counts, sums and quantiles over windows of event time, one result a window and group.
+/// Aggregates events over windows of event time: counts, sums, quantiles and others, per group.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Aggregate {
-    /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
+    /// VRL expression for the event's time: RFC 3339 text or Unix time. Default: the timestamp from the source.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
-    /// the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
+    /// Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
-    /// How much older than the latest an event may be and still count. Default: `0s`.
+    /// Allowed lateness: how far an event may be behind the newest one and still count. Default: `0s`.
     #[serde(default = "zero")]
     lateness: Span,
-    /// The windows: `{tumbling: 1m}`, or `{sliding: 5m, every: 1m}`.
+    /// Windows: `{tumbling: 1m}`, or `{sliding: 5m, every: 1m}`.
     window: Window,
-    /// What events of a window are told apart by: VRL paths, or a map from names to VRL expressions. Default: all are one
-    /// group.
+    /// Fields that form a group: VRL paths, or a map from names to VRL expressions. Default: one group.
     #[serde(default)]
     group_by: GroupBy,
-    /// What is computed, by name: `count`, or one of `sum`, `min`, `max`, `mean`, `stddev`, `distinct` with a VRL
-    /// expression, or `quantile` with an expression and a number from 0 to 1.
+    /// Results by name: `count`, or one of `sum`, `min`, `max`, `mean`, `stddev`, `distinct` with a VRL expression, or
+    /// `quantile` with a VRL expression and a number from 0 to 1.
     compute: IndexMap<String, Compute>,
-    /// How often open windows are put out before they are over, in event time. Default: never.
+    /// Interval, in event time, at which results of open windows are emitted early. Default: never.
     early: Option<Span>,
-    /// Windows and groups held at most in a lane or state partition; the one that ends first makes room and leaves by
-    /// `evicted`. Default: 1000000.
+    /// Maximum windows and groups in the state of a partition. Beyond it, the one that ends first is evicted to the
+    /// port `evicted`. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
-    /// Memory for the windows and groups of a lane or state partition, about; the rest is on disk. From 1 MiB on. Default:
-    /// all of them are in memory.
+    /// Approximate memory for the state of a partition; the rest is on disk. Minimum: 1MiB. Default: all state is in
+    /// memory.
     cache: Option<ByteSize>,
 }
 
-/// The windows.
+/// Windows.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// Length of windows one after the other.
+    /// Length of consecutive windows.
     tumbling: Option<Span>,
-    /// Length of windows that overlap.
+    /// Length of overlapping windows.
     sliding: Option<Span>,
-    /// Time from one overlapping window to the next.
+    /// Interval between the starts of overlapping windows.
     every: Option<Span>,
 }
 
-/// What events are told apart by.
+/// Fields that form a group.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum GroupBy {
-    /// VRL paths; the last name of each is the field's.
+    /// VRL paths; the last segment of each is the field's name.
     Paths(Vec<String>),
-    /// VRL expressions by name.
+    /// VRL expressions by field name.
     Named(IndexMap<String, String>),
 }
 
@@ -81,25 +80,25 @@ impl Default for GroupBy {
     }
 }
 
-/// A computed field.
+/// A computed result.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compute {
-    /// How many events.
+    /// Number of events.
     Count,
-    /// Their sum.
+    /// Sum.
     Sum(String),
-    /// The least.
+    /// Minimum.
     Min(String),
-    /// The greatest.
+    /// Maximum.
     Max(String),
-    /// The mean.
+    /// Arithmetic mean.
     Mean(String),
-    /// The standard deviation of the population.
+    /// Population standard deviation.
     Stddev(String),
-    /// How many different values.
+    /// Number of distinct values.
     Distinct(String),
-    /// The value below which this share of them lies.
+    /// The value below which this share of values lies.
     Quantile(String, f64),
 }
 

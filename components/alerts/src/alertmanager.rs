@@ -19,44 +19,43 @@ use crate::held::HeldSet;
 use crate::notifier::{Notifier, Request, WAITING, Write};
 use crate::probe;
 
-/// Keeps Alertmanagers told of alerts, as Prometheus does; an event counts as delivered when one of them has it.
+/// Sends alerts to Alertmanager, as Prometheus does; an event is delivered once one Alertmanager has accepted it.
 ///
-/// Reads events as `alert_firing` makes them. An alert that fires is told again every `resend_delay`, also after a restart of
-/// weir, until an event says that it is resolved; that is told again for 15 minutes.
+/// Reads events from `alert_firing`. A firing alert is sent again every `resend_delay`, also after a restart, until an
+/// event resolves it; the resolved alert is sent for another 15 minutes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alertmanager {
-    /// Addresses of Alertmanagers, such as `http://alertmanager:9093`; each gets every alert. Only hosts and ports are ever
-    /// shown.
+    /// Addresses of Alertmanagers, such as `http://alertmanager:9093`; each receives every alert. Messages show only
+    /// host and port.
     endpoints: Vec<Url>,
-    /// Annotations of alerts by name; values may contain `{{ VRL }}`. Default: none.
+    /// Annotations added to alerts, by name; values may contain `{{ VRL }}`. Default: none.
     #[serde(default)]
     annotations: Texts,
-    /// Link to where an alert comes from; may contain `{{ VRL }}`. Default: none.
+    /// Link to the origin of the alert; may contain `{{ VRL }}`. Default: none.
     generator_url: Option<String>,
-    /// Whether alerts are remembered and told again. Without, an alert is over for Alertmanager after `resolve_timeout`, unless
-    /// its event comes again. Default: true.
+    /// Whether to remember firing alerts and send them again. If false, Alertmanager resolves an alert after
+    /// `resolve_timeout` unless another event arrives. Default: true.
     #[serde(default = "default_resend")]
     resend: bool,
-    /// Time until an alert is told again. Default: `1m`.
+    /// Interval between repeated notifications of a firing alert. Default: `1m`.
     #[serde(default = "default_resend_delay")]
     resend_delay: Span,
-    /// Time after which Alertmanager takes an alert for resolved that it is not told of any more. Default: four times
-    /// `resend_delay`.
+    /// Time after which Alertmanager resolves an alert that is not sent again. Default: four times `resend_delay`.
     resolve_timeout: Option<Span>,
-    /// Alerts in a request, at most. Default: 256.
+    /// Maximum alerts per request. Default: 256.
     #[serde(default = "default_batch_size")]
     #[schemars(range(min = 1, max = 10_000))]
     batch_size: usize,
-    /// Alerts remembered at most; a further one is rejected as `too_many_alerts`. Default: 100000.
+    /// Maximum alerts remembered; further alerts are rejected (`too_many_alerts`). Default: 100000.
     #[serde(default = "default_max_alerts")]
     #[schemars(range(min = 1))]
     max_alerts: usize,
-    /// How we say who we are. Default: not at all.
+    /// Credentials sent with each request. Default: none.
     auth: Option<Auth>,
-    /// How `https` addresses are checked. Default: by the authorities of the operating system.
+    /// TLS options for `https` addresses. Default: certificates are checked against the system's authorities.
     tls: Option<Tls>,
-    /// Time for a request with its answer. Default: `10s`.
+    /// Time limit per request. Default: `10s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
 }

@@ -14,47 +14,49 @@ use crate::line::Line;
 use crate::sample::Reader;
 use crate::watch::Watch;
 
-/// From Prometheus's `ALERTS` to alerts that fire, and that are over. Survives a restart.
+/// Turns Prometheus `ALERTS` series into events for alerts that start and end firing. State survives restarts.
 ///
-/// Reads points named `ALERTS` and `ALERTS_FOR_STATE`, as Prometheus writes them for its rules; all other events count as
-/// filtered. An alert is over when its series ends (Prometheus's stale marker, `NaN` or 0), when it goes back to pending, or
-/// when it was not heard of for `resolve_after`. What leaves is an event `{state, labels, value, starts_at, ends_at, cluster}`,
-/// with a key of the alert, so that what Kafka gets of one alert stays in order.
+/// Reads points named `ALERTS` and `ALERTS_FOR_STATE`, as Prometheus writes them for its alerting rules; other events
+/// are filtered. An alert ends when its series ends (stale marker, `NaN` or 0), when it returns to pending, or when no
+/// sample arrives for `resolve_after`. Emits events `{state, labels, value, starts_at, ends_at, cluster}`, keyed by
+/// alert, so that the events of one alert stay in order in Kafka.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlertFiring {
-    /// What leaves: `active` (an event for every sample of an alert that fires), `changes` (`firing` and `resolved`, once each),
-    /// or `all` of these. Default: `active`.
+    /// Events to emit: `active` (one per sample of a firing alert), `changes` (`firing` and `resolved`, once each), or
+    /// `all`. Default: `active`.
     #[serde(default)]
     emit: Emit,
-    /// How long an alert that is silent counts as firing, by the time of the alerts and by the clock. The default suits alerts
-    /// that come every 5 minutes, of which one may be lost. Default: `11m`.
+    /// Time without samples after which an alert is resolved, in event time and wall-clock time. The default suits
+    /// alerts sent every 5 minutes, with one lost sample. Default: `11m`.
     #[serde(default = "default_resolve_after")]
     resolve_after: Span,
-    /// How much older than the latest of all partitions a sample may be and still count in its place in time: samples then wait
-    /// until event time has passed them by so much, or all partitions are silent for the graph's `idle_timeout`. For streams in which the samples of one alert come by several partitions;
-    /// `0s` does where each of them is in order. Default: samples count as they come, and none waits.
+    /// Allowed lateness of samples relative to the newest sample of all partitions. Samples are held until the
+    /// watermark has passed them by this time, or all partitions are idle (`idle_timeout`), and are processed in order
+    /// of time. Needed if the samples of one alert arrive through several partitions; `0s` suffices if each partition
+    /// is in order. Default: samples are processed as they arrive.
     lateness: Option<Span>,
-    /// Maximum time by which a sample may be ahead of the wall clock and still move event time; a later one counts at the
-    /// moment it comes. `0s`: no maximum. Default: the graph's `max_ahead`.
+    /// Maximum time by which a sample may be ahead of the wall clock and still advance the watermark; a later sample is
+    /// processed as if it had just happened. `0s`: no maximum. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
-    /// Labels that name an alert's cluster; the first that it has is the event's `cluster`. Default: `[cluster, clusterID]`.
+    /// Labels that identify the cluster of an alert; the first one present becomes the event's `cluster`. Default:
+    /// `[cluster, clusterID]`.
     #[serde(default = "default_cluster_labels")]
     cluster_labels: Vec<String>,
-    /// Alerts remembered at most in a lane or state partition; a further one is rejected as `too_many_alerts`. Default: 100000.
+    /// Maximum alerts in the state of a partition; further alerts are rejected (`too_many_alerts`). Default: 100000.
     #[serde(default = "default_max_alerts")]
     #[schemars(range(min = 1))]
     max_alerts: usize,
 }
 
-/// What leaves.
+/// Events to emit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Emit {
-    /// What fires now.
+    /// Firing alerts, one event per sample.
     #[default]
     Active,
-    /// That one begins to fire, and that it is over.
+    /// Starts and ends of alerts.
     Changes,
     /// Both.
     All,

@@ -11,40 +11,41 @@ use weir::script::{Condition, Expression, Flow, Problem, Script};
 use weir::state::{KeyedState, StateLimits, StatePart};
 use weir::{Error, Result};
 
-/// Turns a signal on by one condition and off by another; what changes it passes with a field `signal`. Survives a restart.
+/// Turns a signal on by one condition and off by another; events that change it pass with a field `signal`. State
+/// survives restarts.
 ///
-/// A signal that is off goes on with the first event of its key for which `on` holds, and off again with the first for which
-/// `off` holds. Between the two nothing happens, so a value that swings about one bound does not make it flap. With `emit: changes`
-/// all events but those that change a signal count as filtered. Tombstones always count as filtered.
+/// The signal turns on with the first event of its key that matches `on`, and off with the first that matches `off`.
+/// Between the two thresholds nothing changes, so a fluctuating value does not make the signal flap. With `emit:
+/// changes`, all other events are filtered. Tombstones are always filtered.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hysteresis {
     /// VRL condition that turns the signal on, such as `(.cpu >= 40) ?? false`.
     on: String,
-    /// VRL condition that turns it off, such as `(.cpu < 30) ?? false`.
+    /// VRL condition that turns the signal off, such as `(.cpu < 30) ?? false`.
     off: String,
-    /// VRL expression for the key: each has a signal of its own. Default: all events have one signal.
+    /// VRL expression for the key; each key has its own signal. Default: one signal.
     key: Option<String>,
-    /// What passes: `changes`, or `all` events, each with the signal as it is then. Default: `changes`.
+    /// Events that pass: `changes`, or `all` events with the current signal. Default: `changes`.
     #[serde(default)]
     emit: Emit,
-    /// How long a key that nothing comes of is remembered, in event time; its signal is off then. Default: `1d`.
+    /// Time without events, in event time, after which a key is forgotten; its signal is then off. Default: `1d`.
     #[serde(default = "default_forget_after")]
     forget_after: Span,
-    /// Keys remembered at most in a lane or state partition; the one that would be forgotten first makes room. Default: 100000.
+    /// Maximum keys in the state of a partition; beyond it, the key that expires first is evicted. Default: 100000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
 }
 
-/// What passes.
+/// Events that pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Emit {
     /// Events that change a signal.
     #[default]
     Changes,
-    /// All.
+    /// All events.
     All,
 }
 

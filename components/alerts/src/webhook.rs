@@ -22,59 +22,60 @@ use crate::alertmanager::default_timeout;
 use crate::payload::{Form, Group, Posted};
 use crate::probe;
 
-/// Posts alerts as Alertmanager does to webhooks, or any event as a text of your own; delivered when the peer says so.
+/// Posts alerts in Alertmanager's webhook format, or any event as your own text; delivered once the server answers 2xx.
 ///
-/// With `payload: alertmanager` it reads events as `alert_firing` makes them, and those that come within `group_wait` are one
-/// request a group. With `body` every event is a request, in order.
+/// With `payload: alertmanager`, reads events from `alert_firing` and sends the alerts of a group that arrive within
+/// `group_wait` in one request. With `body`, sends one request per event, in order.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
-    /// Where to post. Only its host is ever shown.
+    /// Address to post to. Messages show only host and port.
     url: Url,
-    /// What is posted: `alertmanager`, version 4 of its payload, or `body`. Default: `alertmanager`, but where `body` is given.
+    /// Content of the request: `alertmanager` (version 4 of its payload) or `body`. Default: `body` if `body` is set,
+    /// otherwise `alertmanager`.
     payload: Option<Payload>,
-    /// The text that is posted of an event; may contain `{{ VRL }}`, such as `{{ encode_json(.labels) }}`. Default: none.
+    /// Request body for an event; may contain `{{ VRL }}`, such as `{{ encode_json(.labels) }}`. Default: none.
     body: Option<String>,
-    /// The `Content-Type`. Default: `application/json`.
+    /// `Content-Type` header. Default: `application/json`.
     content_type: Option<String>,
-    /// Headers by name. Default: none.
+    /// Additional request headers, by name. Default: none.
     #[serde(default)]
     headers: BTreeMap<String, Secret>,
-    /// Labels that alerts of one request have in common. Default: `[alertname]`.
+    /// Labels by which alerts are grouped into requests. Default: `[alertname]`.
     #[serde(default = "default_group_by")]
     group_by: Vec<String>,
-    /// Time that alerts wait for others of their group. Default: `1s`.
+    /// Time to wait for further alerts of a group. Default: `1s`.
     #[serde(default = "default_group_wait")]
     group_wait: Span,
-    /// Name of the receiver in the payload. Default: the node's id.
+    /// Receiver name in the payload. Default: the node's id.
     receiver: Option<String>,
     /// Link to this installation in the payload. Default: empty.
     #[serde(default)]
     external_url: String,
-    /// Alerts in a payload, at most; `truncatedAlerts` counts the others. 0: all. Default: 0.
+    /// Maximum alerts per payload; `truncatedAlerts` counts the rest. 0: no maximum. Default: 0.
     #[serde(default)]
     max_alerts: usize,
-    /// Annotations of alerts by name; values may contain `{{ VRL }}`. Default: none.
+    /// Annotations added to alerts, by name; values may contain `{{ VRL }}`. Default: none.
     #[serde(default)]
     annotations: Texts,
-    /// Link to where an alert comes from; may contain `{{ VRL }}`. Default: none.
+    /// Link to the origin of the alert; may contain `{{ VRL }}`. Default: none.
     generator_url: Option<String>,
-    /// How we say who we are. Default: not at all.
+    /// Credentials sent with each request. Default: none.
     auth: Option<Auth>,
-    /// How an `https` address is checked. Default: by the authorities of the operating system.
+    /// TLS options for an `https` address. Default: certificates are checked against the system's authorities.
     tls: Option<Tls>,
-    /// Time for a request with its answer. Default: `10s`.
+    /// Time limit per request. Default: `10s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
 }
 
-/// What is posted.
+/// Content of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
-    /// Alerts, as Alertmanager posts them.
+    /// Alerts in Alertmanager's format.
     Alertmanager,
-    /// The text of `body`.
+    /// The text in `body`.
     Body,
 }
 

@@ -15,10 +15,10 @@ use weir::event::{CodecError, Decoder, Framing, Part};
 
 use crate::text::utf8;
 
-/// Log lines of container runtimes; nodes see `timestamp`, `stream` and `message`.
+/// Log lines of container runtimes (CRI). Fields: `timestamp`, `stream` and `message`.
 ///
-/// The parts of a long line are one event where the source reads lines; its time is that of the last part. A line whose
-/// end is missing has `partial: true`.
+/// The parts of a long line are joined to one event if the source reads lines; its timestamp is that of the last part.
+/// A line whose end is missing has `partial: true`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CriDecoding {}

@@ -15,49 +15,49 @@ use crate::text::{self, utf8};
 
 const QUOTE: u8 = b'"';
 
-/// Values separated by commas (RFC 4180); nodes see an object of texts, one for each column.
+/// Comma-separated values (RFC 4180). Events are objects with one text per column.
 ///
-/// A record may hold newlines between quotes.
+/// Quoted values may contain newlines.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvDecoding {
-    /// Names of the columns, in order. Default: the first line of each file, or of standard input, names them.
+    /// Column names, in order. Default: taken from the first line of each file or of standard input.
     #[schemars(length(min = 1))]
     columns: Option<Vec<String>>,
-    /// What separates values: one ASCII character. Default: `,`.
+    /// Delimiter: one ASCII character. Default: `,`.
     #[serde(default = "comma")]
     delimiter: String,
 }
 
-/// Values separated by commas (RFC 4180).
+/// Comma-separated values (RFC 4180).
 ///
-/// Of an event the named columns are written, in order. A field it has not, or that is null, is empty; objects and lists
-/// are written as JSON; fields that are no columns are left out.
+/// Writes the named columns in order. Missing and null fields are empty; objects and lists are written as JSON; other
+/// fields are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CsvEncoding {
-    /// The columns, by the names of the event's fields, in order.
+    /// Fields to write as columns, in order.
     #[schemars(length(min = 1))]
     columns: Option<Vec<String>>,
-    /// What separates values: one ASCII character. Default: `,`.
+    /// Delimiter: one ASCII character. Default: `,`.
     #[serde(default = "comma")]
     delimiter: String,
-    /// Which values stand in quotes. Default: `necessary`.
+    /// Which values are quoted. Default: `necessary`.
     #[serde(default)]
     quoting: Quoting,
-    /// Begin a new file with a line of the columns' names; only the `file` sink has new files. Default: false.
+    /// Start a new file with a header line; only for the `file` sink. Default: false.
     #[serde(default)]
     header: bool,
 }
 
-/// Which values stand in quotes.
+/// Which values are quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quoting {
-    /// Those that hold a delimiter, a quote or a line break.
+    /// Values that contain a delimiter, a quote or a line break.
     #[default]
     Necessary,
-    /// All.
+    /// All events.
     Always,
 }
 

@@ -16,18 +16,18 @@ use crate::text::{self, utf8};
 /// Objects and lists inside one another that are written, at most.
 const MAX_DEPTH: usize = 32;
 
-/// `key=value` pairs with blanks between; nodes see an object of texts.
+/// `key=value` pairs separated by blanks. Events are objects of texts.
 ///
-/// A value in quotes may hold blanks and the escapes of JSON. A key without `=` is true. Of a key that repeats, the last
-/// value counts.
+/// Quoted values may contain blanks and JSON escapes. A key without `=` is true. If a key repeats, the last value
+/// counts.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogfmtDecoding {}
 
-/// `key=value` pairs with blanks between.
+/// `key=value` pairs separated by blanks.
 ///
-/// Fields within objects and lists have their way as key: `a.b=1`. An event with a key that cannot be written, such as
-/// one with a blank, is rejected.
+/// Nested fields are written with their path as key: `a.b=1`. Events with a key that cannot be written, such as one
+/// with a blank, are rejected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogfmtEncoding {}

@@ -13,17 +13,17 @@ use weir::event::{CodecError, Decoder, Encoder};
 
 use crate::text::{self, utf8};
 
-/// Syslog messages of RFC 5424 and RFC 3164; nodes see `facility`, `severity`, `timestamp`, `hostname`, `appname`,
-/// `procid`, `msgid`, `structured_data` and `message`, as far as a message has them.
+/// Syslog messages (RFC 5424 and RFC 3164). Fields, as far as present: `facility`, `severity`, `timestamp`, `hostname`,
+/// `appname`, `procid`, `msgid`, `structured_data` and `message`.
 ///
-/// The times of RFC 3164 have no year and no zone: they stay texts.
+/// Timestamps of RFC 3164 have no year and no time zone and stay texts.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyslogDecoding {}
 
-/// Syslog messages of RFC 5424, from the fields that the decoding gives.
+/// Syslog messages (RFC 5424), from the fields that the decoding produces.
 ///
-/// All but `message` may be absent; `facility` is then `user` and `severity` is `info`.
+/// All fields except `message` are optional; `facility` defaults to `user` and `severity` to `info`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SyslogEncoding {}

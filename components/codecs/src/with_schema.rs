@@ -22,82 +22,82 @@ const LATEST: Duration = Duration::from_secs(300);
 /// Subjects that are remembered.
 const SUBJECTS: usize = 1000;
 
-/// Avro records, with their schema from a registry (Confluent's wire format) or from a file (the bare record).
+/// Avro records, with the schema from a registry (Confluent wire format) or a file (plain records).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AvroDecoding {
-    /// The registry that knows the schemas of the records. Default: none, see `schema`.
+    /// Registry of the schemas. Default: none, see `schema`.
     schema_registry: Option<SchemaRegistry>,
-    /// File with the schema (`.avsc`) of all records, which have no header then. Default: none.
+    /// Schema file (`.avsc`) for records without a wire-format header. Default: none.
     #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
 }
 
-/// Protobuf messages, with their schema from a registry (Confluent's wire format) or from a file (the bare message).
+/// Protobuf messages, with the schema from a registry (Confluent wire format) or a file (plain messages).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProtobufDecoding {
-    /// The registry that knows the schemas of the records. Default: none, see `schema`.
+    /// Registry of the schemas. Default: none, see `schema`.
     schema_registry: Option<SchemaRegistry>,
-    /// File with the schema (`.proto`) of all records, which have no header then; imports are looked for beside it.
+    /// Schema file (`.proto`) for messages without a wire-format header; imports are resolved in its directory.
     /// Default: none.
     #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
-    /// Full name of the message in the file, such as `shop.Order`. Default: the first one.
+    /// Full name of the message in the file, such as `shop.Order`. Default: the first message.
     message: Option<String>,
 }
 
-/// Avro records, with their schema from a registry (Confluent's wire format) or from a file (the bare record).
+/// Avro records, with the schema from a registry (Confluent wire format) or a file (plain records).
 ///
-/// Fields that the schema does not know are left out.
+/// Fields that are not in the schema are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AvroEncoding {
-    /// The registry; records begin with the id their schema has there. Default: none, see `schema`.
+    /// Registry; records start with the id of their schema. Default: none, see `schema`.
     schema_registry: Option<SchemaRegistry>,
-    /// File with the schema (`.avsc`). Default: the newest schema of the subject in the registry.
+    /// Schema file (`.avsc`). Default: the latest schema of the subject in the registry.
     #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
-    /// How the subject is named in the registry. Default: `topic`.
+    /// How the subject name is derived. Default: `topic`.
     subject_name_strategy: Option<SubjectNameStrategy>,
-    /// The subject itself, whatever the topic is. Default: none, see `subject_name_strategy`.
+    /// Subject name, independent of the topic. Default: none, see `subject_name_strategy`.
     subject: Option<String>,
-    /// Put the schema of the file into the registry, where it is not yet. Default: false.
+    /// Register the schema of the file if it is not in the registry. Default: false.
     #[serde(default)]
     auto_register: bool,
 }
 
-/// Protobuf messages, with their schema from a registry (Confluent's wire format) or from a file (the bare message).
+/// Protobuf messages, with the schema from a registry (Confluent wire format) or a file (plain messages).
 ///
-/// Fields that the schema does not know are left out.
+/// Fields that are not in the schema are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProtobufEncoding {
-    /// The registry; records begin with the id their schema has there. Default: none, see `schema`.
+    /// Registry; records start with the id of their schema. Default: none, see `schema`.
     schema_registry: Option<SchemaRegistry>,
-    /// File with the schema (`.proto`); imports are looked for beside it. Default: the newest schema of the subject in
-    /// the registry.
+    /// Schema file (`.proto`); imports are resolved in its directory. Default: the latest schema of the subject in the
+    /// registry.
     #[schemars(extend("format" = "input-file"))]
     schema: Option<PathBuf>,
-    /// Full name of the message in the file, such as `shop.Order`. Default: the first one.
+    /// Full name of the message in the file, such as `shop.Order`. Default: the first message.
     message: Option<String>,
-    /// How the subject is named in the registry. Default: `topic`.
+    /// How the subject name is derived. Default: `topic`.
     subject_name_strategy: Option<SubjectNameStrategy>,
-    /// The subject itself, whatever the topic is. Default: none, see `subject_name_strategy`.
+    /// Subject name, independent of the topic. Default: none, see `subject_name_strategy`.
     subject: Option<String>,
-    /// Put the schema of the file into the registry, where it is not yet. Default: false.
+    /// Register the schema of the file if it is not in the registry. Default: false.
     #[serde(default)]
     auto_register: bool,
 }
 
-/// How a subject is named in the registry.
+/// How the subject name is derived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectNameStrategy {
-    /// By the topic: `orders-value`.
+    /// From the topic: `orders-value`.
     #[default]
     Topic,
-    /// By the full name of the record or message in the schema file.
+    /// From the full name of the record or message in the schema file.
     Record,
 }
 

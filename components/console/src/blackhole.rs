@@ -9,7 +9,7 @@ use weir::component::{BuildContext, Sink, SinkConfig, async_trait};
 use weir::delivery::{Books, Outcome};
 use weir::event::Batch;
 
-/// Takes every event and delivers it nowhere.
+/// Accepts and discards all events.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Blackhole {}

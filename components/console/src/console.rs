@@ -15,28 +15,28 @@ use weir::terminal;
 /// Batches that wait for the writer.
 const WAITING: usize = 8;
 
-/// Writes events to standard output or standard error, one a line.
+/// Writes events to standard output or standard error, one per line.
 ///
-/// On a terminal, control characters in events are escaped; elsewhere events are written as they are encoded.
+/// On a terminal, control characters in events are escaped; elsewhere events are written as encoded.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Console {
-    /// How events are written, one a line: a codec's name, or a map with its options. Default: `json`.
+    /// Encoding: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     encoding: EncodingOption,
-    /// Where to: `stdout` or `stderr`. Default: `stdout`.
+    /// Output stream: `stdout` or `stderr`. Default: `stdout`.
     #[serde(default)]
     target: Target,
 }
 
-/// Which stream of the process.
+/// Output stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// Standard output.
     #[default]
     Stdout,
-    /// Standard error, where the logs go, too.
+    /// Standard error, shared with the log.
     Stderr,
 }
 

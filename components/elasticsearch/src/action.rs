@@ -55,13 +55,13 @@ impl Action {
     }
 }
 
-/// How the server compares versions that come from outside.
+/// How the server compares external versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionType {
-    /// A document is written when its version is higher than the one that is there.
+    /// Write the document if its version is higher than the stored one.
     External,
-    /// The same, and also when they are equal.
+    /// Write the document if its version is higher than or equal to the stored one.
     ExternalGte,
 }
 

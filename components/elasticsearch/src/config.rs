@@ -21,77 +21,78 @@ use crate::request::{Sources, Writer};
 use crate::sink::{Sender, WAITING};
 use crate::template::Template;
 
-/// Writes events as documents into Elasticsearch or OpenSearch; delivered when the server says so of the document itself.
+/// Writes events as documents to Elasticsearch or OpenSearch; an event is delivered once the server confirms its
+/// document.
 ///
-/// A document has the id of its event, so that what is sent twice is stored once. What the server cannot take at the moment
-/// is sent again until it does; what it will never take goes to the `errors` port with the server's reason.
+/// The document id is the event's id, so replays do not create duplicates. Documents that the server cannot take at the
+/// moment are retried without limit; documents that it refuses go to the port `errors` with the server's reason.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Elasticsearch {
-    /// Addresses of the cluster's nodes, such as `http://localhost:9200`. Requests go to them by turns, and not to one that
-    /// fails. Only their hosts are ever shown.
+    /// Addresses of the cluster's nodes, such as `http://localhost:9200`, used in turn; failing nodes are skipped.
+    /// Messages show only host and port.
     pub(crate) endpoints: Vec<Url>,
-    /// The index, data stream or alias; may contain `{{ VRL }}` and strftime specifiers: `logstash-%Y.%m.%d`.
+    /// Index, data stream or alias; may contain `{{ VRL }}` and strftime specifiers: `logstash-%Y.%m.%d`.
     pub(crate) index: String,
-    /// Maximum time that an event waits for an index of its own choice (`index` contains `{{ VRL }}` or strftime specifiers) that
-    /// refuses documents, such as a write-blocked or closed one; it is then rejected as `index_unavailable`. Other indices do
-    /// not wait for it. An index that the graph alone names is waited for without limit. Default: `1m`.
+    /// Maximum time an event waits for an index that refuses documents, such as a write-blocked or closed one, if the
+    /// event chooses the index (`{{ VRL }}` or strftime specifiers); it is then rejected (`index_unavailable`).
+    /// Documents of other indices do not wait. A fixed index is waited for without limit. Default: `1m`.
     #[serde(default = "default_index_wait")]
     pub(crate) index_wait: Span,
-    /// VRL expression of the time that the specifiers, and `@timestamp` with `data_stream`, stand for: RFC 3339 or Unix time.
-    /// Default: the event's.
+    /// VRL expression for the time used by strftime specifiers and, with `data_stream`, by `@timestamp`: RFC 3339 text
+    /// or Unix time. Default: the event's time.
     pub(crate) time: Option<String>,
-    /// What is done with a document: `index` (written, whether it is there or not), `create` (written unless it is there),
-    /// `update` (fields of one that is there are changed), `upsert` (the same, or written) or `delete`; may be `{{ VRL }}`.
-    /// Default: `index`, into a data stream `create`.
+    /// Bulk action: `index` (create or replace), `create` (only if new), `update` (change fields of an existing
+    /// document), `upsert` (update or create) or `delete`; may be `{{ VRL }}`. Default: `index`, or `create` for a data
+    /// stream.
     pub(crate) action: Option<String>,
-    /// The index is a data stream: documents are created, and one without `@timestamp` gets the event's time as it.
-    /// Default: false.
+    /// Whether the index is a data stream: documents are created, and a missing `@timestamp` is set to the event's
+    /// time. Default: false.
     #[serde(default)]
     pub(crate) data_stream: bool,
-    /// The index must be an alias: documents for one that does not exist wait instead of making an index of that name.
-    /// Default: false.
+    /// Whether the index must be an alias: documents wait for a missing alias instead of creating an index. Default:
+    /// false.
     #[serde(default)]
     pub(crate) require_alias: bool,
-    /// The document's id; may contain `{{ VRL }}`. `none`: the server makes one up, and what is sent twice is stored twice.
-    /// Default: the event's own id.
+    /// Document id; may contain `{{ VRL }}`. `none`: the server generates ids, and replays create duplicates. Default:
+    /// the event's id.
     pub(crate) id: Option<String>,
-    /// The document's version, a whole number from outside; may contain `{{ VRL }}`. An older one than is there counts as
+    /// External document version, an integer; may contain `{{ VRL }}`. A version older than the stored one counts as
     /// delivered. Default: none.
     pub(crate) version: Option<String>,
     /// How versions are compared. Default: `external`.
     pub(crate) version_type: Option<VersionType>,
-    /// What decides on the shard in place of the id; may contain `{{ VRL }}`. Default: none.
+    /// Routing value that selects the shard instead of the id; may contain `{{ VRL }}`. Default: none.
     pub(crate) routing: Option<String>,
-    /// The ingest pipeline that documents go through; may contain `{{ VRL }}`. Default: the index's own.
+    /// Ingest pipeline; may contain `{{ VRL }}`. Default: the index's pipeline.
     pub(crate) pipeline: Option<String>,
-    /// How much is sent at once.
+    /// Size of bulk requests.
     #[serde(default)]
     pub(crate) batch: Batching,
-    /// How requests are compressed: `none` or `gzip`. Default: `none`.
+    /// Compression of requests: `none` or `gzip`. Default: `none`.
     #[serde(default)]
     pub(crate) compression: Compression,
-    /// How long requests may take, and how many run at once.
+    /// Timeout and concurrency of requests.
     #[serde(default)]
     pub(crate) request: Requests,
-    /// Who we are. Default: nobody in particular.
+    /// Credentials. Default: none.
     pub(crate) auth: Option<Auth>,
-    /// How an `https` address is checked. Default: by the authorities of the operating system.
+    /// TLS options for an `https` address. Default: certificates are checked against the system's authorities.
     pub(crate) tls: Option<Tls>,
-    /// An index template that is there before the first document. Default: none.
+    /// Index template created before the first document. Default: none.
     pub(crate) template: Option<IndexTemplate>,
 }
 
-/// How much is sent at once.
+/// Size of bulk requests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// Documents of a request, at most. Default: 1000.
+    /// Maximum documents per request. Default: 1000.
     #[schemars(range(min = 1, max = 100_000))]
     pub(crate) max_events: usize,
-    /// Bytes of a request before it is compressed; a larger document is a request of its own. Default: `5MiB`.
+    /// Maximum bytes per request before compression; a larger document is sent alone. Default: `5MiB`.
     pub(crate) max_bytes: ByteSize,
-    /// Seconds that documents wait for others. Default: 1.
+    /// Maximum seconds a document waits for others. Default: 1.
     #[schemars(range(min = 0.0))]
     pub(crate) timeout_secs: f64,
 }
@@ -102,27 +103,27 @@ impl Default for Batching {
     }
 }
 
-/// How requests are compressed.
+/// Compression of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// DEFLATE: less on the wire, more work on both sides.
+    /// gzip.
     Gzip,
 }
 
-/// How long requests may take, and how many run at once.
+/// Timeout and concurrency of requests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Requests {
-    /// Time for a request with its answer. Default: `60s`.
+    /// Time limit per request. Default: `60s`.
     pub(crate) timeout: Span,
-    /// Requests that run at once: a number, or `adaptive`: as many as the server takes without pushing back, from 1 to `max`.
-    /// Default: `adaptive`.
+    /// Concurrent requests: a number, or `adaptive`, which follows the server's push-back between 1 and `max`. Default:
+    /// `adaptive`.
     pub(crate) concurrency: Concurrency,
-    /// Requests that run at once with `adaptive`, at most. Default: 16.
+    /// Maximum concurrent requests with `adaptive`. Default: 16.
     #[schemars(range(min = 1, max = 256))]
     pub(crate) max: usize,
 }
@@ -134,61 +135,60 @@ impl Default for Requests {
     }
 }
 
-/// How many requests run at once.
+/// Concurrent requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Concurrency {
-    /// So many.
+    /// Fixed number.
     Fixed(usize),
-    /// As many as the server takes.
+    /// As many as the server accepts.
     Found(Adaptive),
 }
 
-/// The word for a number that is found out.
+/// Marker for an adaptive number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Adaptive {
-    /// As many as the server takes.
+    /// As many as the server accepts.
     Adaptive,
 }
 
-/// Who we are.
+/// Credentials.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(tag = "strategy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Auth {
-    /// By a user's name and password.
+    /// User name and password.
     Basic {
-        /// The user's name.
+        /// User name.
         username: String,
-        /// The user's password.
+        /// Password.
         password: Secret,
     },
-    /// By an API key.
+    /// API key.
     ApiKey {
-        /// The key in base64, as the server gives it in `encoded`; in it are its id and its secret.
+        /// API key in base64, as in the server's `encoded` field; contains id and secret.
         key: Secret,
     },
-    /// By a token.
+    /// Token.
     Bearer {
-        /// The token.
+        /// Token.
         token: Secret,
     },
 }
 
-/// An index template that is there before the first document.
+/// Index template created before the first document.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IndexTemplate {
-    /// Its name.
+    /// Name of the template.
     pub(crate) name: String,
-    /// What it says, as the server's API takes it: `index_patterns`, `template`, `data_stream`, ... Default: what stands in
-    /// `file`.
+    /// Content as in the server's API: `index_patterns`, `template`, `data_stream`, ... Default: read from `file`.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub(crate) body: Option<serde_json::Map<String, serde_json::Value>>,
-    /// A JSON file with what it says. Default: `body` says it.
+    /// JSON file with the content. Default: see `body`.
     #[schemars(extend("format" = "input-file"))]
     pub(crate) file: Option<PathBuf>,
-    /// Whether one that exists is replaced at every start. Default: false, it stays as it is.
+    /// Whether to replace an existing template at every start. Default: false.
     #[serde(default)]
     pub(crate) overwrite: bool,
 }

@@ -10,7 +10,7 @@ const BACK_OFF: f64 = 0.66;
 /// Where a number that is found out begins.
 const FIRST: f64 = 2.0;
 
-/// How many requests run at once.
+/// Concurrent requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Limit {
     now: f64,

@@ -14,18 +14,18 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 /// Bytes that tell a gzip member, or a zstd frame, by its beginning.
 const MAGIC: usize = 4;
 
-/// How a file or stream is compressed.
+/// Compression of a file or stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// By its name: `.gz` is gzip, `.zst` is zstd; where it is read, otherwise by its first bytes.
+    /// By the file name: `.gz` is gzip, `.zst` is zstd; for input, otherwise by the first bytes.
     #[default]
     Auto,
-    /// Plain.
+    /// No compression.
     None,
-    /// gzip, one member or several.
+    /// gzip, with one or more members.
     Gzip,
-    /// zstd, one frame or several.
+    /// zstd, with one or more frames.
     Zstd,
 }
 

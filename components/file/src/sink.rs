@@ -17,23 +17,23 @@ use crate::writer::{Request, Writer};
 /// Batches that wait for the writer.
 const WAITING: usize = 32;
 
-/// Writes events to a file, one a line; an event counts as delivered when it is on the disk.
+/// Writes events to a file, one per line; an event is delivered once it is synced to disk.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSink {
-    /// The file.
+    /// Output file.
     #[schemars(extend("format" = "path"))]
     path: PathBuf,
-    /// How events are written: a codec's name, or a map with its options. Default: `json`.
+    /// Encoding: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     encoding: EncodingOption,
-    /// How the file is compressed; each group of events is a gzip member or zstd frame. Default: `auto`.
+    /// Compression; each group of events is a gzip member or zstd frame. Default: `auto`.
     #[serde(default)]
     compression: Compression,
-    /// Write behind what is in the file already. Default: false.
+    /// Append to an existing file. Default: false.
     #[serde(default)]
     append: bool,
-    /// Replace a file that this graph did not write. Default: false.
+    /// Replace an existing file that this graph did not write. Default: false.
     #[serde(default)]
     overwrite: bool,
 }

@@ -23,28 +23,29 @@ use crate::piped::{self, Piped};
 /// Files read at the same time at most: each holds a block of its own.
 const LANES: usize = 8;
 
-/// Reads files to their end, a line an event.
+/// Reads files to their end, one event per line.
 ///
-/// It does not wait for more: without `--once` the next run goes on where this one ended, and reads a last line that has no
-/// newline yet; with `--once` each run reads all anew.
+/// The position is stored: without `--once`, the next run continues where this one ended and reads a last line that had
+/// no newline yet. With `--once`, each run reads the files from the beginning.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSource {
-    /// Files to read, in this order; a path with `*` stands for all files that fit, `**` for folders of any depth. A file with
-    /// several names is read once.
+    /// Files to read, in this order; `*` matches names, `**` matches directories of any depth. A file with several
+    /// names is read once.
     #[schemars(length(min = 1))]
     #[schemars(extend("items" = {"type": "string", "format": "path"}))]
     paths: Vec<PathBuf>,
-    /// What the lines are: a codec's name, or a map with its options. Default: `json`.
+    /// Decoding of lines: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     decoding: DecodingOption,
-    /// How the files are compressed. Default: `auto`.
+    /// Compression of the files. Default: `auto`.
     #[serde(default)]
     compression: Compression,
-    /// The longest line; a longer one is cut to it and passed on. Default: `16MiB`.
+    /// Maximum line length; longer lines are truncated and passed on. Default: `16MiB`.
     #[serde(default = "default_max_line_size")]
     max_line_size: ByteSize,
-    /// Read named pipes (FIFOs), too, until nobody writes to them; what was read and not settled at a crash is lost. Default: false.
+    /// Also read named pipes (FIFOs), until all writers have closed them. Events read but not delivered at a crash are
+    /// lost. Default: false.
     #[serde(default)]
     fifo: bool,
 }

@@ -14,17 +14,17 @@ use weir::event::{Codec, OriginId, OriginKind};
 use crate::compression::Compression;
 use crate::piped::{Piped, Reader};
 
-/// Reads lines from standard input until its end.
+/// Reads lines from standard input to its end.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stdin {
-    /// What the lines are: a codec's name, or a map with its options. Default: `json`.
+    /// Decoding of lines: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     decoding: DecodingOption,
-    /// How the input is compressed; `auto` tells by its first bytes. Default: `auto`.
+    /// Compression of the input; `auto` detects it by the first bytes. Default: `auto`.
     #[serde(default)]
     compression: Compression,
-    /// The longest line; a longer one is cut to it and passed on. Default: `16MiB`.
+    /// Maximum line length; longer lines are truncated and passed on. Default: `16MiB`.
     #[serde(default = "default_max_line_size")]
     max_line_size: ByteSize,
 }

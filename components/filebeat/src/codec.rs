@@ -13,8 +13,8 @@ use weir::event::{Body, Codec, CodecError, Decoder, Event};
 
 use crate::identity;
 
-/// The JSON of Filebeat and other Beats, on one line or several. An event's time is its `@timestamp`, and its id that of the
-/// line it was, so that what Filebeat sends twice is known again.
+/// JSON of Filebeat and other Beats, on one or several lines. The event's time is `@timestamp`; its id identifies the
+/// log line, so that repeated transmissions are recognised.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filebeat {}

@@ -28,7 +28,7 @@ const LARGEST_EVENT: u64 = 128 << 20;
 /// What an event takes in the log beside itself, and more.
 const RECORD: u64 = 1024;
 
-/// Is sent events by Filebeat and other Beats, as Logstash is, and acknowledges them once they are durable.
+/// Receives events from Filebeat and other Beats (Lumberjack protocol); acknowledges them once they are on disk.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilebeatSource {
@@ -36,33 +36,31 @@ pub struct FilebeatSource {
     #[serde(default = "default_listen")]
     #[schemars(with = "String", extend("format" = "address"))]
     listen: SocketAddr,
-    /// Encryption by TLS. Default: none.
+    /// TLS options. Default: no encryption.
     #[serde(default)]
     tls: Option<Tls>,
-    /// Connections at the same time; others are closed. Default: 1024.
+    /// Maximum concurrent connections; further ones are closed. Default: 1024.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 100_000))]
     max_connections: u32,
-    /// Events in a window, which is what a sender wants to be acknowledged at once (`bulk_max_size` in Filebeat); the connection
-    /// of who sends more is closed. Default: 65536.
+    /// Maximum events per window, the unit of acknowledgement (`bulk_max_size` in Filebeat); a larger window closes the
+    /// connection. Default: 65536.
     #[serde(default = "default_max_window")]
     #[schemars(range(min = 1, max = 10_000_000))]
     max_window: u32,
-    /// The largest event, as JSON; the connection of who sends a larger one is closed. Default: `16MiB`.
+    /// Maximum size of an event as JSON; a larger one closes the connection. Default: `16MiB`.
     #[serde(default = "default_max_frame_size")]
     max_frame_size: ByteSize,
-    /// Bytes of all events of a window, and of a compressed frame when it is decompressed; the connection of who sends more is
-    /// closed. Default: `256MiB`.
+    /// Maximum decompressed size of a window and of a compressed frame; more closes the connection. Default: `256MiB`.
     #[serde(default = "default_max_decompressed_size")]
     max_decompressed_size: ByteSize,
-    /// Time for the handshake of TLS, and time within which 64 KiB more have to come as long as a window or a frame is not whole.
-    /// Default: `30s`.
+    /// Time limit for the TLS handshake, and for each further 64 KiB of an incomplete window or frame. Default: `30s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
-    /// A connection on which nothing comes for this time is closed; Filebeat opens another when it has events. Default: `5m`.
+    /// Time after which an idle connection is closed; Filebeat reconnects when it has events. Default: `5m`.
     #[serde(default = "default_idle_timeout")]
     idle_timeout: Span,
-    /// Bytes of its log on disk; when they are full, senders wait, and keep their events. Default: `1GiB`.
+    /// Maximum size of the log on disk; while it is full, senders wait and keep their events. Default: `1GiB`.
     #[serde(default = "default_max_size")]
     max_size: ByteSize,
 }

@@ -14,20 +14,20 @@ use serde::Deserialize;
 use weir::component::{BadAddress, Problem, Problems, Severity, check_address};
 use weir::config::Secret;
 
-/// How we say who we are.
+/// Credentials sent with each request.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(tag = "strategy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Auth {
-    /// By a user's name and password, as in RFC 7617.
+    /// User name and password (RFC 7617).
     Basic {
-        /// The user's name.
+        /// User name.
         username: String,
-        /// The user's password.
+        /// Password.
         password: Secret,
     },
-    /// By a token, as in RFC 6750.
+    /// Token (RFC 6750).
     Bearer {
-        /// The token.
+        /// Token.
         token: Secret,
     },
 }
@@ -47,21 +47,20 @@ impl Auth {
     }
 }
 
-/// How an `https` address is checked, and who we are to it.
+/// TLS options for `https` addresses.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// File with the certificates (PEM) of the authorities that the peer's certificate is checked against. Default: those
-    /// of the operating system.
+    /// PEM file of the authorities that the server's certificate is checked against. Default: the system's authorities.
     #[schemars(extend("format" = "input-file"))]
     pub ca_file: Option<PathBuf>,
-    /// File with our own certificate (PEM), for peers that ask for one. Default: none.
+    /// PEM file of the client certificate. Default: none.
     #[schemars(extend("format" = "input-file"))]
     pub cert_file: Option<PathBuf>,
-    /// File with the private key (PEM) of `cert_file`. Default: none.
+    /// PEM file of the private key of `cert_file`. Default: none.
     #[schemars(extend("format" = "input-file"))]
     pub key_file: Option<PathBuf>,
-    /// Whether the peer's certificate is checked. Without, anybody may stand in for the peer. Default: true.
+    /// Whether to check the server's certificate. If false, anyone can impersonate the server. Default: true.
     pub verify_certificate: Option<bool>,
 }
 
@@ -190,7 +189,7 @@ impl fmt::Debug for Address {
 /// What a client is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
-    /// Who we are.
+    /// Credentials.
     pub auth: Option<&'a Auth>,
     /// How encrypted addresses are checked.
     pub tls: Option<&'a Tls>,

@@ -6,40 +6,40 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weir::config::Secret;
 
-/// Who may send.
+/// Credentials that senders must present.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(tag = "strategy", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Auth {
-    /// By a user's name and password, as in RFC 7617.
+    /// User name and password (RFC 7617).
     Basic {
-        /// The user's name.
+        /// User name.
         username: String,
-        /// The user's password.
+        /// Password.
         password: Secret,
     },
-    /// By a token, as in RFC 6750.
+    /// Token (RFC 6750).
     Bearer {
-        /// The token.
+        /// Token.
         token: Secret,
     },
 }
 
-/// Encryption by TLS.
+/// TLS options.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// File with our certificate, and those between it and its authority (PEM).
+    /// PEM file of the server certificate and its intermediate certificates.
     #[schemars(extend("format" = "input-file"))]
     pub(crate) cert_file: PathBuf,
-    /// File with the private key of the certificate (PEM).
+    /// PEM file of the certificate's private key.
     #[schemars(extend("format" = "input-file"))]
     pub(crate) key_file: PathBuf,
-    /// File with the certificates of the authorities (PEM) that a sender's certificate is checked against. Default: none;
-    /// senders show no certificate.
+    /// PEM file of the authorities that client certificates are checked against. Default: none, clients need no
+    /// certificate.
     #[serde(default)]
     #[schemars(extend("format" = "input-file"))]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Whether a sender has to show a certificate of an authority in `ca_file`. Default: whether there is a `ca_file`.
+    /// Whether clients must present a certificate from an authority in `ca_file`. Default: true if `ca_file` is set.
     #[serde(default)]
     pub(crate) verify_certificate: Option<bool>,
 }

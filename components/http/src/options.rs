@@ -3,17 +3,17 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How a body is divided into events.
+/// How a body is split into events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
-    /// With `decoding: json` as the `Content-Type` says, otherwise an event a line.
+    /// By the `Content-Type` with `decoding: json`, otherwise one event per line.
     #[default]
     Auto,
-    /// A JSON document is an event; of an array, each element. With `decoding: json` alone.
+    /// A JSON document is one event; each element of an array is one event. Only with `decoding: json`.
     Json,
-    /// An event a line.
+    /// One event per line.
     NewlineDelimited,
-    /// The whole body is one event.
+    /// The body is one event.
     Bytes,
 }

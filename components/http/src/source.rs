@@ -17,39 +17,39 @@ use crate::framing::Divider;
 use crate::handler::Events;
 use crate::options::Framing;
 
-/// Is sent events over HTTP, and answers once they are durable.
+/// Receives events over HTTP; answers once they are on disk.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSource {
     /// Address to listen on, such as `0.0.0.0:8080`.
     #[schemars(with = "String", extend("format" = "address"))]
     listen: SocketAddr,
-    /// Path that events are sent to. Default: `/`.
+    /// Request path. Default: `/`.
     #[serde(default = "default_path")]
     path: String,
-    /// What the events are: a codec's name, or a map with its options. Default: `json`.
+    /// Decoding of events: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     decoding: DecodingOption,
-    /// How a body is divided into events: `auto`, `json`, `newline_delimited` or `bytes`. Default: `auto`.
+    /// How a body is split into events: `auto`, `json`, `newline_delimited` or `bytes`. Default: `auto`.
     #[serde(default)]
     framing: Framing,
-    /// Who may send. Default: anyone.
+    /// Credentials that senders must present. Default: none.
     #[serde(default)]
     auth: Option<Auth>,
-    /// Encryption by TLS. Default: none.
+    /// TLS options. Default: no encryption.
     #[serde(default)]
     tls: Option<Tls>,
-    /// The largest body, compressed or not; a larger one is refused. Default: `10MiB`.
+    /// Maximum body size, compressed or not; larger bodies are refused. Default: `10MiB`.
     #[serde(default = "default_max_body_size")]
     max_body_size: ByteSize,
-    /// Connections at the same time; to others it answers that it is busy. Default: 1024.
+    /// Maximum concurrent connections; further ones get 503. Default: 1024.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 100_000))]
     max_connections: u32,
-    /// Time within which the head of a request has to come, and then its body. Default: `30s`.
+    /// Time limit for the head of a request, and then for its body. Default: `30s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
-    /// Bytes of its log on disk; when they are full, senders are told to come back. Default: `1GiB`.
+    /// Maximum size of the log on disk; while it is full, senders get 503 with `Retry-After`. Default: `1GiB`.
     #[serde(default = "default_max_size")]
     max_size: ByteSize,
 }

@@ -17,21 +17,21 @@ use weir::config::Secret;
 use crate::probe::Peer;
 use crate::troubles::{Subject, Troubles};
 
-/// Encryption by TLS.
+/// TLS options.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// File with the certificates (PEM) of the authorities that the brokers' certificates are checked against.
-    /// Default: those of the operating system.
+    /// PEM file of the authorities that the brokers' certificates are checked against. Default: the system's
+    /// authorities.
     #[schemars(extend("format" = "input-file"))]
     ca: Option<PathBuf>,
-    /// File with our own certificate (PEM), for brokers that ask for one. Default: none.
+    /// PEM file of the client certificate. Default: none.
     #[schemars(extend("format" = "input-file"))]
     cert: Option<PathBuf>,
-    /// File with the private key (PEM) of `cert`. Default: none.
+    /// PEM file of the private key of `cert`. Default: none.
     #[schemars(extend("format" = "input-file"))]
     key: Option<PathBuf>,
-    /// Whether a broker's certificate must name the host we connect to. Default: true.
+    /// Whether the broker's certificate must match its host name. Default: true.
     #[serde(default = "yes")]
     verify_hostname: bool,
 }
@@ -48,28 +48,28 @@ pub(crate) fn yes() -> bool {
     true
 }
 
-/// Who we are, for brokers that ask.
+/// SASL credentials.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sasl {
-    /// How the password is proven.
+    /// SASL mechanism.
     mechanism: Mechanism,
-    /// The user's name.
+    /// User name.
     username: String,
-    /// The user's password.
+    /// Password.
     password: Secret,
 }
 
-/// How a password is proven to the broker.
+/// SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Mechanism {
-    /// The password itself is sent; use it with `tls` only.
+    /// Sends the password itself; use it with `tls` only.
     #[serde(rename = "PLAIN")]
     Plain,
-    /// Challenge and response with SHA-256.
+    /// SCRAM with SHA-256.
     #[serde(rename = "SCRAM-SHA-256")]
     ScramSha256,
-    /// Challenge and response with SHA-512.
+    /// SCRAM with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
 }
@@ -84,15 +84,15 @@ impl Mechanism {
     }
 }
 
-/// The value of a raw librdkafka option.
+/// Value of a raw librdkafka option.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RawValue {
     /// `true` or `false`.
     Switch(bool),
-    /// A whole number.
+    /// Integer.
     Number(i64),
-    /// Anything else.
+    /// Any other value.
     Text(String),
 }
 

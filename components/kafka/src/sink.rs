@@ -29,24 +29,24 @@ use crate::render::Text;
 use crate::topics::{self, Known, TopicCreation, Topics};
 use crate::troubles::{Subject, Troubles};
 
-/// Writes events to topics; an event counts as delivered when all in-sync replicas have it.
+/// Writes events to Kafka topics; an event is delivered once all in-sync replicas have it.
 ///
-/// The producer is idempotent and never gives up: while brokers are away, or the topic that the graph names does not
-/// exist, it waits.
+/// The producer is idempotent and retries without limit: it waits while brokers are unavailable or a fixed topic does
+/// not exist.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSink {
-    /// Brokers to ask for the others, as `host:port`, with commas between.
+    /// Bootstrap brokers as `host:port`, with commas between.
     bootstrap_servers: String,
-    /// The topic; may contain `{{ VRL }}`. A topic named here is waited for while it is missing or refuses records; where events
-    /// choose it, those that a topic refuses are rejected, and the others go on.
+    /// Topic; may contain `{{ VRL }}`. A fixed topic is waited for while it is missing or refuses records. If events
+    /// choose the topic, events for a topic that refuses them are rejected and others continue.
     topic: String,
-    /// The record's key; may contain `{{ VRL }}`. `{{ %kafka.key }}` passes on the key the event came with, byte for
-    /// byte. Default: the series of a point, where `encoding` is a format of points; of anything else the key it came with, but
-    /// not to a compacted topic, where every record needs one.
+    /// Record key; may contain `{{ VRL }}`. `{{ %kafka.key }}` forwards the key of the consumed record, byte for byte.
+    /// Default: the series of a point for metric encodings, otherwise the event's own key. A compacted topic requires a
+    /// key.
     key: Option<String>,
-    /// The partition: `key` (by the key's hash, as Kafka's Java clients; without key by turns), `source` (the number of
-    /// the partition the event came from), or a VRL expression that gives a number. Default: `key`.
+    /// Partition: `key` (hash of the key, as in Kafka's Java clients; without a key, any), `source` (same number as the
+    /// consumed record), or a VRL expression that returns a number. Default: `key`.
     #[serde(default = "default_partition")]
     partition: String,
     /// Headers added to each record, by name; values may contain `{{ VRL }}`. They replace headers of the event with the same
@@ -56,49 +56,49 @@ pub struct KafkaSink {
     /// Whether the event's own headers, such as those of a Kafka record it was read from, are sent too. Default: true.
     #[serde(default = "crate::client::yes")]
     forward_headers: bool,
-    /// What the value holds: a codec's name, or a map with its options. Default: `json`.
+    /// Encoding of the value: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     encoding: EncodingOption,
-    /// How batches are compressed: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default: `none`.
+    /// Compression of batches: `none`, `gzip`, `snappy`, `lz4` or `zstd`. Default: `none`.
     #[serde(default)]
     compression: Compression,
-    /// Time a record may wait for others to share its request. Default: 20ms.
+    /// Maximum time a record waits for others. Default: `20ms`.
     #[serde(default = "default_linger")]
     linger: Span,
-    /// Memory that events on their way to the brokers may hold, in bytes. Default: 16MiB.
+    /// Memory for records in flight. Default: `16MiB`.
     #[serde(default = "default_buffer")]
     buffer: ByteSize,
-    /// Largest record, in bytes; larger ones are rejected as `message_too_large`. Default: 1000000, as the brokers'.
+    /// Maximum record size in bytes; larger records are rejected (`message_too_large`). Default: 1000000, as in Kafka.
     #[serde(default = "default_max_message_size")]
     max_message_size: ByteSize,
-    /// Creates a topic that does not exist, with these settings; one that exists stays as it is. Default: it is waited
-    /// for.
+    /// Creates a missing topic with these settings; an existing topic is not changed. Default: waits until the topic
+    /// exists.
     create_topic: Option<TopicCreation>,
-    /// Encryption. Default: none.
+    /// TLS options. Default: no encryption.
     tls: Option<Tls>,
-    /// Authentication. Default: none.
+    /// SASL credentials. Default: none.
     sasl: Option<Sasl>,
-    /// Name of this client in the brokers' logs and quotas. Default: `weir`.
+    /// Client name in the brokers' logs and quotas. Default: `weir`.
     client_id: Option<String>,
-    /// Raw librdkafka options by name, for what has no option here. Default: none.
+    /// Raw librdkafka options, by name, for settings without an option here. Default: none.
     #[serde(default)]
     librdkafka_options: RawOptions,
 }
 
-/// How batches of records are compressed.
+/// Compression of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// DEFLATE: small, slow.
+    /// gzip.
     Gzip,
-    /// Fast.
+    /// Snappy.
     Snappy,
-    /// Fastest.
+    /// LZ4.
     Lz4,
-    /// Smallest for its speed.
+    /// Zstandard.
     Zstd,
 }
 

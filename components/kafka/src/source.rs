@@ -22,109 +22,108 @@ use crate::control::{Control, Options};
 use crate::probe;
 use crate::troubles::Troubles;
 
-/// Reads topics as a member of a consumer group; each partition is a lane of its own.
+/// Reads Kafka topics as a member of a consumer group; partitions are processed in parallel.
 ///
-/// An offset is committed when every record below it is settled: delivered, filtered, or among the dead letters.
+/// An offset is committed once all earlier records are delivered, filtered or dead letters.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSource {
-    /// Brokers to ask for the others, as `host:port`, with commas between.
+    /// Bootstrap brokers as `host:port`, with commas between.
     bootstrap_servers: String,
-    /// Topics to read. A name that starts with `^` is a regular expression for names.
+    /// Topics to read. A name that starts with `^` is a regular expression.
     topics: Vec<String>,
-    /// The consumer group. Members with the same name share the partitions.
+    /// Consumer group; members of the same group share the partitions.
     group_id: String,
-    /// Where a group begins that is new to a topic: `earliest` or `latest`. Partitions and topics that are added later are
-    /// read from their beginning. Default: `latest`.
+    /// Start position of a new consumer group: `earliest` or `latest`. Partitions and topics added later are read from
+    /// the beginning. Default: `latest`.
     #[serde(default)]
     start: Start,
-    /// Where to go on when the next record is gone from the log: `earliest`, `latest`, or `fail`, which ends the graph.
+    /// Start position if the next record no longer exists: `earliest`, `latest`, or `fail`, which stops the graph.
     /// Default: `earliest`.
     #[serde(default)]
     on_out_of_range: OnOutOfRange,
-    /// How records without a value are handed over: `pass`, as tombstones that transforms pass unchanged, or `as_null`, as
-    /// events that are `null`. Default: `pass`.
+    /// Handling of records without a value: `pass` (tombstones, which transforms pass unchanged) or `as_null` (events
+    /// that are `null`). Default: `pass`.
     #[serde(default)]
     tombstones: Tombstones,
-    /// How record values are to be read when a node looks inside: a codec's name, or a map with its options.
-    /// Default: `json`.
+    /// Decoding of record values: a codec's name, or a map with its options. Default: `json`.
     #[serde(default)]
     decoding: DecodingOption,
-    /// Keeps this member's partitions for it over a restart, for as long as `session_timeout`; unique in the group,
-    /// such as the pod's name. Default: none, partitions move when a member stops.
+    /// Static member id, unique in the group, such as the pod's name: the member keeps its partitions over a restart
+    /// shorter than `session_timeout`. Default: none.
     group_instance_id: Option<String>,
-    /// Time without a sign of life after which the group gives the partitions to others. Default: 45s.
+    /// Time without a heartbeat after which the group reassigns the partitions. Default: `45s`.
     #[serde(default = "default_session_timeout")]
     session_timeout: Span,
-    /// `never`, or `at_end`: read to where the partitions ended at the start, then stop. Default: `never`.
+    /// When to stop: `never`, or `at_end` (at the end offsets found at the start). Default: `never`.
     #[serde(default)]
     stop: Stop,
-    /// Encryption. Default: none.
+    /// TLS options. Default: no encryption.
     tls: Option<Tls>,
-    /// Authentication. Default: none.
+    /// SASL credentials. Default: none.
     sasl: Option<Sasl>,
-    /// Name of this client in the brokers' logs and quotas. Default: `weir`.
+    /// Client name in the brokers' logs and quotas. Default: `weir`.
     client_id: Option<String>,
-    /// Fetched records that may wait in memory, in bytes for each partition. Default: 1MiB.
+    /// Maximum fetched records in memory, in bytes per partition. Default: `1MiB`.
     #[serde(default = "default_fetch_buffer")]
     fetch_buffer: ByteSize,
-    /// Largest record, in bytes, that must fit an answer of a broker. Default: 8MiB.
+    /// Maximum record size that a fetch must be able to return. Default: `8MiB`.
     #[serde(default = "default_max_record_size")]
     max_record_size: ByteSize,
-    /// Time between commits. Default: 1s.
+    /// Interval between commits. Default: `1s`.
     #[serde(default = "default_commit_interval")]
     commit_interval: Span,
-    /// Time that lanes are given to settle what they hold when their partitions are taken away. Default: 10s.
+    /// Time limit for delivering events in flight when partitions are revoked. Default: `10s`.
     #[serde(default = "default_drain_timeout")]
     drain_timeout: Span,
-    /// Raw librdkafka options by name, for what has no option here. Default: none.
+    /// Raw librdkafka options, by name, for settings without an option here. Default: none.
     #[serde(default)]
     librdkafka_options: RawOptions,
 }
 
-/// Where to begin without a committed offset.
+/// Start position without a committed offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
-    /// With the oldest record there is.
+    /// Oldest available record.
     Earliest,
-    /// With the next record to come.
+    /// Next new record.
     #[default]
     Latest,
 }
 
-/// Where to go on when the next record is gone from the log.
+/// Start position if the next record no longer exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnOutOfRange {
-    /// With the oldest record there is; after a truncation, where the logs part.
+    /// Oldest available record; after a truncation, the point of divergence.
     #[default]
     Earliest,
-    /// With the next record to come.
+    /// Next new record.
     Latest,
-    /// Nowhere: the graph ends with an error.
+    /// Stop the graph with an error.
     Fail,
 }
 
-/// How records without a value are handed over.
+/// Handling of records without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tombstones {
-    /// As tombstones, which transforms pass unchanged.
+    /// Tombstones, which transforms pass unchanged.
     #[default]
     Pass,
-    /// As events that are `null`, which transforms look at as at any other.
+    /// Events that are `null`, processed like others.
     AsNull,
 }
 
-/// When to stop reading.
+/// When to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// Goes on until the graph stops.
+    /// When the graph stops.
     #[default]
     Never,
-    /// Ends at the end offsets noted at the start.
+    /// At the end offsets found at the start.
     AtEnd,
 }
 

@@ -19,15 +19,15 @@ use crate::destinations::{Destinations, Fit, Refused, denied, missing};
 use crate::record::no_name;
 use crate::troubles::Subject;
 
-/// How a topic is created that does not exist.
+/// Settings for creating a missing topic.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopicCreation {
-    /// Number of partitions. Default: the brokers'.
+    /// Number of partitions. Default: the broker's default.
     pub(crate) partitions: Option<i32>,
-    /// Number of copies of each partition. Default: the brokers'.
+    /// Replication factor. Default: the broker's default.
     pub(crate) replication_factor: Option<i32>,
-    /// Settings of the topic by Kafka's names, such as `retention.ms`. Default: none.
+    /// Topic settings by Kafka's names, such as `retention.ms`. Default: none.
     #[serde(default)]
     pub(crate) config: BTreeMap<String, RawValue>,
 }

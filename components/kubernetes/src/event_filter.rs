@@ -15,25 +15,24 @@ use weir::{Error, Result};
 use crate::presets::{Entry, Preset, TABLE};
 use crate::record::{Reader, about, event_in, text};
 
-/// Keeps the Kubernetes events out of everything a cluster logs, and of these the ones that are asked for; all else counts
-/// as filtered. A record goes on as it came, with the names of the presets it belongs to in one more field.
-/// Tombstones pass.
+/// Selects Kubernetes events from a log stream, by presets and conditions; everything else is filtered. Records pass
+/// unchanged, except for a field with the names of the matching presets. Tombstones pass.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventFilter {
     /// Groups of events to keep: `scaling`, `node_pressure`, `upgrade`, `crash`, `scheduling`, `image`, `storage`.
-    /// Default: none, every Kubernetes event is kept.
+    /// Default: none, all Kubernetes events are kept.
     #[serde(default)]
     presets: Vec<Preset>,
-    /// VRL condition for further events to keep, such as `.type == "Warning"`. It sees the Kubernetes event alone, wherever
-    /// in the record that stands. Default: none.
+    /// VRL condition for additional events to keep, such as `.type == "Warning"`. It is evaluated on the Kubernetes
+    /// event, wherever that is nested in the record. Default: none.
     condition: Option<String>,
-    /// Field of the record that gets the list of the presets it belongs to, of those asked for, or of all of them when none
-    /// is. Without any the record stays as it came, and with an empty name all do. Default: `presets`.
+    /// Field for the list of matching presets (of those in `presets`, or of all if none are set). Records without a
+    /// match, and all records if the name is empty, are unchanged. Default: `presets`.
     #[serde(default = "default_tag")]
     tag: String,
-    /// Leaves out events that happened longer than this before their record's time: an eventrouter that restarts sends all
-    /// that the cluster still remembers again. Default: none, all are kept.
+    /// Drops events that happened longer than this before their record's time: a restarted eventrouter sends all stored
+    /// events again. Default: none.
     max_age: Option<Span>,
 }
 

@@ -7,23 +7,23 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A group of events that people ask for together.
+/// Group of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
-    /// Workloads and the cluster grow and shrink.
+    /// Workloads and the cluster scale up or down.
     Scaling,
-    /// A node runs out of memory, disk or processes, or leaves.
+    /// Nodes run out of memory, disk or processes, or leave.
     NodePressure,
-    /// The cluster or its nodes change their version.
+    /// The cluster or its nodes are upgraded.
     Upgrade,
     /// Containers and jobs fail.
     Crash,
-    /// Pods find a node, or do not.
+    /// Pods are scheduled, or cannot be.
     Scheduling,
     /// Images are pulled, or cannot be.
     Image,
-    /// Volumes are made, attached and mounted, or cannot be.
+    /// Volumes are created, attached and mounted, or cannot be.
     Storage,
 }
 

@@ -11,17 +11,17 @@ use crate::point::{Point, text};
 
 const METRIC: &str = "__name__";
 
-/// The JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
+/// JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
 ///
-/// Nodes see a point; its labels are without `__name__`.
+/// Events are points; their labels do not include `__name__`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusKafkaAdapterDecoding {}
 
-/// The JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
+/// JSON of prometheus-kafka-adapter: `{"name": ..., "timestamp": ..., "value": "1", "labels": {"__name__": ...}}`.
 ///
-/// A point without a timestamp is rejected. A stale marker is written as `NaN`, as the adapter does.
-/// Native histograms are rejected; exemplars, metadata and times of creation are left out.
+/// Points without a timestamp and native histograms are rejected. A stale marker is written as `NaN`, as the adapter
+/// does. Exemplars, metadata and creation times are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusKafkaAdapterEncoding {}

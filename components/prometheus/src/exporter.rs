@@ -21,41 +21,41 @@ use weir_http_server::{Answer, Auth, Handler, Head, Listen, Request, Share, Site
 use crate::point::Point;
 use held::{Held, Names};
 
-/// Shows the latest point of every series to a Prometheus that scrapes it.
+/// Serves the latest point of each series for Prometheus to scrape.
 ///
-/// It holds them in memory alone. A stale marker ends its series.
+/// Points are held in memory only. A stale marker ends its series.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusExporter {
-    /// Address to listen on. Default: `127.0.0.1:9598`, which this machine alone can reach.
+    /// Address to listen on. Default: `127.0.0.1:9598`, reachable from this machine only.
     #[serde(default = "default_listen")]
     #[schemars(with = "String", extend("format" = "address"))]
     listen: SocketAddr,
-    /// Path of the page. Default: `/metrics`.
+    /// Request path. Default: `/metrics`.
     #[serde(default = "default_path")]
     path: String,
-    /// Who may read. Default: anyone.
+    /// Credentials that clients must present. Default: none.
     #[serde(default)]
     auth: Option<Auth>,
-    /// Encryption by TLS. Default: none.
+    /// TLS options. Default: no encryption.
     #[serde(default)]
     tls: Option<Tls>,
-    /// Seconds after which a series is forgotten that had no point. Default: 300.
+    /// Seconds without points after which a series is removed. Default: 300.
     #[serde(default = "default_flush_period")]
     #[schemars(range(min = 1))]
     flush_period_secs: u64,
-    /// Whether points are shown without their timestamps, so that they count as measured when they are scraped. Default: false.
+    /// Whether to omit timestamps, so that points get the scrape time. Default: false.
     #[serde(default)]
     suppress_timestamp: bool,
-    /// Series at the same time, and metrics whose metadata is held; others are rejected. Default: 100,000.
+    /// Maximum series, and metrics with metadata; further ones are rejected. Default: 100000.
     #[serde(default = "default_max_series")]
     #[schemars(range(min = 1, max = 10_000_000))]
     max_series: usize,
-    /// Connections at the same time; to others it answers that it is busy. Default: 32.
+    /// Maximum concurrent connections; further ones get 503. Default: 32.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 100_000))]
     max_connections: u32,
-    /// Time within which the head of a request has to come. Default: `30s`.
+    /// Time limit for the head of a request. Default: `30s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
 }

@@ -13,19 +13,19 @@ use crate::codec::{Format, absolute, lines, number_text, register};
 use crate::point::{Labels, Measured, Metadata, Point, number, text};
 use crate::scan::{Scan, prometheus_escape};
 
-/// The text format of Prometheus: `up{job="api"} 1 1700000000000`, the timestamp in milliseconds.
+/// Prometheus text format: `up{job="api"} 1 1700000000000`, timestamps in milliseconds.
 ///
-/// Nodes see a point a sample, `{name, type}`, `{name, help}` and `{name, unit}` for `# TYPE`, `# HELP` and `# UNIT`, and other
-/// comments as `.message`.
-/// A record of several lines is as many events. What OpenMetrics adds, such as exemplars, is rejected.
+/// Each sample is a point. `# TYPE`, `# HELP` and `# UNIT` are events `{name, type}`, `{name, help}` and `{name,
+/// unit}`; other comments are events with `.message`. A record of several lines becomes several events. OpenMetrics
+/// extensions, such as exemplars, are rejected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpositionDecoding {}
 
-/// The text format of Prometheus: `up{job="api"} 1 1700000000000`, the timestamp in milliseconds.
+/// Prometheus text format: `up{job="api"} 1 1700000000000`, timestamps in milliseconds.
 ///
-/// Events with `type`, `help` or `unit` and no value become `# TYPE`, `# HELP` and `# UNIT`. A stale marker is written as `NaN`.
-/// Native histograms are rejected; exemplars, times of creation, and metadata beside a value are left out.
+/// Events with `type`, `help` or `unit` and no value become `# TYPE`, `# HELP` and `# UNIT`. A stale marker is written
+/// as `NaN`. Native histograms are rejected; exemplars, creation times, and metadata beside a value are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpositionEncoding {}

@@ -16,32 +16,32 @@ use crate::codec::{Format, PointCodec, absolute};
 use crate::point::{Labels, Point};
 use crate::scan::Scan;
 
-/// InfluxDB's line protocol: `cpu,host=a idle=98.5,user=1i 1700000000000000000`.
+/// InfluxDB line protocol: `cpu,host=a idle=98.5,user=1i 1700000000000000000`.
 ///
-/// Nodes see a point a field, named `cpu_idle`; of a field `value` the name is the measurement's alone. True is 1, false 0. A
-/// field that is a text is no point: it is left out where the line has others, and rejected where it has not. One that is
-/// neither, such as `NaN`, is rejected by itself. A record of several lines is as many; comments and blank lines are none.
+/// Each field is a point named `cpu_idle`; a field named `value` is named after the measurement alone. True is 1, false
+/// is 0. Text fields are dropped if the line has other fields, and rejected otherwise. Values such as `NaN` are
+/// rejected individually. A record of several lines becomes several events; comments and blank lines are skipped.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InfluxDecoding {
-    /// What the timestamp counts.
+    /// Unit of timestamps.
     #[serde(default)]
     pub precision: Precision,
 }
 
-/// InfluxDB's line protocol, with the field `value`: `up,job=api value=1 1700000000000000000`.
+/// InfluxDB line protocol with the field `value`: `up,job=api value=1 1700000000000000000`.
 ///
-/// Rejected is what the protocol has no way to say: `NaN`, infinities, newlines. A label without a text is left out,
-/// and so is what is known of a point beside its value.
+/// Values that the protocol cannot express are rejected: `NaN`, infinities, newlines. Empty labels, and everything
+/// about a point except its value, are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InfluxEncoding {
-    /// What the timestamp counts.
+    /// Unit of timestamps.
     #[serde(default)]
     pub precision: Precision,
 }
 
-/// What a timestamp counts.
+/// Unit of timestamps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum Precision {
     /// Nanoseconds.

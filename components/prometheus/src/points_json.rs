@@ -9,18 +9,18 @@ use weir::event::{CodecError, json};
 use crate::codec::{Format, register};
 use crate::point::Point;
 
-/// A point as JSON: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
+/// Points as JSON: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
 ///
-/// The timestamp is in milliseconds, or an RFC 3339 text. A value that JSON has no number for is a text: `NaN`, `+Inf`,
-/// `-Inf`, `stale`, or `NaN:` with its bits in hex.
+/// The timestamp is in milliseconds, or RFC 3339 text. Values that are not JSON numbers are texts: `NaN`, `+Inf`,
+/// `-Inf`, `stale`, or `NaN:` with the bits in hexadecimal.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PointsJsonDecoding {}
 
-/// A point as JSON, without loss: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
+/// Points as JSON, without loss: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
 ///
-/// The timestamp is in milliseconds; one that needs more digits is an RFC 3339 text. Native histograms, exemplars, metadata and
-/// times of creation are written as nodes see them.
+/// The timestamp is in milliseconds; one with more digits is RFC 3339 text. Native histograms, exemplars, metadata and
+/// creation times are included.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PointsJsonEncoding {}

@@ -22,43 +22,43 @@ use crate::exporter::point;
 use crate::remote_write::request::Builder;
 use crate::remote_write::{MessageVersion, Version};
 
-/// Sends points to a Prometheus, or to whoever takes its remote write; delivered when the peer says so.
+/// Sends points to Prometheus or any remote-write receiver; delivered once the receiver accepts them.
 ///
-/// Requests go out one after the other, so that the points of a series stay in order.
+/// Requests are sent one at a time, so that the points of a series stay in order.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteWriteSink {
-    /// Where to send, such as `http://prometheus:9090/api/v1/write`. Only its host is ever shown.
+    /// Address of the receiver, such as `http://prometheus:9090/api/v1/write`. Messages show only host and port.
     endpoint: Url,
-    /// The version of the message: `1` or `2`. Default: 1, which every receiver takes; types, helps, units and times of creation
-    /// of points are left out in it.
+    /// Message version: `1` or `2`. Default: 1, which every receiver accepts; it omits types, help texts, units and
+    /// creation times.
     #[serde(default = "default_version")]
     version: MessageVersion,
-    /// How much is sent at once.
+    /// Size of bulk requests.
     #[serde(default)]
     batch: Batching,
-    /// Headers by name, such as `X-Scope-OrgID`; not those of the protocol itself. Default: none.
+    /// Additional request headers, such as `X-Scope-OrgID`; headers of the protocol cannot be set. Default: none.
     #[serde(default)]
     headers: BTreeMap<String, Secret>,
-    /// How we say who we are. Default: not at all.
+    /// Credentials sent with each request. Default: none.
     auth: Option<Auth>,
-    /// How an `https` address is checked. Default: by the authorities of the operating system.
+    /// TLS options for an `https` address. Default: certificates are checked against the system's authorities.
     tls: Option<Tls>,
-    /// Time for a request with its answer. Default: `30s`.
+    /// Time limit per request. Default: `30s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
 }
 
-/// How much is sent at once.
+/// Size of bulk requests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batching {
-    /// Points of a request, at most. Default: 2000.
+    /// Maximum points per request. Default: 2000.
     #[schemars(range(min = 1, max = 65_536))]
     max_events: usize,
-    /// Bytes of a request before it is compressed, more or less at most. Default: `1MiB`.
+    /// Approximate maximum bytes per request before compression. Default: `1MiB`.
     max_bytes: ByteSize,
-    /// Seconds that points wait for others. Default: 1.
+    /// Maximum seconds a point waits for others. Default: 1.
     #[schemars(range(min = 0.0))]
     timeout_secs: f64,
 }

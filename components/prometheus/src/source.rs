@@ -17,7 +17,7 @@ use weir_http_server::{Auth, Listen, Receiver, Tls};
 use crate::remote_write::{Limits, decoder};
 use receiver::RemoteWrite;
 
-/// Is sent points by Prometheus's remote write, 1.0 and 2.0, and answers once they are durable.
+/// Receives points by Prometheus remote write 1.0 and 2.0; answers once they are on disk.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusRemoteWriteSource {
@@ -25,44 +25,44 @@ pub struct PrometheusRemoteWriteSource {
     #[serde(default = "default_listen")]
     #[schemars(with = "String", extend("format" = "address"))]
     listen: SocketAddr,
-    /// Path that requests are sent to, such as `/api/v1/write`. Default: any.
+    /// Request path, such as `/api/v1/write`. Default: any.
     #[serde(default)]
     path: Option<String>,
-    /// Who may send. Default: anyone.
+    /// Credentials that senders must present. Default: none.
     #[serde(default)]
     auth: Option<Auth>,
-    /// Encryption by TLS. Default: none.
+    /// TLS options. Default: no encryption.
     #[serde(default)]
     tls: Option<Tls>,
-    /// The largest body as it is sent, which is compressed; a larger one is refused. Default: `10MiB`.
+    /// Maximum compressed body size; larger bodies are refused. Default: `10MiB`.
     #[serde(default = "default_max_body_size")]
     max_body_size: ByteSize,
-    /// The largest request when it is decompressed; a larger one is refused. Default: `16MiB`.
+    /// Maximum decompressed request size; larger requests are refused. Default: `16MiB`.
     #[serde(default = "default_max_decompressed_size")]
     max_decompressed_size: ByteSize,
-    /// Series in a request; one with more is refused. Default: 65536.
+    /// Maximum series per request; requests with more are refused. Default: 65536.
     #[serde(default = "default_max_series")]
     #[schemars(range(min = 1, max = 1_000_000))]
     max_series: u32,
-    /// Samples, histograms and exemplars in a request; one with more is refused. Default: 65536.
+    /// Maximum samples, histograms and exemplars per request; requests with more are refused. Default: 65536.
     #[serde(default = "default_max_points")]
     #[schemars(range(min = 1, max = 65_536))]
     max_points: u32,
-    /// Labels of a series; a series with more is refused. Default: 256.
+    /// Maximum labels per series; series with more are refused. Default: 256.
     #[serde(default = "default_max_labels")]
     #[schemars(range(min = 1, max = 10_000))]
     max_labels: u32,
-    /// Bytes of all names and values of a series' labels; a series with more is refused. Default: `64KiB`.
+    /// Maximum bytes of label names and values per series; series with more are refused. Default: `64KiB`.
     #[serde(default = "default_max_label_bytes")]
     max_label_bytes: ByteSize,
-    /// Connections at the same time; to others it answers that it is busy. Default: 1024.
+    /// Maximum concurrent connections; further ones get 503. Default: 1024.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 100_000))]
     max_connections: u32,
-    /// Time within which the head of a request has to come, and then its body. Default: `30s`.
+    /// Time limit for the head of a request, and then for its body. Default: `30s`.
     #[serde(default = "default_timeout")]
     timeout: Span,
-    /// Bytes of its log on disk; when they are full, senders are told to come back. Default: `1GiB`.
+    /// Maximum size of the log on disk; while it is full, senders get 503 with `Retry-After`. Default: `1GiB`.
     #[serde(default = "default_max_size")]
     max_size: ByteSize,
 }

@@ -11,17 +11,17 @@ use crate::codec::{Format, register};
 use crate::point::{Labels, Point, number};
 use crate::scan::Scan;
 
-/// The line that Vector writes for a counter or gauge: `2022-08-02T14:12:43Z up{job="api"} = 1`.
+/// Vector's text form of counters and gauges: `2022-08-02T14:12:43Z up{job="api"} = 1`.
 ///
-/// Nodes see a point. Lines of Vector's sets, distributions, histograms and summaries are rejected.
+/// Events are points. Vector's sets, distributions, histograms and summaries are rejected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorTextDecoding {}
 
-/// The line that Vector writes for a counter or gauge: `2022-08-02T14:12:43Z up{job="api"} = 1`.
+/// Vector's text form of counters and gauges: `2022-08-02T14:12:43Z up{job="api"} = 1`.
 ///
-/// The line has one way to say `NaN`: a stale marker is no different from any other. Native histograms are rejected; exemplars,
-/// metadata and times of creation are left out.
+/// All `NaN` values are written alike, including stale markers. Native histograms are rejected; exemplars, metadata and
+/// creation times are omitted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorTextEncoding {}

@@ -7,10 +7,10 @@ use weir::component::{BuildContext, Transform, TransformConfig};
 use weir::event::{Body, Codec, Event, Reason, Verdict};
 use weir::graph::DeadLetter;
 
-/// Turns each rejected event into a JSON document that says what was rejected, by which node, why and when.
+/// Turns rejected events into JSON documents with event, node, error and time.
 ///
-/// The document is the one that `weir dlq export` prints, and `weir dlq import` reads. It goes where letters are to be
-/// kept: a topic, an index. The event's key stays its key.
+/// The format is that of `weir dlq export` and `weir dlq import`; send it to a topic or an index. The event's key is
+/// kept.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToDeadLetter {}

@@ -23,37 +23,37 @@ use crate::look::Look;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dedupe {
-    /// VRL expression for the key, such as `.metadata.uid`. Events for which it is null pass.
+    /// VRL expression for the key, such as `.metadata.uid`. Events whose key is null pass.
     key: String,
-    /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
+    /// VRL expression for the event's time: RFC 3339 text or Unix time. Default: the timestamp from the source.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
-    /// the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
+    /// Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// How long a key is remembered after its event, in event time. Default: `10m`.
     #[serde(default = "default_within")]
     within: Span,
-    /// Which event of a span passes: `first` or `last`. Default: `first`.
+    /// Which event of a window passes: `first` or `last`. Default: `first`.
     #[serde(default)]
     keep: Keep,
-    /// Keys remembered at most in a lane or state partition; the one that would be forgotten first makes room. With
-    /// `keep: last` its event then passes early. Default: 1000000.
+    /// Maximum keys in the state of a partition; beyond it, the key that expires first is evicted. With `keep: last`,
+    /// its event then passes early. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
-    /// Memory for the keys of a lane or state partition, about; the rest is on disk. From 1 MiB on. Default: all of them
-    /// are in memory.
+    /// Approximate memory for the state of a partition; the rest is on disk. Minimum: 1MiB. Default: all state is in
+    /// memory.
     cache: Option<ByteSize>,
 }
 
-/// Which event of a span passes.
+/// Which event of a window passes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// The one that came first.
+    /// The first event.
     #[default]
     First,
-    /// The one that came last.
+    /// The last event.
     Last,
 }
 

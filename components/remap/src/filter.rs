@@ -7,11 +7,11 @@ use weir::event::{Batch, Verdict};
 use weir::script::{Condition, Problem};
 use weir::{Error, Result};
 
-/// Keeps the events for which a VRL condition holds; the others count as filtered. Tombstones pass.
+/// Passes events that match a VRL condition; others are filtered. Tombstones pass.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
-    /// VRL expression that yields true or false, such as `.level == "error"`.
+    /// VRL expression that returns true or false, such as `.level == "error"`.
     condition: String,
 }
 

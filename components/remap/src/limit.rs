@@ -6,12 +6,12 @@ use weir::component::{BuildContext, KeepsState, Output, Row, Stateful, Times, Tr
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::state::{KeyedState, StateLimits, StatePart};
 
-/// Lets the first `count` events of each lane pass and no more: a look at the beginning of a stream, or a guard for a
-/// first try. The others count as filtered. A restart goes on counting.
+/// Passes the first `count` events of each partition and filters the rest, to try a graph on a part of a stream. The
+/// count survives restarts.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    /// Events of each lane (each Kafka partition, each file) that pass.
+    /// Events that pass per partition (Kafka partition, file).
     count: u64,
 }
 

@@ -8,7 +8,7 @@ use weir::event::{Batch, Body, Codec, Verdict};
 use weir::script::{Flow, Problem, Script};
 use weir::{Error, Result};
 
-/// Changes events with a VRL program. An event the program fails on is rejected as it was; `abort` filters it.
+/// Changes events with a VRL program. Events for which the program fails are rejected unchanged; `abort` filters them.
 /// Tombstones pass unchanged.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -13,29 +13,29 @@ use weir::{Error, Result};
 /// Where events go that no condition holds for.
 const DEFAULT: &str = "default";
 
-/// Sends events to named outputs by VRL conditions; `id.name` among a node's inputs reads one.
+/// Sends events to named outputs by VRL conditions; other nodes read `id.name` in their `inputs`.
 ///
-/// What no condition holds for goes to the output `default`. An event counts as filtered when nobody reads the output it
-/// goes to. Tombstones go to every output.
+/// Events that match no condition go to the output `default`. Events for an output that no node reads are filtered.
+/// Tombstones go to every output.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Outputs by name, each with the VRL condition for the events that go there, tried in this order.
+    /// Conditions by output name, evaluated in this order.
     #[schemars(length(min = 1))]
     routes: IndexMap<String, String>,
-    /// Which of the outputs whose condition holds get an event: the `first`, or `all` of them. Default: `first`.
+    /// Which matching outputs receive an event: the `first`, or `all`. Default: `first`.
     #[serde(default, rename = "match")]
     matching: Match,
 }
 
-/// Which outputs get an event.
+/// Which matching outputs receive an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Match {
-    /// The first one whose condition holds.
+    /// The first match.
     #[default]
     First,
-    /// Every one whose condition holds.
+    /// Every match.
     All,
 }
 

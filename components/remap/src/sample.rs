@@ -9,20 +9,20 @@ use weir::{Error, Result};
 
 use crate::look::key_of;
 
-/// Keeps about one in `rate` events, or all events of about one in `rate` keys; the others count as filtered.
+/// Keeps about one in `rate` events, or all events of about one in `rate` keys; others are filtered.
 ///
-/// What is kept is decided by a hash of the key, or of where the event came from: the same in every run, on every machine
+/// The choice depends on a hash of the key, or of the event's position: it is the same in every run, on every machine
 /// and after a replay. Tombstones are always kept.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// One in how many is kept: of `10` a tenth.
+    /// Sampling rate: `10` keeps one in ten.
     #[schemars(range(min = 1))]
     rate: u64,
-    /// VRL expression for the key, such as `.trace_id`: events with one key are all kept, or none of them. Events for
-    /// which it is null are sampled one by one. Default: none, each event is sampled by itself.
+    /// VRL expression for the key, such as `.trace_id`: all events of a key are kept, or none. Events whose key is null
+    /// are sampled individually. Default: none, events are sampled individually.
     key: Option<String>,
-    /// VRL condition for events that are kept in any case. Default: none.
+    /// VRL condition for events that are always kept. Default: none.
     exclude: Option<String>,
 }
 

@@ -21,19 +21,19 @@ use crate::look::Look;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
-    /// Events of one key that may pass in a window.
+    /// Events of a key that may pass per window.
     #[schemars(range(min = 1, max = 1_000_000))]
     threshold: u32,
-    /// The window, in event time. Default: `1s`.
+    /// Length of the window, in event time. Default: `1s`.
     #[serde(default = "default_window")]
     window: Span,
     /// VRL expression for the key, such as `.involvedObject.name`; events for which it is null pass. Default: none, all
     /// events share one threshold.
     key: Option<String>,
-    /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
+    /// VRL expression for the event's time: RFC 3339 text or Unix time. Default: the timestamp from the source.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
-    /// the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
+    /// Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]

@@ -7,11 +7,11 @@ use chrono::{DateTime, SecondsFormat};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What the source makes.
+/// Content to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// Seven in ten are container logs, the others Kubernetes events in both shapes.
+    /// About 70 % container logs and 30 % Kubernetes events, in two formats.
     #[default]
     LogsAndEvents,
     /// Kubernetes events only.

@@ -14,24 +14,24 @@ use weir::{Error, ErrorKind, Result};
 
 use crate::content::{Content, Writer};
 
-/// Makes up container logs and Kubernetes events, the same ones for the same seed.
+/// Generates container logs and Kubernetes events; the same seed produces the same events.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Generate {
-    /// What the content follows from: the same seed makes the same events. A number without unit. Default: 42.
+    /// Seed of the generated content. Default: 42.
     #[serde(default = "default_seed")]
     seed: u64,
-    /// How fast events are made, in events a second. Default: as many as are taken.
+    /// Events per second. Default: no limit.
     #[serde(default)]
     #[schemars(range(min = 1, max = 10_000_000))]
     rate: Option<NonZeroU32>,
-    /// How many are made in all, in events; then the source ends. Default: no end.
+    /// Number of events to generate; the source then ends. Default: no limit.
     #[serde(default)]
     count: Option<u64>,
-    /// What is made: `logs_and_events`, `events` or `logs`. Default: `logs_and_events`.
+    /// Content to generate: `logs_and_events`, `events` or `logs`. Default: `logs_and_events`.
     #[serde(default)]
     kind: Content,
-    /// Time of the first event, RFC 3339; each one after it is 10 ms later. Default: `2026-01-01T00:00:00Z`.
+    /// Time of the first event, RFC 3339; each further event is 10 ms later. Default: `2026-01-01T00:00:00Z`.
     #[serde(default)]
     start_time: Option<String>,
 }

@@ -40,9 +40,9 @@ pub(super) struct KafkaSource {
     /// Records a second. Default: as many as come.
     #[schemars(range(min = 1, max = 1000))]
     pub rate: Option<u32>,
-    /// Encryption. Default: none.
+    /// TLS options. Default: no encryption.
     pub tls: Option<Tls>,
-    /// Authentication. Default: none.
+    /// SASL credentials. Default: none.
     pub sasl: Option<Sasl>,
     /// An address that serde knows more of than the schema.
     #[schemars(with = "Option<String>")]
@@ -169,7 +169,7 @@ impl TransformConfig for Filter {
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "only their form matters")]
 pub(super) struct FileSink {
-    /// The file.
+    /// Output file.
     pub path: PathBuf,
     /// How events are written. Default: `json`.
     #[serde(default)]

@@ -30,7 +30,7 @@ pub struct Record {
 #[derive(Debug, thiserror::Error)]
 #[error("{}: byte {offset}: {what}, {bytes} bytes, {records} records known to be lost", path.display())]
 pub struct Damage {
-    /// The file.
+    /// Output file.
     pub path: PathBuf,
     /// Where it begins in the file.
     pub offset: u64,

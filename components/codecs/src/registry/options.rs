@@ -9,34 +9,34 @@ use weir::component::{Problem, Problems, Severity};
 use weir::config::{Secret, Span};
 use weir_http_client::Url;
 
-/// A schema registry with Confluent's REST interface.
+/// Schema registry with Confluent's REST API.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SchemaRegistry {
-    /// Its address, such as `https://registry:8081`; several of one registry with commas between. Only hosts and ports are
-    /// ever shown.
+    /// Address, such as `https://registry:8081`; several addresses of one registry separated by commas. Messages show
+    /// only host and port.
     pub(crate) url: Url,
-    /// The user's name, for registries that ask. Default: none.
+    /// User name. Default: none.
     pub(crate) username: Option<String>,
-    /// The user's password. Default: none.
+    /// Password. Default: none.
     pub(crate) password: Option<Secret>,
-    /// How an `https` address is checked. Default: by the authorities of the operating system.
+    /// TLS options for an `https` address. Default: certificates are checked against the system's authorities.
     pub(crate) tls: Option<RegistryTls>,
-    /// Time within which it has to answer. Default: `10s`.
+    /// Time limit per request. Default: `10s`.
     #[serde(default = "default_timeout")]
     pub(crate) timeout: Span,
 }
 
-/// Encryption by TLS.
+/// TLS options.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegistryTls {
-    /// File with the certificates (PEM) of the authorities that the registry's certificate is checked against.
-    /// Default: those of the operating system.
+    /// PEM file of the authorities that the registry's certificate is checked against. Default: the system's
+    /// authorities.
     pub(crate) ca: Option<PathBuf>,
-    /// File with our own certificate (PEM), for registries that ask for one. Default: none.
+    /// PEM file of the client certificate. Default: none.
     pub(crate) cert: Option<PathBuf>,
-    /// File with the private key (PEM) of `cert`. Default: none.
+    /// PEM file of the private key of `cert`. Default: none.
     pub(crate) key: Option<PathBuf>,
 }
 

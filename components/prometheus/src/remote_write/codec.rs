@@ -17,26 +17,26 @@ use super::{Version, histogram, put};
 use crate::codec::{Format, PointCodec, absolute};
 use crate::point::{Exemplar, Measured, Point};
 
-/// Requests of Prometheus's remote write 1.0 or 2.0, compressed by snappy or not: which, the bytes themselves say.
+/// Prometheus remote-write requests, version 1.0 or 2.0, snappy-compressed or not; detected from the content.
 ///
-/// Nodes see a point for each sample and native histogram. Exemplars are with the last point of their series, or an event without
-/// a value; the metadata of 1.0 is an event `{name, type, help, unit}`.
+/// Each sample and native histogram is a point. Exemplars belong to the last point of their series, or are events
+/// without a value; metadata of version 1.0 are events `{name, type, help, unit}`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteWriteDecoding {}
 
-/// A request of Prometheus's remote write for each point, without loss in version 2.
+/// One Prometheus remote-write request per point, without loss in version 2.
 ///
-/// What nobody changed leaves as it came, unless `version` or `compression` is given. Timestamps are in milliseconds; a point
-/// without one is rejected.
+/// Unchanged records are written byte for byte unless `version` or `compression` is set. Timestamps are in
+/// milliseconds; points without one are rejected.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteWriteEncoding {
-    /// The version of the message: `1` (`prometheus.WriteRequest`) or `2` (`io.prometheus.write.v2.Request`, the default).
-    /// Version 1 has no types, helps, units and times of creation of points; they are left out.
+    /// Message version: `1` (`prometheus.WriteRequest`) or `2` (`io.prometheus.write.v2.Request`, the default). Version
+    /// 1 omits types, help texts, units and creation times.
     #[serde(default)]
     pub version: Option<MessageVersion>,
-    /// How the request is compressed. Default: `none`.
+    /// Compression of the request. Default: `none`.
     #[serde(default)]
     pub compression: Option<Compression>,
 }
@@ -65,13 +65,13 @@ impl JsonSchema for MessageVersion {
     }
 }
 
-/// How a request is compressed.
+/// Compression of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
-    /// As a snappy block, as senders do over HTTP.
+    /// Snappy block format, as senders use over HTTP.
     Snappy,
 }
 
