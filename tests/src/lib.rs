@@ -29,6 +29,7 @@ pub mod rw_facts;
 pub mod rw_kinds;
 pub mod rw_recorder;
 pub mod samples;
+pub mod screen;
 pub mod search;
 pub mod topic;
 pub mod wait;

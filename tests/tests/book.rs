@@ -35,3 +35,38 @@ fn links_between_the_files_of_the_project_lead_somewhere() {
     assert!(dead.is_empty(), "dead links: {dead:#?}");
     assert!(followed >= 80, "only {followed} links were found: is the search right?");
 }
+
+/// Phrases that users had to read twice, and what to write instead.
+const NOT: &[(&str, &str)] = &[
+    ("anew", "again"),
+    ("for good", "permanently"),
+    ("whoever", "name the subject"),
+    ("nobody in particular", "none"),
+    ("is sent", "receives, or sends"),
+    ("are sent events", "receives events"),
+    ("is told", "learns, receives, or is informed"),
+    ("are told", "learn, receive, or are informed"),
+    ("is done with", "has finished"),
+    ("be done with", "finish"),
+    ("lets go of", "releases, or drops"),
+    ("let go of", "released, or dropped"),
+    ("the books", "event counts"),
+    ("stands there", "is there"),
+    ("makes up", "generates"),
+];
+
+#[test]
+fn pages_are_written_in_plain_words() {
+    // Of decisions of long ago; the next rework of the runtime rewrites it.
+    let is_read = |file: &str| file != "docs/architecture.md" && !file.ends_with("CHANGELOG.md");
+    let mut found = Vec::new();
+    for page in pages().into_iter().filter(|page| is_read(&page.file)) {
+        for (number, line) in page.prose().lines().enumerate() {
+            let words = format!(" {} ", line.to_lowercase().replace(|c: char| !c.is_alphanumeric() && c != '\'', " "));
+            for (phrase, better) in NOT.iter().filter(|(phrase, _)| words.contains(&format!(" {phrase} "))) {
+                found.push(format!("{}:{}: \"{phrase}\": write {better}: {}", page.file, number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{} places:\n{}", found.len(), found.join("\n"));
+}
