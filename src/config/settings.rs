@@ -23,8 +23,10 @@ pub(crate) struct Settings {
     /// Memory that all batches in flight may hold together. Default: `64MiB`.
     #[serde(default = "default_memory")]
     pub memory: ByteSize,
-    /// Largest value that a VRL program may make of an event, such as a text that it decompresses: beyond it the event is
-    /// rejected. Lists and objects count with 16 bytes an item beside their texts. Default: `8MiB`.
+    /// Memory that one value of a VRL program may take: an event that is taken apart, or what a function returns. All values
+    /// that a program holds together may take twice as much. Beyond it the event is rejected. A number takes 40 bytes, a text
+    /// 32 more than its length, an object with up to eleven fields some 720: a log document in JSON takes five to ten times
+    /// its length. Default: `32MiB`.
     #[serde(default = "default_max_value")]
     pub max_value: ByteSize,
     /// Where events go that a node rejects and nobody listens to.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letters::DeadLettersPort;
-use super::exchange::{Exchange, InputId, Message, Tag};
+use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::route::{Node, Outgoing};
 use crate::component::Sink;
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
+use crate::script::take_grown;
 use crate::state::Clock;
 
 /// What lanes share.
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// Hands everything over; waits where a sink or a state partition has no room.
     pub async fn send(&self, outgoing: &mut Vec<Outgoing>, (input, tag): (InputId, Tag)) {
+        // Before anything waits: what events have grown by is counted for the thread they were processed on.
+        self.hold_grown(outgoing);
         for item in outgoing.drain(..) {
             match item {
                 Outgoing::Shard { node, shard, content } => {
@@ -51,6 +54,22 @@ impl Shared {
                 // The port is only gone when the process is; the receipt's drop says failed.
                 Outgoing::DeadLetters { node, batch } => drop(self.dead_letters.send((node, batch)).await),
             }
+        }
+    }
+
+    /// Has what leaves a lane or state partition hold the memory that programs have added to its events.
+    fn hold_grown(&self, outgoing: &[Outgoing]) {
+        let grown = take_grown();
+        if grown == 0 {
+            return;
+        }
+        let receipt = outgoing.iter().find_map(|outgoing| match outgoing {
+            Outgoing::Sink { batch, .. } => Some(&batch.receipt),
+            Outgoing::Shard { content: Content::Pass(pass), .. } => Some(&pass.receipt),
+            Outgoing::Shard { .. } | Outgoing::DeadLetters { .. } => None,
+        });
+        if let (Some(receipt), Some(permit)) = (receipt, self.memory.take(grown)) {
+            receipt.hold(permit);
         }
     }
 
