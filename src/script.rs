@@ -226,6 +226,9 @@ enum Ended {
 impl Engine {
     /// Runs over an event with these numbers; those that the program reads are added.
     fn run(&mut self, target: &mut dyn Target, numbers: &mut Numbers) -> Result<Ended, Failure> {
+        if !self.state.is_empty() {
+            self.state.clear();
+        }
         ledger::clear();
         // Not `Runtime::resolve`, which first asks for the whole event.
         let mut context = Context::new(target, &mut self.state, &self.timezone);
@@ -272,7 +275,9 @@ fn is_program(source: &str) -> bool {
 
 fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
     nesting::with_stack(source, || {
-        if let Some(problem) = nesting::check(parse(source, access)?).or_else(|| types::check(parse(source, access).ok()?)) {
+        if let Some(problem) =
+            nesting::check(parse(source, access)?).or_else(|| types::check(parse(source, access).ok()?))
+        {
             return Err(vec![problem]);
         }
         build(source, access)
@@ -417,7 +422,8 @@ impl Script {
             let mut numbers = Numbers::default();
             let mut changes = Changes::begin(value, self.lens.plan());
             let mut view = WriteView::new(changes.value(), &metadata);
-            let ended = self.engine.run(&mut view, &mut numbers)?;
+            let ended = self.engine.run(&mut view, &mut numbers);
+            let ended = view.ended(ended)?;
             *grown = view.inserted();
             view.finish()?;
             if matches!(ended, Ended::Aborted) {
@@ -437,7 +443,8 @@ impl Script {
         {
             let (object, numbers) = self.lens.loaded();
             let mut view = WriteView::new(object, &metadata);
-            let ended = self.engine.run(&mut view, numbers)?;
+            let ended = self.engine.run(&mut view, numbers);
+            let ended = view.ended(ended)?;
             let written = view.finish()?;
             if matches!(ended, Ended::Aborted) {
                 return Ok(Flow::Drop);
@@ -452,7 +459,8 @@ impl Script {
         self.lens.look(event)?;
         let (mut value, numbers) = self.lens.taken(event);
         let mut view = WriteView::new(&mut value, &metadata);
-        let ended = self.engine.run(&mut view, numbers)?;
+        let ended = self.engine.run(&mut view, numbers);
+        let ended = view.ended(ended)?;
         let written = view.finish()?;
         if matches!(ended, Ended::Aborted) {
             return Ok(Flow::Drop);

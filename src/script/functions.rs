@@ -12,8 +12,8 @@ pub(super) use own::check_path;
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use vrl::compiler::expression::{Query, query};
 use vrl::compiler::function::{ArgumentList, Compiled, Example, FunctionCompileContext, Parameter, closure};

@@ -12,8 +12,8 @@ use vrl::compiler::expression::{Expr as Compiled, Query as CompiledQuery, query}
 use vrl::diagnostic::Span;
 use vrl::parser::ast::{
     Abort, Assignment, AssignmentTarget, Block, Container, Expr, FunctionArgument, FunctionCall, FunctionClosure,
-    Group, Ident, IfStatement, Literal, Node, Not, Op, Opcode, Predicate, Program, Query, QueryTarget, Return, RootExpr,
-    Unary,
+    Group, Ident, IfStatement, Literal, Node, Not, Op, Opcode, Predicate, Program, Query, QueryTarget, Return,
+    RootExpr, Unary,
 };
 use vrl::path::{OwnedTargetPath, OwnedValuePath};
 use vrl::value::Value;
@@ -292,9 +292,7 @@ impl Walk {
                 Container::Group(Box::new(group.map(|group| Group(self.expr(group.into_inner(), copies)))))
             }
             Container::Block(block) => Container::Block(self.block(block, copies)),
-            Container::Array(array) => {
-                Container::Array(array.map(|array| self.beside(|walk| walk.all(array, true))))
-            }
+            Container::Array(array) => Container::Array(array.map(|array| self.beside(|walk| walk.all(array, true)))),
             Container::Object(object) => Container::Object(object.map(|object| {
                 self.beside(|walk| object.into_iter().map(|(key, value)| (key, walk.expr(value, true))).collect())
             })),
@@ -317,9 +315,7 @@ impl Walk {
         let (left, right) = match code.inner() {
             // One of them is the value.
             Opcode::Err | Opcode::Or | Opcode::And => (self.expr(*left, copies), self.expr(*right, copies)),
-            Opcode::Add | Opcode::Merge => {
-                self.beside(|walk| (walk.expr(*left, true), walk.expr(*right, true)))
-            }
+            Opcode::Add | Opcode::Merge => self.beside(|walk| (walk.expr(*left, true), walk.expr(*right, true))),
             Opcode::Mul => self.beside(|walk| {
                 let (for_left, for_right) = (Operand::of(&right), Operand::of(&left));
                 walk.times.push(for_left);
@@ -427,8 +423,9 @@ impl Walk {
         self.beside(|walk| {
             for (at, argument) in call.arguments.into_iter().enumerate() {
                 let feed = fed.as_ref().filter(|(fed, _)| *fed == at).map(|(_, feed)| feed.clone());
-                arguments.push(argument.map(|FunctionArgument { ident, expr }| {
-                    FunctionArgument { ident, expr: walk.argument(expr, held[at], feed.clone()) }
+                arguments.push(argument.map(|FunctionArgument { ident, expr }| FunctionArgument {
+                    ident,
+                    expr: walk.argument(expr, held[at], feed.clone()),
                 }));
             }
         });

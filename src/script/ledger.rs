@@ -36,6 +36,7 @@ thread_local! {
     static LEDGER: Cell<Ledger> = const {
         Cell::new(Ledger { held: 0, base: 0, is_fresh: false, variables: 0, since: 0 })
     };
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
     static TURN: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
 }
 
@@ -56,7 +57,9 @@ pub(super) fn clear() {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        TURN.take();
+        if HAS_TURN.replace(false) {
+            TURN.take();
+        }
     }
 }
 
@@ -114,8 +117,7 @@ pub(super) fn hold(bytes: usize, context: &Context, names: &[Ident]) -> Result<(
     if all(&ledger) > most {
         ledger.since = 0;
         let values = names.iter().filter_map(|name| context.state().variable(name));
-        ledger.variables =
-            values.map(|value| bounds::check(value).unwrap_or(most)).fold(0, usize::saturating_add);
+        ledger.variables = values.map(|value| bounds::check(value).unwrap_or(most)).fold(0, usize::saturating_add);
         if all(&ledger) > most {
             let why = "the program holds values of more than";
             return Err(format!("{why} {most} bytes in memory together (twice the `max_value` of the graph)"));
@@ -127,6 +129,7 @@ pub(super) fn hold(bytes: usize, context: &Context, names: &[Ident]) -> Result<(
 
 /// Waits until no other program of the process is large. It waits for nothing but a computation.
 pub(super) fn take_turn() {
+    HAS_TURN.set(true);
     TURN.with_borrow_mut(|turn| {
         if turn.is_none() {
             *turn = Some(TURNS.lock().unwrap_or_else(PoisonError::into_inner));

@@ -407,18 +407,27 @@ impl<'a> WriteView<'a> {
         WriteView { value, metadata, written: false, inserted: (0, 0), refused: None }
     }
 
+    /// How a program has ended, or why something that it set was refused: what it ran into afterwards is not the cause.
+    pub(super) fn ended<T>(&self, ended: Result<T, Failure>) -> Result<T, Failure> {
+        match &self.refused {
+            Some(why) => Err(Failure::new("vrl_error", why.clone())),
+            None => ended,
+        }
+    }
+
     /// Memory of what the program has set.
     pub(super) fn inserted(&self) -> usize {
         self.inserted.0
     }
 
     /// Whether there is room for so many bytes more. All is measured where much has come since it was last.
-    fn has_room(&mut self, bytes: usize) -> Result<(), String> {
+    fn has_room(&mut self, path: &OwnedTargetPath, bytes: usize) -> Result<(), String> {
         self.inserted.0 = self.inserted.0.saturating_add(bytes);
         self.inserted.1 = self.inserted.1.saturating_add(bytes);
         if self.inserted.1 > bounds::max_value() / 8 {
             self.inserted.1 = 0;
-            let size = bounds::check(self.value)?;
+            let replaced = self.value.get(&path.path).map_or(Ok(0), bounds::check)?;
+            let size = bounds::check(self.value)?.saturating_sub(replaced);
             bounds::check_size(size.saturating_add(bytes))?;
         }
         Ok(())
@@ -463,7 +472,7 @@ impl Target for WriteView<'_> {
         }
         let checked = check_path(&path.path)
             .and_then(|()| bounds::check_below(&value, path.path.segments.len()))
-            .and_then(|bytes| if path.path.is_root() { Ok(()) } else { self.has_room(bytes) });
+            .and_then(|bytes| if path.path.is_root() { Ok(()) } else { self.has_room(path, bytes) });
         if let Err(why) = checked {
             self.refused.get_or_insert_with(|| why.clone());
             return Err(why);

@@ -6,19 +6,22 @@
 
 use std::collections::HashMap;
 
+use vrl::compiler::value::kind;
 use vrl::parser::ast::{
-    Assignment, AssignmentOp, AssignmentTarget, Container, Expr, FunctionCall, IfStatement, Literal, Node, Op, Opcode, Predicate, Program,
-    Query, QueryTarget, RootExpr, Unary,
+    Assignment, AssignmentOp, AssignmentTarget, Container, Expr, FunctionCall, IfStatement, Literal, Node, Op, Opcode,
+    Predicate, Program, Query, QueryTarget, RootExpr, Unary,
 };
 use vrl::path::{OwnedSegment, OwnedValuePath, PathPrefix};
 
-use super::Problem;
+use super::{Problem, functions};
 
 /// Fields and items that all variables and the event have together, as far as the program names them.
 const MAX_TYPES: usize = 20_000;
 /// The same, summed up over all expressions: each has a copy.
 const MAX_WORK: usize = 60_000_000;
-/// Fields in the type of what a function gives, about: of a log line, say.
+/// The same, for each expression inside another: their copies are there at the same time.
+const MAX_COPIES: usize = 600_000;
+/// Fields in the type of an object or list that a function gives, about: of a log line, say.
 const RESULT: usize = 24;
 
 /// Code of the problem.
@@ -26,7 +29,7 @@ const TOO_LARGE: &str = "program_too_large";
 
 /// What is too large in a program that is not nested too deep.
 pub(super) fn check(tree: Program) -> Option<Problem> {
-    let mut sizes = Sizes { state: State::default(), work: 0, found: None };
+    let mut sizes = Sizes { state: State::default(), work: 0, depth: 0, found: None };
     for root in tree {
         if let RootExpr::Expr(expr) = root.into_inner() {
             sizes.expr(expr);
@@ -147,6 +150,8 @@ impl State {
 struct Sizes {
     state: State,
     work: usize,
+    /// Expressions around, and this one.
+    depth: usize,
     found: Option<Problem>,
 }
 
@@ -157,9 +162,12 @@ impl Sizes {
             return 1;
         }
         let span = expr.span().range();
+        self.depth += 1;
         let size = self.size(expr.into_inner());
+        let copies = self.depth.saturating_mul(self.state.all);
+        self.depth -= 1;
         self.work = self.work.saturating_add(self.state.all).saturating_add(size);
-        if size > MAX_TYPES || self.state.all > MAX_TYPES || self.work > MAX_WORK {
+        if size.max(self.state.all) > MAX_TYPES || self.work > MAX_WORK || copies > MAX_COPIES {
             let message = format!(
                 "the values of this program have too many fields and items that it names: more than {MAX_TYPES}, or too many \
                  expressions that see them"
@@ -237,7 +245,9 @@ impl Sizes {
             (_, AssignmentTarget::Internal(name, path)) => {
                 self.state.variable(name.as_ref(), path.as_ref().unwrap_or(&root))
             }
-            (_, AssignmentTarget::External(path)) => self.state.event.at(path.as_ref().map_or(&root, |path| &path.path)),
+            (_, AssignmentTarget::External(path)) => {
+                self.state.event.at(path.as_ref().map_or(&root, |path| &path.path))
+            }
             (_, AssignmentTarget::Query(query)) => match query.target.inner() {
                 QueryTarget::Internal(name) => self.state.variable(name.as_ref(), query.path.inner()),
                 _ => self.state.event.at(query.path.inner()),
@@ -278,7 +288,10 @@ impl Sizes {
     }
 
     fn call(&mut self, call: FunctionCall) -> usize {
-        let is_around = call.ident.inner().as_ref() == "unnest";
+        let name: &str = call.ident.inner().as_ref();
+        let is_around = name == "unnest";
+        let function = functions::available().iter().find(|function| function.identifier() == name);
+        let is_scalar = function.is_some_and(|function| function.return_kind() & (kind::OBJECT | kind::ARRAY) == 0);
         let arguments = self.sum(call.arguments.into_iter().map(|argument| argument.into_inner().expr));
         let closure = call.closure.map_or(0, |closure| {
             let closure = closure.into_inner();
@@ -287,6 +300,9 @@ impl Sizes {
             }
             self.block(closure.block.into_inner())
         });
+        if is_scalar {
+            return 1;
+        }
         // The whole of which it gives a list.
         let around = if is_around { self.state.all } else { 0 };
         arguments.saturating_add(closure).saturating_add(around).saturating_add(RESULT)
@@ -299,7 +315,9 @@ impl Sizes {
             AssignmentTarget::Internal(name, path) => {
                 self.state.set(Some(name.as_ref()), path.as_ref().unwrap_or(&root), size);
             }
-            AssignmentTarget::External(path) => self.state.set(None, path.as_ref().map_or(&root, |path| &path.path), size),
+            AssignmentTarget::External(path) => {
+                self.state.set(None, path.as_ref().map_or(&root, |path| &path.path), size)
+            }
             AssignmentTarget::Query(query) => match query.target.inner() {
                 QueryTarget::Internal(name) => self.state.set(Some(name.as_ref()), query.path.inner(), size),
                 _ => self.state.set(None, query.path.inner(), size),

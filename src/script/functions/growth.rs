@@ -65,14 +65,14 @@ pub(in crate::script) fn of(name: &str) -> Option<Growth> {
             flattened(value, 0, delimiters)
         }),
         "encode_zstd" => ("compression_level", |level, _| zstd_encoder(level)),
-        "format_number" => ("scale", |scale, _| scale.as_integer().map_or(0, |scale| usize::try_from(scale).unwrap_or(0))),
+        "format_number" => {
+            ("scale", |scale, _| scale.as_integer().map_or(0, |scale| usize::try_from(scale).unwrap_or(0)))
+        }
         "parse_aws_cloudwatch_log_subscription_message" | "parse_json" | "parse_ruby_hash" => {
             ("value", |value, _| text(value).map_or(0, document))
         }
         "parse_cbor" => ("value", |value, _| text(value).map_or(0, cbor)),
-        "parse_cef" | "parse_syslog" | "parse_linux_authorization" => {
-            ("value", |value, _| entries(value, b"=", ENTRY))
-        }
+        "parse_cef" | "parse_syslog" | "parse_linux_authorization" => ("value", |value, _| entries(value, b"=", ENTRY)),
         "parse_csv" => ("value", |value, others| csv(value, others("delimiter"))),
         "parse_grok" => ("value", |value, others| grok(value, others("pattern").and_then(text).map(names))),
         "parse_groks" => ("value", |value, others| {
@@ -88,10 +88,12 @@ pub(in crate::script) fn of(name: &str) -> Option<Growth> {
         "parse_query_string" | "parse_url" => ("value", |value, _| entries(value, b"&", ENTRY)),
         "parse_regex" => ("value", |value, others| captured(value, others, false)),
         "parse_regex_all" => ("value", |value, others| captured(value, others, true)),
-        "parse_tokens" => ("value", |value, _| text(value).map_or(0, |text| {
-            let is_end = |byte: &&u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'[' | b']' | b'\\');
-            at_most(text.len(), PIECE, || 1 + text.iter().filter(is_end).count())
-        })),
+        "parse_tokens" => ("value", |value, _| {
+            text(value).map_or(0, |text| {
+                let is_end = |byte: &&u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'[' | b']' | b'\\');
+                at_most(text.len(), PIECE, || 1 + text.iter().filter(is_end).count())
+            })
+        }),
         "parse_xml" => ("value", |value, _| text(value).map_or(0, xml)),
         "parse_yaml" => ("value", |value, _| text(value).map_or(0, yaml)),
         "redact" => ("value", |value, others| redacted(value, others("redactor"), others("filters"))),
@@ -300,10 +302,9 @@ fn flattened(value: &Value, path: usize, delimiters: usize) -> usize {
             .iter()
             .map(|(key, value)| flattened(value, path.saturating_add(key.len() + 1), delimiters))
             .fold(0, usize::saturating_add),
-        Value::Array(items) => items
-            .iter()
-            .map(|item| flattened(item, path.saturating_add(8), delimiters))
-            .fold(0, usize::saturating_add),
+        Value::Array(items) => {
+            items.iter().map(|item| flattened(item, path.saturating_add(8), delimiters)).fold(0, usize::saturating_add)
+        }
         // The pairs are collected first, with keys and values as texts of their own.
         value => path.saturating_add(escaped(value)).saturating_mul(2).saturating_add(delimiters + ENTRY),
     }
@@ -399,11 +400,14 @@ fn redacted(value: &Value, redactor: Option<&Value>, filters: Option<&Value>) ->
         return bound;
     }
     // What one filter puts in, the next may find again.
-    regexes.iter().fold((length, 0usize), |(size, put), regex| {
-        let again = if each == FULL.len() { regex.find_iter(FULL).count() } else { each };
-        let put = found(value, regex).saturating_add(put.saturating_mul(again));
-        (size.saturating_add(put.saturating_mul(each)), put)
-    }).0
+    regexes
+        .iter()
+        .fold((length, 0usize), |(size, put), regex| {
+            let again = if each == FULL.len() { regex.find_iter(FULL).count() } else { each };
+            let put = found(value, regex).saturating_add(put.saturating_mul(again));
+            (size.saturating_add(put.saturating_mul(each)), put)
+        })
+        .0
 }
 
 /// Matches in all texts of a value.
