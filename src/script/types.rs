@@ -16,11 +16,11 @@ use vrl::path::{OwnedSegment, OwnedValuePath, PathPrefix};
 use super::{Problem, functions};
 
 /// Fields and items that all variables and the event have together, as far as the program names them.
-const MAX_TYPES: usize = 20_000;
+const MAX_TYPES: usize = 12_000;
 /// The same, summed up over all expressions: each has a copy.
 const MAX_WORK: usize = 60_000_000;
 /// The same, for each expression inside another: their copies are there at the same time.
-const MAX_COPIES: usize = 600_000;
+const MAX_COPIES: usize = 120_000;
 /// Fields in the type of an object or list that a function gives, about: of a log line, say.
 const RESULT: usize = 24;
 
