@@ -81,3 +81,43 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::delivery::Receipt;
+    use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
+    use crate::script::Script;
+    use crate::state::SystemClock;
+
+    /// Lanes and state partitions hand over by the same function.
+    #[tokio::test]
+    async fn what_events_have_grown_by_is_held_wherever_they_were_processed() {
+        let shared = Shared {
+            sinks: vec![None],
+            nodes: vec![Arc::default()],
+            dead_letters: tokio::sync::mpsc::channel(1).0,
+            memory: MemoryBudget::new(1 << 20),
+            clock: Arc::new(SystemClock::default()),
+            exchanges: Vec::new(),
+            idle_timeout: None,
+            ticks: None,
+            drain: Duration::ZERO,
+            once: false,
+        };
+        let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
+        let body = Body::Raw(bytes::Bytes::from_static(b"{}"), Codec::Json);
+        let mut event = Event::new(body, Position(0), Timestamp(0));
+        let mut script = Script::compile(".a = \"0123456789\" * 30000").unwrap().0;
+        script.run(&mut event, &origin).unwrap();
+        let receipt = Receipt::detached();
+        let batch =
+            Batch { origin: Arc::new(origin), receipt: receipt.clone(), watermark: Timestamp(0), events: vec![event] };
+        shared.send(&mut vec![Outgoing::Sink { sink: 0, batch }], Default::default()).await;
+        assert!(shared.memory.used() >= 300_000, "{}", shared.memory.used());
+        drop(receipt);
+        assert_eq!(shared.memory.used(), 0);
+    }
+}
