@@ -12,14 +12,17 @@
 mod advice;
 mod bounds;
 mod condition;
+mod copies;
 mod digits;
 mod functions;
+mod guard;
+mod ledger;
 mod lens;
-mod loops;
 mod native;
 mod nesting;
 mod plan;
 mod template;
+mod types;
 
 #[cfg(test)]
 mod tests;
@@ -229,9 +232,13 @@ impl Engine {
         if !self.state.is_empty() {
             self.state.clear();
         }
+        ledger::clear();
         // Not `Runtime::resolve`, which first asks for the whole event.
         let mut context = Context::new(target, &mut self.state, &self.timezone);
-        match digits::during(numbers, || self.program.resolve(&mut context)) {
+        let result = digits::during(numbers, || self.program.resolve(&mut context));
+        // What a large event left in them is not kept until the next one comes.
+        self.state.clear();
+        match result {
             Ok(value) | Err(ExpressionError::Return { value, .. }) => Ok(Ended::With(value)),
             Err(ExpressionError::Abort { .. }) => Ok(Ended::Aborted),
             Err(error) => Err(Failure::vrl(&error)),
@@ -271,12 +278,19 @@ fn is_program(source: &str) -> bool {
 
 fn compile(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
     nesting::with_stack(source, || {
-        if let Some(problem) = nesting::check(parse(source, access)?) {
+        if let Some(problem) =
+            nesting::check(parse(source, access)?).or_else(|| types::check(parse(source, access).ok()?))
+        {
             return Err(vec![problem]);
         }
         build(source, access)
     })
 }
+
+/// Code of the problem for a program whose memory cannot be watched.
+const UNGUARDED: &str = "program_unguarded";
+const UNGUARDED_TEXT: &str =
+    "the memory of this program cannot be limited: assign the arguments of its functions to variables first";
 
 /// Compiles a program that is not nested too deep.
 fn build(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
@@ -285,8 +299,19 @@ fn build(source: &str, access: Access) -> Result<Built, Vec<Problem>> {
     let unused = check_for_unused_results(&tree);
     let (plan, mut problems) = plan::plan(tree.clone(), access);
 
-    let (state, config) = (TypeState::default(), CompileConfig::default());
-    match Compiler::compile(functions::available(), loops::checked(tree), &state, config) {
+    let state = TypeState::default();
+    let (guarded, notes) = guard::guarded(tree.clone());
+    let mut config = CompileConfig::default();
+    config.set_custom(notes);
+    let compiled = match Compiler::compile(functions::available(), guarded, &state, config) {
+        Ok(compiled) => Ok(compiled),
+        // What is wrong with the program as it was written.
+        Err(_) => match Compiler::compile(functions::available(), tree, &state, CompileConfig::default()) {
+            Ok(_) => return Err(vec![Problem::error(UNGUARDED, 0..source.len(), UNGUARDED_TEXT)]),
+            Err(diagnostics) => Err(diagnostics),
+        },
+    };
+    match compiled {
         Ok(compiled) if problems.is_empty() => {
             let timezone = TimeZone::parse("UTC").unwrap_or_default();
             let salt = hash([source.as_bytes()]);
@@ -325,6 +350,13 @@ impl Expression {
 
     /// Its value for an event. An expression that says `abort` has none, and gives null.
     pub fn value(&mut self, event: &Event, origin: &OriginId) -> Result<Value, Failure> {
+        let _run = ledger::begin();
+        let value = self.value_over(event, origin);
+        self.lens.forget();
+        value
+    }
+
+    fn value_over(&mut self, event: &Event, origin: &OriginId) -> Result<Value, Failure> {
         let _now = self.lens.enter(event, origin, self.engine.salt);
         let metadata = self.lens.metadata(event, origin);
         self.lens.look(event)?;
@@ -339,6 +371,14 @@ impl Expression {
     /// 64-bit float holds have the digits of the event: what tells things apart, such as a key, is made of this text.
     pub fn write(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
         self.lens.numbers().write(value, out)
+    }
+}
+
+/// Memory that a body takes.
+fn memory(body: &Body) -> usize {
+    match body {
+        Body::Raw(bytes, _) => bytes.len(),
+        Body::Parsed(value) => bounds::check(value).unwrap_or(bounds::max_value()),
     }
 }
 
@@ -362,6 +402,22 @@ impl Script {
     /// script that looks at the whole event, or leaves what JSON cannot hold (a timestamp), makes it parsed.
     /// An event that is nothing but `null` afterwards is a tombstone.
     pub fn run(&mut self, event: &mut Event, origin: &OriginId) -> Result<Flow, Failure> {
+        if !bounds::grow(0) {
+            return Err(Failure::new("vrl_error", bounds::too_large()));
+        }
+        let _run = ledger::begin();
+        let mut grown = 0;
+        let flow = self.run_over(event, origin, &mut grown);
+        self.lens.forget();
+        // What an event has grown by is in memory until its batch is settled.
+        if flow.is_ok() && grown > 0 && !bounds::grow(grown) {
+            return Err(Failure::new("vrl_error", bounds::too_large()));
+        }
+        flow
+    }
+
+    /// `grown`: memory that the event takes in addition.
+    fn run_over(&mut self, event: &mut Event, origin: &OriginId, grown: &mut usize) -> Result<Flow, Failure> {
         let _now = self.lens.enter(event, origin, self.engine.salt);
         let metadata = self.lens.metadata(event, origin);
 
@@ -369,7 +425,9 @@ impl Script {
             let mut numbers = Numbers::default();
             let mut changes = Changes::begin(value, self.lens.plan());
             let mut view = WriteView::new(changes.value(), &metadata);
-            let ended = self.engine.run(&mut view, &mut numbers)?;
+            let ended = self.engine.run(&mut view, &mut numbers);
+            let ended = view.ended(ended)?;
+            *grown = view.inserted();
             view.finish()?;
             if matches!(ended, Ended::Aborted) {
                 return Ok(Flow::Drop);
@@ -388,31 +446,32 @@ impl Script {
         {
             let (object, numbers) = self.lens.loaded();
             let mut view = WriteView::new(object, &metadata);
-            let ended = self.engine.run(&mut view, numbers)?;
+            let ended = self.engine.run(&mut view, numbers);
+            let ended = view.ended(ended)?;
             let written = view.finish()?;
             if matches!(ended, Ended::Aborted) {
                 return Ok(Flow::Drop);
             }
             if written && let Some(body) = self.lens.put_back(doc)? {
+                *grown = memory(&body).saturating_sub(doc.len());
                 event.body = body;
             }
             return Ok(Flow::Keep);
         }
 
         self.lens.look(event)?;
-        let (value, numbers) = self.lens.seen(event);
-        let mut value = value.clone();
+        let (mut value, numbers) = self.lens.taken(event);
         let mut view = WriteView::new(&mut value, &metadata);
-        let ended = self.engine.run(&mut view, numbers)?;
+        let ended = self.engine.run(&mut view, numbers);
+        let ended = view.ended(ended)?;
         let written = view.finish()?;
         if matches!(ended, Ended::Aborted) {
             return Ok(Flow::Drop);
         }
-        if written && !self.lens.looks_like(&value) {
-            event.body = match body_with(&value, self.lens.numbers())? {
-                Some(body) => body,
-                None => Body::Parsed(value),
-            };
+        if written && !self.lens.looks_like(event, &value)? {
+            let body = body_with(&value, self.lens.numbers())?.unwrap_or(Body::Parsed(value));
+            *grown = memory(&body).saturating_sub(event.body.size());
+            event.body = body;
         }
         Ok(Flow::Keep)
     }

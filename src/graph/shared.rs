@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letters::DeadLettersPort;
-use super::exchange::{Exchange, InputId, Message, Tag};
+use super::exchange::{Content, Exchange, InputId, Message, Tag};
 use super::route::{Node, Outgoing};
 use crate::component::Sink;
 use crate::config::Port;
 use crate::delivery::MemoryBudget;
+use crate::script::take_grown;
 use crate::state::Clock;
 
 /// What lanes share.
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// Hands everything over; waits where a sink or a state partition has no room.
     pub async fn send(&self, outgoing: &mut Vec<Outgoing>, (input, tag): (InputId, Tag)) {
+        // Before anything waits: what events have grown by is counted for the thread they were processed on.
+        self.hold_grown(outgoing);
         for item in outgoing.drain(..) {
             match item {
                 Outgoing::Shard { node, shard, content } => {
@@ -56,11 +59,67 @@ impl Shared {
         }
     }
 
+    /// Has what leaves a lane or state partition hold the memory that programs have added to its events.
+    fn hold_grown(&self, outgoing: &[Outgoing]) {
+        let grown = take_grown();
+        if grown == 0 {
+            return;
+        }
+        let receipt = outgoing.iter().find_map(|outgoing| match outgoing {
+            Outgoing::Sink { batch, .. } => Some(&batch.receipt),
+            Outgoing::Shard { content: Content::Pass(pass), .. } => Some(&pass.receipt),
+            Outgoing::Shard { .. } | Outgoing::DeadLetters { .. } => None,
+        });
+        if let (Some(receipt), Some(permit)) = (receipt, self.memory.take(grown)) {
+            receipt.hold(permit);
+        }
+    }
+
     /// Asks every sink to send out what it holds back; does not wait for it.
     pub fn flush_sinks(&self) {
         for sink in self.sinks.iter().flatten() {
             let sink = sink.clone();
             tokio::spawn(async move { sink.flush().await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::delivery::Receipt;
+    use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
+    use crate::script::Script;
+    use crate::state::SystemClock;
+
+    /// Lanes and state partitions hand over by the same function.
+    #[tokio::test]
+    async fn what_events_have_grown_by_is_held_wherever_they_were_processed() {
+        let shared = Shared {
+            sinks: vec![None],
+            nodes: vec![Arc::default()],
+            dead_letters: tokio::sync::mpsc::channel(1).0,
+            memory: MemoryBudget::new(1 << 20),
+            clock: Arc::new(SystemClock::default()),
+            exchanges: Vec::new(),
+            idle_timeout: None,
+            ticks: None,
+            drain: Duration::ZERO,
+            once: false,
+        };
+        let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
+        let body = Body::Raw(bytes::Bytes::from_static(b"{}"), Codec::Json);
+        let mut event = Event::new(body, Position(0), Timestamp(0));
+        let mut script = Script::compile(".a = \"0123456789\" * 30000").unwrap().0;
+        script.run(&mut event, &origin).unwrap();
+        let receipt = Receipt::detached();
+        let batch =
+            Batch { origin: Arc::new(origin), receipt: receipt.clone(), watermark: Timestamp(0), events: vec![event] };
+        shared.send(&mut vec![Outgoing::Sink { sink: 0, batch }], Default::default()).await;
+        assert!(shared.memory.used() >= 300_000, "{}", shared.memory.used());
+        drop(receipt);
+        assert_eq!(shared.memory.used(), 0);
     }
 }

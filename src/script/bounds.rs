@@ -1,4 +1,4 @@
-//! What a value in a program may be at most: nested so deep, and so large.
+//! Limits of a value in a program: how deep it may be nested, and how much memory it may take.
 //!
 //! VRL's functions, and whatever drops, compares or writes a value, recurse into it: one that is nested deep enough overflows the
 //! stack. So no value gets that deep: what functions return and what is written to an event is checked here.
@@ -6,36 +6,44 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vrl::value::Value;
+use vrl::value::{KeyString, Value};
 
 use crate::event::json::MAX_DEPTH;
 
 /// Largest value, unless a graph says otherwise.
-pub(crate) const DEFAULT_MAX_VALUE: u64 = 8 << 20;
-/// What an item of a list or object counts as beside its text.
-const ITEM: usize = 16;
+pub(crate) const DEFAULT_MAX_VALUE: u64 = 32 << 20;
+/// Memory for an item of a list, beside its text.
+pub(super) const ITEM: usize = size_of::<Value>();
+/// Memory for a text of its own: a small allocation, and its count of users.
+pub(super) const TEXT: usize = 32;
+/// Memory for a node of a map: room for eleven entries.
+const NODE: usize = 11 * (size_of::<KeyString>() + ITEM) + 16;
+/// Entries in a node at least, about: a full one is split in two.
+const PER_NODE: usize = 6;
+/// Most memory that a byte of a JSON document takes as a value, about: `{"":` is an object.
+const PER_BYTE: usize = 180;
 
-/// Values of the largest size that the events of one batch may be decompressed to together.
-const MOST_OF_BATCH: usize = 2;
+/// Values of the largest size that the events of one batch may grow by together.
+const MOST_OF_BATCH: usize = 1;
 
 thread_local! {
     static GROWN: Cell<Grown> = const { Cell::new(Grown { batch: 0, most: usize::MAX, is_over: false, all: 0 }) };
 }
 
-/// Bytes that were decompressed on this thread.
+/// Bytes by which programs made events larger on this thread.
 #[derive(Debug, Clone, Copy)]
 struct Grown {
     /// For the batch that is being processed.
     batch: usize,
     /// What that may be.
     most: usize,
-    /// There was more to be decompressed.
+    /// There was more.
     is_over: bool,
     /// In all, since it was taken.
     all: usize,
 }
 
-/// A batch is processed from now on. What its events are decompressed to together is bounded, unless there is one alone.
+/// Begins a batch. What its events grow by together is bounded, unless there is one alone.
 pub(crate) fn begin_batch(is_alone: bool) {
     let most = if is_alone { usize::MAX } else { max_value().saturating_mul(MOST_OF_BATCH) };
     GROWN.set(Grown { batch: 0, most, is_over: false, ..GROWN.get() });
@@ -48,14 +56,14 @@ pub(crate) fn end_batch() -> bool {
     grown.is_over
 }
 
-/// How many bytes were decompressed on this thread since this was asked last.
+/// Bytes by which events grew on this thread since the last call.
 pub(crate) fn take_grown() -> usize {
     let grown = GROWN.get();
     GROWN.set(Grown { all: 0, ..grown });
     grown.all
 }
 
-/// Whether so many bytes more may be decompressed.
+/// Enters that an event has grown by so many bytes; false when that is too much for its batch.
 pub(super) fn grow(bytes: usize) -> bool {
     let mut grown = GROWN.get();
     grown.batch = grown.batch.saturating_add(bytes);
@@ -81,7 +89,7 @@ pub(super) fn max_value() -> usize {
 
 /// The error for a value that is larger.
 pub(super) fn too_large() -> String {
-    format!("the value is larger than {} bytes (`max_value` of the graph)", max_value())
+    format!("the value is larger than {} bytes in memory (`max_value` of the graph)", max_value())
 }
 
 /// The error for a value that is nested deeper.
@@ -94,52 +102,67 @@ pub(super) fn check_size(bytes: usize) -> Result<(), String> {
     if bytes > max_value() { Err(too_large()) } else { Ok(()) }
 }
 
-/// Whether so many items are not too many.
+/// Whether a list of so many items is not too large.
 pub(super) fn check_items(items: usize) -> Result<(), String> {
     check_size(items.saturating_mul(ITEM))
 }
 
-/// Whether a value is neither too deep nor too large.
-pub(super) fn check(value: &Value) -> Result<(), String> {
+/// Whether a value is neither too deep nor too large; gives its memory.
+pub(super) fn check(value: &Value) -> Result<usize, String> {
     check_below(value, 0)
 }
 
 /// The same for a value that stands below `levels` others.
-pub(super) fn check_below(value: &Value, levels: usize) -> Result<(), String> {
-    let mut size = max_value();
+pub(super) fn check_below(value: &Value, levels: usize) -> Result<usize, String> {
+    let most = max_value();
+    let mut left = most;
     match MAX_DEPTH.checked_sub(levels) {
-        Some(levels) => walk(value, levels, &mut size),
+        Some(levels) => walk(value, levels, &mut left).map(|()| most - left),
         None => Err(too_deep()),
     }
 }
 
 /// Whether so many copies of a value are not too much.
 pub(super) fn check_copies(value: &Value, copies: usize) -> Result<(), String> {
-    let mut left = max_value();
-    walk(value, MAX_DEPTH, &mut left)?;
-    check_size((max_value() - left).saturating_mul(copies))
+    check_size(check(value)?.saturating_mul(copies))
 }
 
-fn walk(value: &Value, levels: usize, size: &mut usize) -> Result<(), String> {
+/// Memory of a map of so many entries, without keys' texts and values' own memory.
+pub(super) fn map_memory(entries: usize) -> usize {
+    match entries {
+        0 => 0,
+        1..=11 => NODE,
+        _ => NODE.saturating_mul(entries.div_ceil(PER_NODE)),
+    }
+}
+
+fn walk(value: &Value, levels: usize, left: &mut usize) -> Result<(), String> {
     let mut take = |bytes: usize| {
-        *size = size.checked_sub(bytes).ok_or_else(too_large)?;
+        *left = left.checked_sub(bytes).ok_or_else(too_large)?;
         Ok::<(), String>(())
     };
     match value {
         Value::Bytes(text) => take(text.len()),
         Value::String(text) => take(text.len()),
         Value::Object(map) => {
+            take(map_memory(map.len()))?;
             let levels = levels.checked_sub(1).ok_or_else(too_deep)?;
             for (key, value) in map {
-                *size = size.checked_sub(ITEM + key.len()).ok_or_else(too_large)?;
-                walk(value, levels, size)?;
+                *left = left.checked_sub(TEXT + key.len()).ok_or_else(too_large)?;
+                walk(value, levels, left)?;
             }
             Ok(())
         }
         Value::Array(items) => {
             take(items.len().saturating_mul(ITEM))?;
             let levels = levels.checked_sub(1).ok_or_else(too_deep)?;
-            items.iter().try_for_each(|item| walk(item, levels, size))
+            items.iter().try_for_each(|item| match item {
+                Value::Bytes(_) | Value::String(_) => {
+                    *left = left.checked_sub(TEXT).ok_or_else(too_large)?;
+                    walk(item, levels, left)
+                }
+                item => walk(item, levels, left),
+            })
         }
         Value::Integer(_)
         | Value::Float(_)
@@ -148,4 +171,65 @@ fn walk(value: &Value, levels: usize, size: &mut usize) -> Result<(), String> {
         | Value::Regex(_)
         | Value::Null => Ok(()),
     }
+}
+
+/// Whether a JSON document, or a part of one, does not take too much memory as a value: a list of tiny objects takes a
+/// hundred times its text. Documents that cannot take too much are not looked at.
+pub(super) fn check_document(doc: &[u8]) -> Result<(), String> {
+    if doc.len() > max_value() / PER_BYTE { check_size(document_memory(doc, b'"')) } else { Ok(()) }
+}
+
+/// Memory that a document takes as a value, about. Texts stand between double quotes, or also between `quote`s.
+pub(super) fn document_memory(doc: &[u8], quote: u8) -> usize {
+    /// A list that grows item by item has room for four, and is half full at least.
+    const FEW: usize = 4;
+    let mut open: Vec<(bool, usize)> = Vec::new();
+    let (mut size, mut at) = (doc.len(), 0);
+    let close = |(is_map, commas): (bool, usize), is_empty: bool| match (is_map, commas + usize::from(!is_empty)) {
+        (_, 0) => 0,
+        (true, entries) => map_memory(entries),
+        (false, entries) => ITEM * (entries + entries / 2).max(FEW),
+    };
+    let mut is_begin = false;
+    while let Some(&byte) = doc.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => {
+                // Deeper documents are refused by whoever reads them.
+                if open.len() > 2 * MAX_DEPTH {
+                    return usize::MAX;
+                }
+                open.push((byte == b'{', 0));
+                is_begin = true;
+                continue;
+            }
+            b'}' | b']' => {
+                if let Some(container) = open.pop() {
+                    size = size.saturating_add(close(container, is_begin));
+                }
+            }
+            b',' => {
+                if let Some((_, commas)) = open.last_mut() {
+                    *commas += 1;
+                }
+            }
+            byte if byte == b'"' || byte == quote => {
+                size += TEXT;
+                while let Some(end) = memchr::memchr2(byte, b'\\', &doc[at.min(doc.len())..]) {
+                    let is_end = doc[at + end] == byte;
+                    at += end + if is_end { 1 } else { 2 };
+                    if is_end {
+                        break;
+                    }
+                }
+            }
+            byte if byte.is_ascii_whitespace() => continue,
+            _ => {}
+        }
+        is_begin = false;
+    }
+    while let Some(container) = open.pop() {
+        size = size.saturating_add(close(container, false));
+    }
+    size
 }

@@ -7,7 +7,7 @@ use vrl::value::Value;
 use super::lens::{Lens, ReadView};
 use super::native::{Native, Plain};
 use super::plan::Plan;
-use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile};
+use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, ledger};
 use crate::event::json::Numbers;
 use crate::event::{Event, OriginId};
 
@@ -102,6 +102,18 @@ impl Conditions {
     /// Tells `each` the number of every condition that holds for an event, in order, until it breaks off. One that says
     /// `abort` does not hold.
     pub fn each(
+        &mut self,
+        event: &Event,
+        origin: &OriginId,
+        each: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
+        let _run = ledger::begin();
+        let result = self.each_over(event, origin, each);
+        self.lens.forget();
+        result
+    }
+
+    fn each_over(
         &mut self,
         event: &Event,
         origin: &OriginId,

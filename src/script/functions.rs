@@ -2,29 +2,32 @@
 //!
 //! VRL's standard library without what asks the system or the network. In a deterministic run the clock is the
 //! event's time and random numbers follow from the event's id, so that the same input gives the same output.
-//! No function returns a value that is too deep or too large, and those that would need too much memory or stack while they work
-//! are our own. (Known rest of what a deterministic run cannot repeat: `parse_syslog`, `parse_klog` and `parse_linux_authorization` guess a missing year from the wall clock.)
+//! No function returns a value that is too deep or too large. Those that would need too much memory while they work are asked first
+//! how much that is ([`growth`]), and those that would need too much stack are our own. (Known rest of what a deterministic run cannot repeat: `parse_syslog`, `parse_klog` and `parse_linux_authorization` guess a missing year from the wall clock.)
 
+pub(super) mod growth;
 mod own;
 
 pub(super) use own::check_path;
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use vrl::compiler::expression::{Query, query};
 use vrl::compiler::function::{ArgumentList, Compiled, Example, FunctionCompileContext, Parameter, closure};
 use vrl::compiler::state::{TypeInfo, TypeState};
 use vrl::compiler::{Context, Expression, ExpressionError, Function, Resolved};
+use vrl::parser::ast::Ident;
 use vrl::path::OwnedTargetPath;
 use vrl::prelude::NotNan;
 use vrl::value::Value;
 
-use super::bounds;
-use super::loops::CheckVariables;
+use super::copies::{MemoryCheck, check_made};
+use super::guard::{Leaf, Note, Notes};
 use super::plan::{BY_CHANCE, LEFT_OUT};
+use super::{bounds, ledger};
 use crate::event::{Event, OriginId};
 
 static DETERMINISTIC: AtomicBool = AtomicBool::new(false);
@@ -102,9 +105,15 @@ pub(super) fn available() -> &'static [Box<dyn Function>] {
             };
             Box::new(Bounded { inner, way }) as Box<dyn Function>
         });
-        ours.chain([Box::new(CheckVariables) as Box<dyn Function>]).collect()
+        ours.chain([Box::new(MemoryCheck) as Box<dyn Function>]).collect()
     });
     &FUNCTIONS
+}
+
+/// Whether a function is our own.
+#[cfg(test)]
+pub(super) fn is_own(name: &str) -> bool {
+    own::function(name).is_some()
 }
 
 /// Who finds out what a function returns.
@@ -177,11 +186,79 @@ impl Function for Bounded {
             way => way,
         };
         let unnested = matches!(way, Way::Unnest).then(|| arguments.required_query("path")).transpose()?;
-        let given = self.inner.parameters().iter().map(|given| (given.keyword, arguments.optional(given.keyword)));
-        let given = given.collect();
+        let parameters = || self.inner.parameters().iter().map(|parameter| parameter.keyword);
+        let given = parameters().map(|name| (name, arguments.optional(name))).collect();
+        let notes = ctx.get_external_context::<Notes>();
+        let place = Place {
+            note: notes.map(|notes| notes.of_call(ctx.span())).unwrap_or_default(),
+            names: notes.map(|notes| notes.names.clone()).unwrap_or_default(),
+            has_closure: arguments.optional_closure().is_some(),
+            growth: growth::of(name).and_then(|growth| Expansion::of(growth, parameters(), &arguments, state)),
+        };
         let inner = self.inner.compile(state, ctx, arguments)?;
-        Ok(Box::new(BoundedCall { name, way, inner, arguments: given, unnested }))
+        Ok(Box::new(BoundedCall { name, way, inner, arguments: given, unnested, place }))
     }
+}
+
+/// An argument that can be looked at without a copy.
+#[derive(Debug, Clone)]
+enum Seen {
+    Constant(Value),
+    Leaf(Leaf),
+}
+
+impl Seen {
+    fn peek<'a>(&'a self, context: &'a Context) -> Option<&'a Value> {
+        match self {
+            Seen::Constant(value) => Some(value),
+            Seen::Leaf(leaf) => leaf.peek(context),
+        }
+    }
+}
+
+/// A function that may make much of little, with what can be seen of its arguments.
+#[derive(Debug, Clone)]
+struct Expansion {
+    growth: growth::Growth,
+    of: Seen,
+    others: Vec<(&'static str, Seen)>,
+}
+
+impl Expansion {
+    /// `None` where what it expands is computed: then whoever computes it checks it.
+    fn of(
+        growth: growth::Growth,
+        parameters: impl Iterator<Item = &'static str>,
+        arguments: &ArgumentList,
+        state: &TypeState,
+    ) -> Option<Expansion> {
+        let seen = |name| {
+            let expr = arguments.optional(name).map(|_| arguments.required_expr(name))?;
+            let constant = || expr.resolve_constant(state).map(Seen::Constant);
+            Leaf::of(&expr).map(Seen::Leaf).or_else(constant)
+        };
+        let of = seen(growth.parameter)?;
+        let others = parameters.filter(|name| *name != growth.parameter);
+        let others = others.filter_map(|name| Some((name, seen(name)?))).collect();
+        Some(Expansion { growth, of, others })
+    }
+
+    /// Fails where it would make too much.
+    fn check(&self, context: &Context) -> Result<(), String> {
+        let Some(value) = self.of.peek(context) else { return Ok(()) };
+        let others = |name: &str| self.others.iter().find(|(other, _)| *other == name)?.1.peek(context);
+        bounds::check_size((self.growth.memory)(value, &others))
+    }
+}
+
+/// The place of a call in its program.
+#[derive(Debug, Clone)]
+struct Place {
+    note: Note,
+    /// The program's variables.
+    names: Arc<[Ident]>,
+    has_closure: bool,
+    growth: Option<Expansion>,
 }
 
 #[derive(Debug, Clone)]
@@ -194,6 +271,7 @@ struct BoundedCall {
     arguments: Vec<(&'static str, Option<Box<dyn Expression>>)>,
     /// What `unnest` takes apart.
     unnested: Option<Query>,
+    place: Place,
 }
 
 impl BoundedCall {
@@ -260,25 +338,41 @@ impl BoundedCall {
     }
 }
 
-impl Expression for BoundedCall {
-    fn resolve(&self, context: &mut Context) -> Resolved {
-        let value = match self.way {
-            Way::Library => self.inner.resolve(context)?,
+impl BoundedCall {
+    fn value(&self, context: &mut Context) -> Resolved {
+        match self.way {
+            Way::Library => self.inner.resolve(context),
             Way::Unnest => {
                 self.check_unnested(context)?;
-                self.inner.resolve(context)?
+                self.inner.resolve(context)
             }
             Way::ByEvent => match CURRENT.get() {
-                Some(current) => self.by_event(current, context)?,
-                None => self.inner.resolve(context)?,
+                Some(current) => self.by_event(current, context),
+                None => self.inner.resolve(context),
             },
             Way::Own(own) => {
                 let given = self.arguments.iter().filter_map(|(name, expr)| Some((*name, expr.as_ref()?)));
                 let given = given.map(|(name, expr)| Ok((name, expr.resolve(context)?)));
-                own(own::Arguments(given.collect::<Result<_, ExpressionError>>()?))?
+                own(own::Arguments(given.collect::<Result<_, ExpressionError>>()?))
             }
-        };
-        bounds::check(&value)?;
+        }
+    }
+}
+
+impl Expression for BoundedCall {
+    fn resolve(&self, context: &mut Context) -> Resolved {
+        let Place { note, names, has_closure, growth } = &self.place;
+        if note.is_first {
+            ledger::begin_statement();
+        }
+        if let Some(growth) = growth {
+            growth.check(context)?;
+        }
+        let mark = ledger::begin_call(*has_closure);
+        let value = self.value(context);
+        ledger::end_call(mark);
+        let value = value?;
+        check_made(&value, bounds::check(&value)?, note, context, names)?;
         Ok(value)
     }
 

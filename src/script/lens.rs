@@ -7,7 +7,7 @@ use vrl::value::{KeyString, ObjectMap, Value};
 
 use super::functions::{Now, check_path};
 use super::plan::Plan;
-use super::{Failure, bounds};
+use super::{Failure, bounds, ledger};
 use crate::event::json::{self, Edit, Fields, Found, JsonError, Numbers};
 use crate::event::{Body, Codec, Event, OriginId, OriginKind};
 
@@ -27,6 +27,26 @@ pub(super) struct Lens {
     seen: Seen,
     /// Its numbers that 64 bits do not hold.
     numbers: Numbers,
+    /// It takes much memory, and is let go of behind the program.
+    is_large: bool,
+}
+
+/// Text of a large event, or of a large field of one.
+const LARGE: usize = 64 << 10;
+/// Text of an event that programs of other threads wait for.
+const VERY_LARGE: usize = 512 << 10;
+
+/// Whether a document is large; fails where it would be too large as a value.
+fn check_document(doc: &[u8]) -> Result<bool, Failure> {
+    if doc.len() <= LARGE {
+        return Ok(false);
+    }
+    let unread = |why| Failure::new("vrl_error", format!("the event cannot be taken apart for the program: {why}"));
+    bounds::check_document(doc).map_err(unread)?;
+    if doc.len() > VERY_LARGE {
+        ledger::take_turn();
+    }
+    Ok(true)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +74,7 @@ impl Lens {
         let keys = fields.names().iter().map(|name| KeyString::from(name.as_str())).collect();
         let object = Value::Object(ObjectMap::new());
         let (found, numbers) = (Found::default(), Numbers::default());
-        Lens { plan, fields, keys, found, object, parsed: Value::Null, seen: Seen::Parsed, numbers }
+        Lens { plan, fields, keys, found, object, parsed: Value::Null, seen: Seen::Parsed, numbers, is_large: false }
     }
 
     pub(super) fn plan(&self) -> &Plan {
@@ -114,6 +134,7 @@ impl Lens {
         for (number, key) in self.keys.iter().enumerate() {
             match self.found.get(number) {
                 Some(range) => {
+                    self.is_large |= check_document(&doc[range.clone()])?;
                     let value = json::parse_range_with(doc, range, &mut self.numbers).map_err(invalid_json)?;
                     match map.get_mut(key) {
                         Some(slot) => *slot = value,
@@ -153,6 +174,7 @@ impl Lens {
             Body::Parsed(_) => Seen::Body,
             Body::Raw(doc, Codec::Json) if !self.plan.whole && self.fill(doc)? => Seen::Object,
             Body::Raw(doc, Codec::Json) => {
+                self.is_large |= check_document(doc)?;
                 self.parsed = json::parse_with(doc, &mut self.numbers).map_err(invalid_json)?;
                 Seen::Parsed
             }
@@ -162,6 +184,10 @@ impl Lens {
                 let fields = is_partial.then_some(&*self.plan.fields);
                 let decoded = codec.decode_into(bytes, fields, &mut self.parsed);
                 decoded.map_err(|error| Failure::new(error.code, error.message))?;
+                if bytes.len() > LARGE {
+                    self.is_large = true;
+                    bounds::check(&self.parsed).map_err(|why| Failure::new("vrl_error", why))?;
+                }
                 Seen::Parsed
             }
         };
@@ -178,9 +204,32 @@ impl Lens {
         (value, &mut self.numbers)
     }
 
-    /// Whether a value equals the event last taken apart as a whole.
-    pub(super) fn looks_like(&self, value: &Value) -> bool {
-        self.parsed == *value
+    /// The event last taken apart as a whole, for a program that changes it, and its numbers. A copy stays here, unless it is large.
+    pub(super) fn taken(&mut self, event: &Event) -> (Value, &mut Numbers) {
+        let value = match (self.seen, &event.body) {
+            (Seen::Parsed, _) if self.is_large => std::mem::replace(&mut self.parsed, Value::Null),
+            _ => self.seen(event).0.clone(),
+        };
+        (value, &mut self.numbers)
+    }
+
+    /// Whether a value equals the event last [`taken`](Self::taken).
+    pub(super) fn looks_like(&mut self, event: &Event, value: &Value) -> Result<bool, Failure> {
+        match &event.body {
+            Body::Raw(doc, Codec::Json) if self.is_large => {
+                Ok(json::parse_range_with(doc, 0..doc.len(), &mut self.numbers).map_err(invalid_json)? == *value)
+            }
+            Body::Raw(..) if self.is_large => Ok(false),
+            _ => Ok(self.parsed == *value),
+        }
+    }
+
+    /// Lets go of a large event.
+    pub(super) fn forget(&mut self) {
+        if std::mem::take(&mut self.is_large) {
+            self.parsed = Value::Null;
+            self.object = Value::Null;
+        }
     }
 
     /// The body after a program has changed the object of [`load`](Self::load); `None` when all is as it was.
@@ -347,13 +396,41 @@ pub(super) struct WriteView<'a> {
     pub(super) metadata: &'a Value,
     /// Whether the program has set or removed anything.
     pub(super) written: bool,
+    /// Memory of what it has set, in all and since the whole was measured.
+    inserted: (usize, usize),
     /// Why something was not set: VRL goes on all the same, but sees nothing of the event any more.
     refused: Option<String>,
 }
 
 impl<'a> WriteView<'a> {
     pub(super) fn new(value: &'a mut Value, metadata: &'a Value) -> WriteView<'a> {
-        WriteView { value, metadata, written: false, refused: None }
+        WriteView { value, metadata, written: false, inserted: (0, 0), refused: None }
+    }
+
+    /// How a program has ended, or why something that it set was refused: what it ran into afterwards is not the cause.
+    pub(super) fn ended<T>(&self, ended: Result<T, Failure>) -> Result<T, Failure> {
+        match &self.refused {
+            Some(why) => Err(Failure::new("vrl_error", why.clone())),
+            None => ended,
+        }
+    }
+
+    /// Memory of what the program has set.
+    pub(super) fn inserted(&self) -> usize {
+        self.inserted.0
+    }
+
+    /// Whether there is room for so many bytes more. All is measured where much has come since it was last.
+    fn has_room(&mut self, path: &OwnedTargetPath, bytes: usize) -> Result<(), String> {
+        self.inserted.0 = self.inserted.0.saturating_add(bytes);
+        self.inserted.1 = self.inserted.1.saturating_add(bytes);
+        if self.inserted.1 > bounds::max_value() / 8 {
+            self.inserted.1 = 0;
+            let replaced = self.value.get(&path.path).map_or(Ok(0), bounds::check)?;
+            let size = bounds::check(self.value)?.saturating_sub(replaced);
+            bounds::check_size(size.saturating_add(bytes))?;
+        }
+        Ok(())
     }
 
     /// Whether the program has set or removed anything; a failure where it tried what may not be.
@@ -393,7 +470,9 @@ impl Target for WriteView<'_> {
         if path.prefix == PathPrefix::Metadata {
             return Err(READ_ONLY.to_owned());
         }
-        let checked = check_path(&path.path).and_then(|()| bounds::check_below(&value, path.path.segments.len()));
+        let checked = check_path(&path.path)
+            .and_then(|()| bounds::check_below(&value, path.path.segments.len()))
+            .and_then(|bytes| if path.path.is_root() { Ok(()) } else { self.has_room(path, bytes) });
         if let Err(why) = checked {
             self.refused.get_or_insert_with(|| why.clone());
             return Err(why);

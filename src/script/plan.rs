@@ -102,7 +102,6 @@ pub(super) const ON_ARGUMENTS: &[&str] = &[
 pub(super) const ON_PATHS: &[&str] = &["del", "exists"];
 
 /// Functions that reach beyond their arguments. Whatever is in no list counts as one of these.
-#[cfg(test)]
 pub(super) const ON_THE_WHOLE: &[&str] = &["unnest"];
 
 /// Functions that ask the system or the network. The first rule of a script is that it waits for nothing.

@@ -5,7 +5,7 @@ use vrl::value::Value;
 
 use super::lens::{Lens, ReadView};
 use super::plan::Plan;
-use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions};
+use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions, ledger};
 use crate::event::json::Numbers;
 use crate::event::{Event, OriginId};
 
@@ -100,6 +100,13 @@ impl Template {
         if let Some(text) = &self.constant {
             return Ok(text.clone());
         }
+        let _run = ledger::begin();
+        let text = self.render_over(event, origin);
+        self.lens.forget();
+        text
+    }
+
+    fn render_over(&mut self, event: &Event, origin: &OriginId) -> Result<String, Failure> {
         let mut out = String::new();
         let _now = self.lens.enter(event, origin, self.salt);
         let metadata = self.lens.metadata(event, origin);

@@ -4,6 +4,7 @@
 
 mod exact;
 mod limits;
+mod memory;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -190,6 +190,17 @@ fn a_program_that_is_nested_too_deep_is_an_error_with_its_line() {
 }
 
 #[test]
+fn a_program_whose_types_explode_is_an_error_with_its_line() {
+    let exploding = format!("x = [1]; {} length(x) == 1", "x = [x, x, x, x]; ".repeat(30));
+    let condition = format!("condition: '{exploding}'");
+    let dir = folder(&[("large.yaml", &GRAPH.replace(r#"condition: '.reason == "BackOff"'"#, &condition))]);
+    for verb in ["validate", "run", "explain"] {
+        let done = weir(dir.path(), &[verb, "large.yaml"]).exits(BAD_CONFIG);
+        assert!(done.err.contains("too many fields and items"), "{verb}: {}", &done.err[..done.err.len().min(2_000)]);
+    }
+}
+
+#[test]
 fn problems_in_json_have_all_a_program_needs() {
     let dir = folder(&[("faulty.yaml", FAULTY)]);
     let done = weir(dir.path(), &["validate", "faulty.yaml", "--format", "json"]).exits(BAD_CONFIG);

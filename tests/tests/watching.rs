@@ -57,6 +57,8 @@ fn a_tap_shows_what_leaves_an_output_filtered_and_without_secrets() {
     assert!(refused(&["in", "--filter", ".a =="]).contains("the filter cannot be used"));
     let deep = format!("{}true", "!".repeat(30_000));
     assert!(refused(&["in", "--filter", &deep]).contains("the filter cannot be used"), "and the graph goes on");
+    let exploding = format!("x = [1]; {} length(x) == 1", "x = [x, x, x, x]; ".repeat(30));
+    assert!(refused(&["in", "--filter", &exploding]).contains("too many fields and items"), "before it takes memory");
     running.stop(Duration::from_secs(10));
     assert!(refused(&["in"]).contains("no graph runs that has its data in .weir/watched"));
 }

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use super::{Driver, NOTHING_READ, READ_LIMIT, ReadingOver, changed, send_all};
 use crate::component::{Again, Read, ReadLimit};
-use crate::delivery::{MemoryBudget, MemoryPermit};
-use crate::graph::exchange::Content;
+use crate::delivery::MemoryPermit;
 use crate::graph::lane::ProcessingTime;
 use crate::graph::member::Member;
 use crate::graph::plan::origin_name;
 use crate::graph::prepare::{admitted, prepared};
-use crate::graph::route::Outgoing;
 use crate::graph::spot::Skip;
-use crate::script::take_grown;
 use crate::state::Pressure;
 
 /// Batches a lane may have open; beyond it, it waits for the oldest.
@@ -21,22 +18,6 @@ const OPEN_BATCHES: usize = 256;
 const EXCHANGED: usize = 512;
 /// How often a lane that is not silent looks whether it is, at least.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Has what leaves a lane hold the memory that was decompressed into it.
-fn hold_grown(memory: &MemoryBudget, outgoing: &[Outgoing]) {
-    let grown = take_grown();
-    if grown == 0 {
-        return;
-    }
-    let receipt = outgoing.iter().find_map(|outgoing| match outgoing {
-        Outgoing::Sink { batch, .. } => Some(&batch.receipt),
-        Outgoing::Shard { content: Content::Pass(pass), .. } => Some(&pass.receipt),
-        Outgoing::Shard { .. } | Outgoing::DeadLetters { .. } => None,
-    });
-    if let (Some(receipt), Some(permit)) = (receipt, memory.take(grown)) {
-        receipt.hold(permit);
-    }
-}
 
 impl Driver {
     /// Reads and processes until there is no more, or a stop, or an error of the origin.
@@ -132,7 +113,6 @@ impl Driver {
             let process_and_send = async {
                 let events = admitted(prepared(read.events, &trouble, &*shared.clock).await);
                 lane.process_again(Again { events, ..read }, Some(permit), outgoing);
-                hold_grown(&shared.memory, outgoing);
                 send_all(shared, lane, outgoing, from).await;
             };
             tokio::pin!(process_and_send);

@@ -83,16 +83,11 @@ impl From<std::io::Error> for Undone {
 
 fn decode(mut given: Arguments, name: &str, decoder: impl Fn(&[u8]) -> Result<Vec<u8>, Undone>) -> Resolved {
     let bytes = given.required("value").try_bytes()?;
-    match if bounds::grow(0) { decoder(&bytes) } else { Err(Undone::TooLarge) } {
-        Ok(decoded) => grown(decoded),
+    match decoder(&bytes) {
+        Ok(decoded) => Ok(Value::Bytes(decoded.into())),
         Err(Undone::Invalid) => Err(format!("unable to decode value with {name} decoder").into()),
         Err(Undone::TooLarge) => Err(bounds::too_large().into()),
     }
-}
-
-/// What was decompressed, if the batch has room for it.
-fn grown(decoded: Vec<u8>) -> Resolved {
-    if bounds::grow(decoded.len()) { Ok(Value::Bytes(decoded.into())) } else { Err(bounds::too_large().into()) }
 }
 
 /// All that a decoder gives, if that is not too much.
@@ -123,9 +118,6 @@ fn decode_lz4(mut given: Arguments) -> Resolved {
     /// A byte of a block is at most so many decoded ones, about: each continues a length.
     const RATIO: usize = 256;
     let bytes = given.required("value").try_bytes()?;
-    if !bounds::grow(0) {
-        return Err(bounds::too_large().into());
-    }
     let buffer = given.optional("buf_size").map_or(Ok(BUFFER), VrlValueConvert::try_integer)?;
     let has_size = given.flag("prepended_size", false)?;
     if bytes.starts_with(&[0x04, 0x22, 0x4D, 0x18]) {
@@ -135,7 +127,7 @@ fn decode_lz4(mut given: Arguments) -> Resolved {
         let read = decoder.read_to_end(&mut decoded);
         read.map_err(|error| format!("unable to decode value with lz4 frame decoder: {error}"))?;
         bounds::check_size(decoded.len())?;
-        return grown(decoded);
+        return Ok(Value::Bytes(decoded.into()));
     }
     let (size, block) = match bytes.split_first_chunk() {
         Some((size, block)) if has_size => (u32::from_le_bytes(*size) as usize, block),
@@ -150,7 +142,7 @@ fn decode_lz4(mut given: Arguments) -> Resolved {
     let size = size.min(block.len().saturating_mul(RATIO).saturating_add(RATIO)).min(bounds::max_value());
     let decoded = lz4_flex::block::decompress(block, size);
     let decoded = decoded.map_err(|error| format!("unable to decode value with lz4 block decoder: {error}"))?;
-    grown(decoded)
+    Ok(Value::Bytes(decoded.into()))
 }
 
 fn parse_json(mut given: Arguments) -> Resolved {
@@ -164,38 +156,12 @@ fn parse_json(mut given: Arguments) -> Resolved {
         let mark = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         bytes.slice(mark..)
     };
-    check_memory(&bytes)?;
+    bounds::check_document(&bytes)?;
     if let Ok(value) = digits::parse(&bytes) {
         return Ok(value);
     }
     // What is wrong, in the library's words.
     Ok(serde_json::from_slice(&bytes).map_err(|error| format!("unable to parse json: {error}"))?)
-}
-
-/// Whether a JSON document does not take far more memory as a value than as text, as a list of tiny objects does.
-fn check_memory(doc: &[u8]) -> Result<(), String> {
-    /// Documents so small take little, whatever they are.
-    const SMALL: usize = 128 << 10;
-    /// Memory for an object, and for an item, about.
-    const OBJECT: usize = 720;
-    const EACH: usize = 64;
-    /// Times the size that a value may have.
-    const MOST: usize = 16;
-    if doc.len() <= SMALL {
-        return Ok(());
-    }
-    let (mut size, mut is_text, mut is_escaped) = (0usize, false, false);
-    for byte in doc {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => is_text = !is_text,
-            b'{' if !is_text => size += OBJECT,
-            b',' if !is_text => size += EACH,
-            _ => {}
-        }
-    }
-    bounds::check_size(size / MOST)
 }
 
 fn encode_json(mut given: Arguments) -> Resolved {
@@ -420,7 +386,7 @@ fn chunks(mut given: Arguments) -> Resolved {
     if size == 0 {
         return Err(r#""chunk_size" must be at least 1 byte"#.into());
     }
-    bounds::check_items(bytes.len().div_ceil(size))?;
+    bounds::check_size(bytes.len().div_ceil(size).saturating_mul(bounds::ITEM + bounds::TEXT))?;
     Ok(bytes.chunks(size).collect::<Vec<_>>().into())
 }
 

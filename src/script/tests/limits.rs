@@ -310,7 +310,7 @@ fn what_grows_in_a_loop_ends_at_the_bounds() {
         (". = map_values(.) -> |v| { x = v\nfor_each(array!(.items)) -> |_i, _v| { x = [x] }\nx }", "nested deeper"),
         (
             "text = \"0123456789\"\nfor_each(array!(.items)) -> |_i, _v| { text = text + text }\n.text = text",
-            "larger than",
+            "in memory",
         ),
         ("list = [1]\nfor_each(array!(.items)) -> |_i, _v| { list = append(list, list) }\n.list = list", "larger than"),
         (
