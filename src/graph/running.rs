@@ -237,11 +237,11 @@ impl Running {
                 if let Some(state) = state {
                     resume = tokio::task::block_in_place(|| lane.restore(state))?;
                 }
-                let joined = Member::join(epochs.clone(), resume.as_ref());
+                let (input, tag) = (epochs.input(), epochs.signal().borrow().tag);
                 let mut tell = Vec::new();
                 lane.tell_shards(&mut tell, || Content::Open(origin.id()));
-                self.shared.send(&mut tell, (joined.input, joined.tag)).await;
-                member = Some(joined);
+                self.shared.send(&mut tell, (input, tag)).await;
+                member = Some(Member::join(epochs.clone(), input, resume.as_ref()));
             }
             let stop = Stop { source: stop, graph: graph_stop.clone() };
             ready.push((Driver::new(lane, origin, self.shared.clone(), stop, member), resume, ended));
