@@ -73,7 +73,7 @@ fn each(dir: &Path, choice: &LetterChoice, mut take: impl FnMut(DeadLetter)) -> 
     Ok(is_whole)
 }
 
-/// Letters of one node and code.
+/// Letters of one graph, node and code.
 struct Group {
     count: u64,
     first: i64,
@@ -82,30 +82,43 @@ struct Group {
 }
 
 fn list(dir: &Path, choice: &LetterChoice, format: OutputFormat) -> std::io::Result<bool> {
-    let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(Option<String>, String, String), Group> = BTreeMap::new();
     let is_whole = each(dir, choice, |letter| {
-        let DeadLetter { node, code, time, message, .. } = letter;
-        let group =
-            groups.entry((node, code)).or_insert(Group { count: 0, first: time, last: time, message: String::new() });
+        let DeadLetter { graph, node, code, time, message, .. } = letter;
+        let group = groups.entry((graph, node, code)).or_insert(Group {
+            count: 0,
+            first: time,
+            last: time,
+            message: String::new(),
+        });
         group.count += 1;
         (group.first, group.last) = (group.first.min(time), group.last.max(time));
         group.message = message;
     })?;
     match format {
         OutputFormat::Json => {
-            for ((node, code), Group { count, first, last, message }) in groups {
+            for ((graph, node, code), Group { count, first, last, message }) in groups {
                 let group = serde_json::json!({
-                    "node": node, "code": code, "count": count, "first": at(first), "last": at(last), "message": message,
+                    "graph": graph, "node": node, "code": code, "count": count, "first": at(first), "last": at(last), "message": message,
                 });
                 dataln!("{group}");
             }
         }
         OutputFormat::Text if groups.is_empty() => outln!("no dead letters in {}", dir.display()),
         OutputFormat::Text => {
-            outln!("{:>8}  {:<16} {:<20} {:<24} {:<24} last reason", "letters", "node", "code", "first", "last");
-            for ((node, code), Group { count, first, last, message }) in groups {
-                let (node, code, message) = (line(&node), line(&code), line(&message));
-                outln!("{count:>8}  {node:<16} {code:<20} {:<24} {:<24} {message}", at(first), at(last));
+            outln!(
+                "{:>8}  {:<16} {:<16} {:<20} {:<24} {:<24} last reason",
+                "letters",
+                "graph",
+                "node",
+                "code",
+                "first",
+                "last"
+            );
+            for ((graph, node, code), Group { count, first, last, message }) in groups {
+                let (graph, node) = (line(graph.as_deref().unwrap_or("-")), line(&node));
+                let (code, message) = (line(&code), line(&message));
+                outln!("{count:>8}  {graph:<16} {node:<16} {code:<20} {:<24} {:<24} {message}", at(first), at(last));
             }
         }
     }
@@ -121,7 +134,8 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
         }
         shown += 1;
         let (node, code) = (line(&letter.node), line(&letter.code));
-        outln!("{}  node {node}  {code}: {}", at(letter.time), line(&letter.message));
+        let graph = letter.graph.as_ref().map_or(String::new(), |graph| format!("graph {}  ", line(graph)));
+        outln!("{}  {graph}node {node}  {code}: {}", at(letter.time), line(&letter.message));
         outln!("  event {} of {}", line(&letter.id), at(letter.event_time));
         match (letter.bytes(), letter.codec.as_str()) {
             (None, _) => outln!("  no body"),
@@ -166,12 +180,15 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
         dataln!("{}", serde_json::to_string(retried).unwrap_or_default());
         return exit;
     }
-    let Retried { tried, settled, rejected, repeated, left, waiting, broken } = retried;
+    let Retried { tried, settled, rejected, repeated, left, elsewhere, waiting, broken } = retried;
     outln!("{tried} tried again, {settled} of them settled, {rejected} rejected again");
     if *repeated > 0 {
         outln!("{repeated} older ones of the same events left out");
     }
     outln!("{waiting} dead letters wait now");
+    for (graph, count) in elsewhere {
+        outln!("{count} belong to the graph `{}`, which shares the log: retry them with that graph", line(graph));
+    }
     for (why, count) in left {
         outln!("{count} left alone: {}", line(why));
     }
