@@ -170,3 +170,35 @@ impl Stateful for Signals {
         vec![("on", self.is_on.part())]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use weir::event::{Body, Codec, Position};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_stays_on_though_its_key_lags_behind_another() {
+        let options = r#"{"type": "hysteresis", "on": ".v > 2", "off": ".v < 1", "key": ".k", "forget_after": "10s"}"#;
+        let config: Box<dyn TransformConfig> = serde_json::from_str(options).unwrap();
+        let (context, _rejected) = BuildContext::detached("signals");
+        let Transform::Stateful(mut signals) = config.build(&context).unwrap() else { panic!("it remembers") };
+        let origin = OriginId { node: "in".into(), log: "log".into(), partition: 0, kind: Default::default() };
+        let mut passes = |key: &str, value: i32, time: i64| {
+            let body = format!(r#"{{"k":"{key}","v":{value}}}"#);
+            let mut event = Event::new(Body::Raw(body.into(), Codec::Json), Position(0), Timestamp(time));
+            let row = signals.look(&event, &origin).unwrap();
+            let verdict = signals.process(&mut event, row, Times::BEGINNING, &mut Output::default());
+            matches!(verdict, Verdict::Pass)
+        };
+        let hour = 3_600_000;
+        for at in 0..5 {
+            let (now, behind) = (2 * hour + at * 5000, hour + at * 5000);
+            assert_eq!(passes("now", 3, now), at == 0, "it turns on once");
+            assert_eq!(passes("behind", 3, behind), at == 0, "and so does the other");
+        }
+        assert!(passes("behind", 0, hour + 25_000), "it turns off");
+        assert!(!passes("now", 1, 2 * hour + 21_000), "between the two it stays as it is");
+    }
+}

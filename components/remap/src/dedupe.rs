@@ -15,10 +15,11 @@ use weir::state::{KeySpans, KeyedState, StateLimits, StatePart, StateValue};
 
 use crate::look::Look;
 
-/// Lets one event of a key pass in a span of event time; the others count as filtered. Remembers over a restart.
+/// Lets one event of a key pass in a span of event time; the others count as filtered. State survives restarts.
 ///
-/// The first event of a key opens its span. With `keep: first` it passes at once; with `keep: last` the event of the span
-/// that came last passes when event time has come to the span's end, or the sources end. Tombstones pass at once; with
+/// The first event of a key opens its span, which the times of the key's own events end. With `keep: first` it passes at
+/// once; with `keep: last` the event of the span that came last passes when a later event of the key or the watermark is past
+/// the span's end, or the sources end. Tombstones pass at once; with
 /// `keep: last` an earlier event of the same key that is still held is dropped.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +31,7 @@ pub struct Dedupe {
     /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
     /// the graph's `max_ahead`.
     max_ahead: Option<Span>,
-    /// How long a key is remembered after its event, in event time. Default: `10m`.
+    /// Length of a span, in event time of the key. Default: `10m`.
     #[serde(default = "default_within")]
     within: Span,
     /// Which event of a span passes: `first` or `last`. Default: `first`.

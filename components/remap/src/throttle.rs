@@ -17,7 +17,7 @@ use crate::look::Look;
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
 /// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
-/// every `window / threshold`. Remembers over a restart. Tombstones pass and do not count.
+/// every `window / threshold`, by the times of the key's own events. State survives restarts. Tombstones pass and do not count.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
@@ -35,7 +35,7 @@ pub struct Throttle {
     /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
     /// the graph's `max_ahead`.
     max_ahead: Option<Span>,
-    /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
+    /// Keys remembered at most in a lane or state partition; the one whose entry is oldest makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
