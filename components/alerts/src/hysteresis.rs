@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_signal_stays_on_though_its_key_lags_behind_another() {
-        let options = r#"{"type": "hysteresis", "on": ".v > 2", "off": ".v < 1", "key": ".k", "forget_after": "10s"}"#;
+        let options = r#"{"type": "hysteresis", "on": "(.v > 2) ?? false", "off": "(.v < 1) ?? false", "key": ".k", "forget_after": "10s"}"#;
         let config: Box<dyn TransformConfig> = serde_json::from_str(options).unwrap();
         let (context, _rejected) = BuildContext::detached("signals");
         let Transform::Stateful(mut signals) = config.build(&context).unwrap() else { panic!("it remembers") };
