@@ -7,6 +7,7 @@ mod front;
 mod inventory;
 mod keyed;
 mod part;
+mod spans;
 mod storage;
 mod store;
 
@@ -14,7 +15,8 @@ pub use checkpoint::{GraphState, Kept, NamedPart, Resume};
 pub use clock::{Clock, SystemClock};
 pub use front::Front;
 pub use inventory::{KeptEntry, KeptLane, KeptState};
-pub use keyed::{KeyedState, StateKey, StateLimits, StateValue};
+pub use keyed::{KeyedState, LINGERING, StateKey, StateLimits, StateValue};
 pub use part::{EachChange, EachKept, Entries, Pressure, StatePart, Unreadable};
+pub use spans::KeySpans;
 pub use storage::{DirStorage, MemoryStorage, Storage};
 pub use store::{Changes, EachEntry, MemoryStore, StateStore};

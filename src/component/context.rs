@@ -71,8 +71,20 @@ struct Words {
     given_up: Option<String>,
 }
 
-/// Parts of a node that [`Trouble::all`] lets speak; the others are counted.
+/// Causes, and parts for each, that [`Trouble::all`] names; the others are counted.
 const SHOWN: usize = 5;
+
+/// A cause once, with the parts that have it.
+fn cause_of(cause: &str, parts: &[&str]) -> String {
+    let mut named: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    let others = named.len().saturating_sub(SHOWN);
+    named.truncate(SHOWN);
+    match (named.as_slice(), others) {
+        ([], _) => cause.to_owned(),
+        (named, 0) => format!("{}: {cause}", named.join(", ")),
+        (named, others) => format!("{} and {others} more: {cause}", named.join(", ")),
+    }
+}
 
 impl Default for Trouble {
     fn default() -> Trouble {
@@ -126,8 +138,15 @@ impl Trouble {
     /// What is wrong with the node, if anything.
     pub fn all(&self) -> Option<String> {
         let words = self.words.borrow();
-        let mut said: Vec<&str> = words.given_up.iter().chain(words.by_part.values()).map(String::as_str).collect();
-        said.dedup();
+        let mut causes: Vec<(&str, Vec<&str>)> =
+            words.given_up.iter().map(|what| (what.as_str(), Vec::new())).collect();
+        for (part, what) in &words.by_part {
+            match causes.iter_mut().find(|(cause, _)| cause == what) {
+                Some((_, parts)) => parts.push(part),
+                None => causes.push((what, vec![part])),
+            }
+        }
+        let said: Vec<String> = causes.into_iter().map(|(cause, parts)| cause_of(cause, &parts)).collect();
         let (shown, others) = said.split_at(said.len().min(SHOWN));
         let more = if others.is_empty() { String::new() } else { format!("; and {} more", others.len()) };
         (!shown.is_empty()).then(|| shown.join("; ") + &more)
@@ -158,14 +177,34 @@ mod tests {
         log.set("the disk is full");
         lane.set("it cannot be read");
         trouble.set("the peer is away");
-        assert_eq!(trouble.all().as_deref(), Some("the peer is away; it cannot be read; the disk is full"));
+        assert_eq!(trouble.all().as_deref(), Some("the peer is away; lane: it cannot be read; log: the disk is full"));
         trouble.clear();
         lane.clear();
         assert_eq!((trouble.get(), log.get().as_deref()), (None, Some("the disk is full")));
-        assert_eq!(trouble.all(), log.get());
+        assert_eq!(trouble.all().as_deref(), Some("log: the disk is full"));
         log.clear();
         assert_eq!(trouble.all(), None);
-        (0..7).for_each(|at| trouble.part(&at.to_string()).set(at.to_string()));
-        assert_eq!(trouble.all().as_deref(), Some("0; 1; 2; 3; 4; and 2 more"));
+        (0..7).for_each(|at| trouble.part(&at.to_string()).set(format!("no {at}")));
+        assert_eq!(trouble.all().as_deref(), Some("0: no 0; 1: no 1; 2: no 2; 3: no 3; 4: no 4; and 2 more"));
+    }
+
+    #[test]
+    fn a_cause_that_several_parts_have_is_said_once() {
+        let trouble = Trouble::default();
+        for part in ["in:a/0", "in:a/1", "in:a/2", "log"] {
+            trouble.part(part).set(if part == "log" { "the disk is full" } else { "no broker can be reached" });
+        }
+        let said = "in:a/0, in:a/1, in:a/2: no broker can be reached; log: the disk is full";
+        assert_eq!(trouble.all().as_deref(), Some(said));
+        (3..9).for_each(|at| trouble.part(&format!("in:a/{at}")).set("no broker can be reached"));
+        let all = trouble.all().unwrap_or_default();
+        assert!(all.starts_with("in:a/0, in:a/1, in:a/2, in:a/3, in:a/4 and 4 more: no broker"), "{all}");
+        trouble.set("the peer is away");
+        trouble.part("log").set("the peer is away");
+        assert!(
+            trouble.all().is_some_and(|all| all.starts_with("log: the peer is away; in:a/0")),
+            "{:?}",
+            trouble.all()
+        );
     }
 }

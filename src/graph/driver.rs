@@ -51,6 +51,10 @@ pub(crate) struct Driver {
     /// Events that were read, failed, and wait to be read again: a lane that ends now is not clean.
     to_read_again: Option<Position>,
     failures: u32,
+    /// The origin failed: it is not asked again before this.
+    asks_again_at: Option<Duration>,
+    /// Where it reads next the origin has not been told yet.
+    is_unsought: bool,
     spot: Arc<Spot>,
     /// Its part in the graph's epochs, if something behind it is remembered.
     member: Option<Member>,
@@ -102,6 +106,8 @@ impl Driver {
             next: Position(0),
             to_read_again: None,
             failures: 0,
+            asks_again_at: None,
+            is_unsought: false,
             spot,
             member,
             failed: None,
@@ -189,9 +195,10 @@ impl Driver {
     async fn begin(&mut self, resume: Option<Resume>) -> Result<(), String> {
         let Some(resume) = resume else { return Ok(()) };
         let position = resume.position;
-        self.resume(resume).await.map_err(|error| error.to_string())?;
+        (self.next, self.is_unsought) = (position, true);
+        self.resume(resume).await?;
+        self.is_unsought = false;
         tracing::info!(lane = origin_name(self.lane.origin()), position = position.0, "going on behind the checkpoint");
-        self.next = position;
         self.lane.begin(position, &mut self.outgoing);
         self.send().await;
         Ok(())
@@ -208,17 +215,39 @@ impl Driver {
         send_all(&self.shared, &mut self.lane, &mut self.outgoing, from).await;
     }
 
-    /// Begins behind what the lane remembers, whatever was committed; waits while the origin cannot be reached.
-    async fn resume(&mut self, Resume { position, bookmark }: Resume) -> Result<()> {
+    /// Begins behind what the lane remembers, whatever was committed; waits while the origin cannot be reached. Checkpoints
+    /// of the graph do not wait with it.
+    async fn resume(&mut self, Resume { position, bookmark }: Resume) -> Result<(), String> {
         loop {
             match self.origin.resume(position, &bookmark).await {
                 Err(error) if error.is_temporary() && !self.stop.is_asked() => {
                     self.say("it cannot go on yet", &error);
-                    self.pause().await;
+                    self.back_off();
+                    while let Some(until) = self.until_asked_again().filter(|_| !self.stop.is_asked()) {
+                        let pause = self.shared.clock.sleep(until);
+                        tokio::select! {
+                            () = pause => {}
+                            _ = self.stop.wait() => {}
+                            () = changed(&mut self.member) => self.follow().await?,
+                        }
+                    }
                 }
-                result => return result.inspect(|()| self.is_well()),
+                result => return result.inspect(|()| self.is_well()).map_err(|error| error.to_string()),
             }
         }
+    }
+
+    /// The origin is not asked again for a while, in which all else goes on.
+    fn back_off(&mut self) {
+        self.asks_again_at = Some(self.shared.clock.uptime() + back_off(self.failures));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// How long until the origin is asked again, if it failed; `None`: it may be asked now.
+    fn until_asked_again(&mut self) -> Option<Duration> {
+        let until = self.asks_again_at?.saturating_sub(self.shared.clock.uptime());
+        self.asks_again_at = self.asks_again_at.filter(|_| !until.is_zero());
+        Some(until).filter(|until| !until.is_zero())
     }
 
     /// The next read begins there; waits while the origin cannot be asked.
@@ -234,10 +263,37 @@ impl Driver {
             }
         }
         self.is_well();
+        self.is_unsought = false;
+        self.stand_at(position);
+        Ok(())
+    }
+
+    /// This is read next.
+    fn stand_at(&mut self, position: Position) {
         self.next = position;
         self.silent_since = None;
         self.spot.note(position, self.origin.lag());
-        Ok(())
+    }
+
+    /// Tells the origin what is read next, where it does not know; false: it cannot be told now.
+    async fn try_seek(&mut self) -> Result<bool, String> {
+        if !self.is_unsought {
+            return Ok(true);
+        }
+        match self.origin.seek(self.next).await {
+            Ok(()) => {
+                self.is_unsought = false;
+                self.is_well();
+                self.spot.note(self.next, self.origin.lag());
+                Ok(true)
+            }
+            Err(error) if error.is_temporary() => {
+                self.say("it cannot go back yet", &error);
+                self.back_off();
+                Ok(false)
+            }
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     async fn commit(&mut self, position: Position) {
@@ -270,13 +326,16 @@ impl Driver {
     async fn store(&mut self) -> Result<(), String> {
         self.commit_rest().await;
         if let (Some(_), Some(why)) = (self.uncommitted, self.trouble.get()) {
-            return Err(why);
+            return Err(format!("{}: {why}", origin_name(self.lane.origin())));
         }
         self.origin.close().await.map_err(|error| error.to_string())
     }
 
     /// How long until an origin that failed, and gave no word since, is taken to be well.
     fn until_well(&self) -> Option<Duration> {
+        if self.asks_again_at.is_some() || self.is_unsought {
+            return None;
+        }
         let waited = |said| self.shared.clock.uptime().saturating_sub(said);
         self.said.map(|said| LAST_BACK_OFF.saturating_sub(waited(said)))
     }
@@ -292,7 +351,7 @@ impl Driver {
     fn say(&mut self, what: &str, error: &Error) {
         let lane = origin_name(self.lane.origin());
         tracing::warn!(lane, %error, "{what}, trying again");
-        self.trouble.set(format!("{lane}: {what}: {error}"));
+        self.trouble.set(format!("{what}: {error}"));
         self.said = Some(self.shared.clock.uptime());
     }
 
@@ -372,9 +431,10 @@ mod tests {
     use crate::delivery::MemoryBudget;
     use crate::error::ErrorKind;
     use crate::event::OriginId;
+    use crate::graph::epochs::Epochs;
     use crate::graph::horizon::Horizon;
     use crate::graph::plan::origin_of;
-    use crate::graph::route::{Node, Route};
+    use crate::graph::route::{Node, Panicked, Route};
     use crate::state::SystemClock;
 
     /// Refuses so many calls.
@@ -394,6 +454,7 @@ mod tests {
             origin_of("in", "log", 0)
         }
         async fn read(&mut self, _: ReadLimit) -> Result<Read> {
+            self.answer()?;
             std::future::pending().await
         }
         async fn commit(&mut self, _: Position) -> Result<()> {
@@ -439,6 +500,41 @@ mod tests {
         origin.0.store(2, Ordering::Relaxed);
         driver.seek(Position(7)).await.unwrap();
         assert_eq!((driver.next, origin.0.load(Ordering::Relaxed), trouble.all()), (Position(7), 0, None));
+    }
+
+    /// Opens an epoch, and waits until it can be written.
+    async fn completes(epochs: &Epochs) -> bool {
+        epochs.touch();
+        assert!(epochs.begin().is_some());
+        let complete = async {
+            while epochs.take_complete().is_none() {
+                epochs.woken().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(3), complete).await.inspect(|()| epochs.written(true)).is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_lane_whose_origin_fails_holds_up_no_checkpoint() {
+        let (origin, epochs) = (Stubborn::default(), Arc::new(Epochs::new(0)));
+        let (mut driver, trouble) = driver(&origin);
+        origin.0.store(u32::MAX, Ordering::Relaxed);
+        let mut member = Member::join(epochs.clone(), epochs.input(), None);
+        member.touch(Position(3));
+        driver.member = Some(member);
+        // From now on it pauses for five seconds or more.
+        driver.failures = 16;
+        let running = tokio::spawn(driver.run(None));
+        let said = async {
+            while !trouble.all().is_some_and(|all| all.contains("it cannot be read")) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(3), said).await.unwrap();
+        assert!(completes(&epochs).await, "a barrier is followed while a read backs off");
+        epochs.rewind(Panicked::Event);
+        assert!(completes(&epochs).await, "and while it cannot go back");
+        running.abort();
     }
 
     #[tokio::test]

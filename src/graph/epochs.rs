@@ -98,10 +98,13 @@ impl Epochs {
         InputId(inner.next_input)
     }
 
-    /// A lane joins; gives its number, the generation, and the last barrier that it need not heed. An epoch that is open
-    /// waits for it, too: what it sends from now on may reach state partitions that have not told yet.
-    pub fn join(&self) -> (InputId, Tag, u64) {
-        let lane = self.input();
+    /// A lane joins; gives the generation, and the last barrier that it need not heed. An epoch that is open waits for it,
+    /// too: what it sends from now on may reach state partitions that have not told yet.
+    ///
+    /// State partitions must have been sent that the lane is there: it is then in front of the barriers of all epochs that
+    /// begin from now on, and none of them tells before it has the lane's. Barriers that are not heeded yet come before
+    /// events.
+    pub fn join(&self, lane: InputId) -> (Tag, u64) {
         let mut inner = self.inner();
         let signal = *self.signal.borrow();
         inner.lanes.insert(lane);
@@ -113,7 +116,7 @@ impl Epochs {
             }
             None => signal.barrier,
         };
-        (lane, signal.tag, barrier)
+        (signal.tag, barrier)
     }
 
     /// A lane ends. One that leaves something unsettled takes it back from the states of all.

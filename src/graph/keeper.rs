@@ -31,6 +31,8 @@ pub(crate) struct Keeper {
     pub every: Duration,
     /// Sources that have not opened all their lanes yet: event time waits for them.
     pub unopened: watch::Receiver<usize>,
+    /// Set once state partitions have been sent that event time need not wait for such sources any more.
+    pub all_opened: watch::Sender<bool>,
 }
 
 impl Keeper {
@@ -48,6 +50,7 @@ impl Keeper {
                 waits = false;
                 let tag = self.epochs.signal().borrow().tag;
                 self.tell(input, tag, || Content::Idle(None)).await;
+                self.all_opened.send_replace(true);
             }
             if let Some(changes) = self.epochs.take_complete() {
                 let begun = clock.uptime();

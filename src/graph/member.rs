@@ -50,10 +50,11 @@ pub(crate) enum Task {
 }
 
 impl Member {
-    /// A new lane, which begins at `resume` where it has been before.
-    pub fn join(epochs: Arc<Epochs>, resume: Option<&Resume>) -> Member {
+    /// A new lane that state partitions know as `input`, and which begins at `resume` where it has been before: see
+    /// [`Epochs::join`].
+    pub fn join(epochs: Arc<Epochs>, input: InputId, resume: Option<&Resume>) -> Member {
         let signal = epochs.signal();
-        let (input, tag, barrier) = epochs.join();
+        let (tag, barrier) = epochs.join(input);
         Member {
             epochs,
             input,

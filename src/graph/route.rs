@@ -237,6 +237,12 @@ impl Route {
         let times = Times { watermark: self.watermark_of(at, times.watermark), ..*times };
         let step = &mut self.steps[at];
         let (output, is_all) = step.advance(times)?;
+        if !output.rejected.is_empty() {
+            // What it took in was entered as absorbed; it comes to another end now.
+            step.node.books.received(output.rejected.len());
+            let (origin, receipt) = (step.origin.clone(), receipt.clone());
+            step.send_rejected(RejectedBatch { origin, receipt, rejected: output.rejected }, waiting, out);
+        }
         for (named, targets) in output.named.into_iter().zip(&step.named) {
             if !named.events.is_empty() {
                 send(step.made(named.events, receipt, step.told.watermark), targets, waiting, out);
@@ -360,4 +366,89 @@ pub(super) fn send(batch: Batch, targets: &[Target], waiting: &mut [Vec<Part>], 
         one(target, batch.fork());
     }
     one(last, batch);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::{Output, Stateful, Transform};
+    use crate::delivery::Settlements;
+    use crate::event::{Body, Codec, OriginId, Position, Verdict};
+    use crate::graph::plan::origin_of;
+    use crate::state::StatePart;
+
+    /// Takes events in, and rejects them when time goes on.
+    #[derive(Default)]
+    struct Second(Vec<Event>);
+
+    impl Stateful for Second {
+        fn look(&mut self, event: &Event, _: &OriginId) -> Result<Row, Verdict> {
+            Ok(Row { time: event.time, ..Row::default() })
+        }
+        fn process(&mut self, event: &mut Event, _: Row, _: Times, _: &mut Output) -> Verdict {
+            self.0.push(event.clone());
+            Verdict::Absorb
+        }
+        fn advance(&mut self, _: Times, output: &mut Output) -> bool {
+            let rejected = |event| Rejected { event, code: "second_thoughts", message: "as told".to_owned() };
+            output.rejected.extend(self.0.drain(..).map(rejected));
+            true
+        }
+        fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
+            Vec::new()
+        }
+    }
+
+    /// A route of one step, and its node.
+    fn route(errors: Vec<Target>) -> (Route, Arc<Node>) {
+        let node = Arc::new(Node { id: "second".into(), ..Node::default() });
+        let step = Step {
+            node: node.clone(),
+            work: Work::Do(Transform::stateful(Second::default())),
+            next: Vec::new(),
+            named: Vec::new(),
+            errors,
+            inputs: vec![None],
+            lateness: std::time::Duration::ZERO,
+            horizon: Horizon::default(),
+            front: None,
+            time_of: None,
+            is_in_lane: false,
+            origin: origin_of("second", "second", 0),
+            passed_on: Timestamp::MIN,
+            told: Times::BEGINNING,
+            is_due: false,
+            evicted: 0,
+        };
+        let (entry, horizon) = (vec![Target::Step(0)], Horizon::default());
+        (Route { steps: vec![step], entry, is_timed: true, horizon, poison: None, due: None }, node)
+    }
+
+    #[test]
+    fn what_is_rejected_as_time_goes_on_is_handed_over_and_waited_for() {
+        for errors in [Vec::new(), vec![Target::Sink(7)]] {
+            let (mut route, node) = route(errors);
+            let (settlements, mut out) = (Arc::new(Settlements::default()), Vec::new());
+            let event = Event::new(Body::Raw("1".into(), Codec::Json), Position(1), Timestamp(1));
+            let receipt = |number| Receipt::new(number, settlements.clone(), None);
+            let (origin, watermark) = (origin_of("in", "log", 0), Timestamp(1));
+            let batch = Batch { origin, receipt: receipt(0), watermark: Timestamp::MIN, events: vec![event] };
+            assert!(route.process(batch, Timestamp::MIN, false, &mut out).is_ok());
+            let times = Times { watermark, now: Timestamp::MIN, is_silent: false };
+            assert!(route.advance((times, receipt(1)), &mut out).is_ok());
+            let settled: Vec<u64> = settlements.take().iter().map(|settled| settled.batch).collect();
+            assert_eq!(settled, [0], "the other waits for what was rejected");
+            match out.as_slice() {
+                [Outgoing::DeadLetters { batch, .. }] => {
+                    assert_eq!(batch.rejected[0].code, "second_thoughts");
+                    node.books.dead_lettered(batch.rejected.len());
+                }
+                [Outgoing::Sink { sink: 7, batch }] => assert_eq!(batch.events.len(), 1),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(node.books.totals().in_flight(), 0, "{:?}", node.books.totals());
+            out.clear();
+            assert_eq!(settlements.take().len(), 1);
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub(super) struct Running {
     pub epochs: Arc<Epochs>,
     /// Sources that have not opened all their lanes.
     pub unopened: watch::Sender<usize>,
+    /// Whether state partitions have been sent that there are none of these left.
+    pub all_opened: watch::Receiver<bool>,
     /// Dead letters are being tried again.
     pub retrying: Arc<AtomicBool>,
 }
@@ -98,6 +100,8 @@ impl Running {
         if self.shared.exchanges.is_empty() {
             return true;
         }
+        // The end of time must come behind it: until then state partitions wait for lanes that may still open.
+        turned_true(&mut self.all_opened.clone()).await;
         let node = Arc::new(Node { id: "end".into(), ..Node::default() });
         let feed = Feed { source: Box::new(EndOfTime), node, entry: Entry::Everywhere, epochs: None };
         match self.clone().run_feed(feed).await {
@@ -136,6 +140,7 @@ impl Running {
             state: None,
             every: self.builder.plan.graph.checkpoint_every,
             unopened: watch::channel(0).1,
+            all_opened: watch::channel(false).0,
         };
         let keeping = tokio::spawn(keeper.run());
         let mut lanes = JoinSet::new();
@@ -232,11 +237,11 @@ impl Running {
                 if let Some(state) = state {
                     resume = tokio::task::block_in_place(|| lane.restore(state))?;
                 }
-                let joined = Member::join(epochs.clone(), resume.as_ref());
+                let (input, tag) = (epochs.input(), epochs.signal().borrow().tag);
                 let mut tell = Vec::new();
                 lane.tell_shards(&mut tell, || Content::Open(origin.id()));
-                self.shared.send(&mut tell, (joined.input, joined.tag)).await;
-                member = Some(joined);
+                self.shared.send(&mut tell, (input, tag)).await;
+                member = Some(Member::join(epochs.clone(), input, resume.as_ref()));
             }
             let stop = Stop { source: stop, graph: graph_stop.clone() };
             ready.push((Driver::new(lane, origin, self.shared.clone(), stop, member), resume, ended));

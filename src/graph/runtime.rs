@@ -141,6 +141,7 @@ pub async fn run_by(
     let asked = tokio::spawn(pass_on(stop, stopping.clone()));
     let hopeless = tokio::spawn(given_up(shared.nodes.clone(), stopping.clone()));
     let (unopened, unopened_seen) = watch::channel(feeds.len());
+    let (all_opened, all_opened_seen) = watch::channel(false);
     let keeper = Keeper {
         epochs: epochs.clone(),
         shared: shared.clone(),
@@ -148,6 +149,7 @@ pub async fn run_by(
         state: state.clone(),
         every: builder.plan.graph.checkpoint_every,
         unopened: unopened_seen,
+        all_opened,
     };
     let keeping = tokio::spawn(keeper.run());
     let running = Arc::new(Running {
@@ -159,6 +161,7 @@ pub async fn run_by(
         state,
         epochs,
         unopened,
+        all_opened: all_opened_seen,
         retrying,
     });
     let (mut clean, mut broken, mut retried) = (true, Vec::new(), None);

@@ -29,6 +29,13 @@ struct Input {
     has_barrier: bool,
 }
 
+impl Input {
+    /// Whether it is as idle behind a rewind as before: nothing comes from it again.
+    fn stays_idle(&self) -> bool {
+        self.is_gone || !self.has_spoken
+    }
+}
+
 /// A state partition as a synchronous machine.
 pub(crate) struct Shard {
     /// The node whose state it is one part of.
@@ -163,8 +170,15 @@ impl Shard {
     fn take(&mut self, message: Message, out: &mut Vec<Outgoing>) -> Result<Option<Told>, Panicked> {
         let Message { input: id, tag, content } = message;
         if (tag < self.tag || self.has_failed) && !matches!(content, Content::Open(_) | Content::Close { .. }) {
-            if let Content::Pass(pass) = content {
-                pass.fail();
+            match content {
+                Content::Pass(pass) => pass.fail(),
+                // It says so once, and nothing that it sent comes again.
+                Content::Idle(None) => {
+                    if let Some(input) = self.inputs.get_mut(&id).filter(|input| input.stays_idle()) {
+                        input.is_idle = true;
+                    }
+                }
+                _ => {}
             }
             return Ok(None);
         }
@@ -203,6 +217,9 @@ impl Shard {
                 }
                 receipt.into_iter().for_each(|receipt| receipt.resolve(Outcome::Filtered));
             }
+            // An input that opened after the snapshot of an open epoch sends that barrier all the same. Were it waited for, its
+            // next barrier would count as sent already.
+            Content::Barrier(epoch) if epoch <= self.told => {}
             Content::Barrier(epoch) => {
                 self.aligning = Some(epoch);
                 if let Some(input) = self.inputs.get_mut(&id) {
@@ -278,9 +295,9 @@ impl Shard {
             // One that is gone tells nothing anew.
             if !input.is_gone {
                 input.watermark = Timestamp::MIN;
-                // What it sent comes again, and is waited for.
-                input.is_idle &= !input.has_spoken;
             }
+            // What it sent comes again, and is waited for.
+            input.is_idle &= input.stays_idle();
         }
         // What was held and says who is there still counts.
         self.let_go();

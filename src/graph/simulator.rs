@@ -7,6 +7,7 @@
 //! more, and stops; the books balance; everything arrives once the faults are over.
 
 mod disk;
+mod end;
 mod transforms;
 mod world;
 
@@ -197,20 +198,31 @@ impl Process {
             process.shards.push(shard);
         }
         process.tell_all(keeper, Tag::default(), || Content::Open(super::plan::origin_of("", "epochs", 0)));
-        process.tell_all(keeper, Tag::default(), || Content::Idle(None));
-        for number in 0..world.kind.lanes() {
-            let source = process.source(number, world)?;
-            process.sources.push(source);
-        }
-        for number in 0..world.kind.lanes() {
-            let Source { lane, next, .. } = &mut process.sources[number];
-            if *next > 0 {
-                let mut out = Vec::new();
-                lane.begin(Position(*next), &mut out);
-                process.carry(number, out);
-            }
-        }
+        process.open_next(world)?;
         Ok(process)
+    }
+
+    /// Opens the next lane, if there is one that is not open. With the last of them event time need not wait for more.
+    fn open_next(&mut self, world: &World) -> Result<()> {
+        let number = self.sources.len();
+        if number == world.kind.lanes() {
+            return Ok(());
+        }
+        let source = self.source(number, world)?;
+        let next = source.next;
+        self.sources.push(source);
+        if next > 0 {
+            let mut out = Vec::new();
+            self.sources[number].lane.begin(Position(next), &mut out);
+            self.carry(number, out);
+        }
+        // As its driver does before it reads: what it sends behind belongs to the next epoch.
+        self.settle(number, world);
+        if number + 1 == world.kind.lanes() {
+            let tag = self.epochs.signal().borrow().tag;
+            self.tell_all(self.keeper, tag, || Content::Idle(None));
+        }
+        Ok(())
     }
 
     fn source(&mut self, number: usize, world: &World) -> Result<Source> {
@@ -246,9 +258,9 @@ impl Process {
         let (mut resume, mut member) = (None, None);
         if lane.is_member() {
             resume = lane.restore(&self.state)?;
-            let joined = Member::join(self.epochs.clone(), resume.as_ref());
-            self.tell_all(joined.input, joined.tag, || Content::Open(origin.clone()));
-            member = Some(joined);
+            let (input, tag) = (self.epochs.input(), self.epochs.signal().borrow().tag);
+            self.tell_all(input, tag, || Content::Open(origin.clone()));
+            member = Some(Member::join(self.epochs.clone(), input, resume.as_ref()));
         }
         let next = resume.map_or(world.committed[number], |resume| resume.position.0);
         assert!(next >= world.committed[number], "the checkpoint comes before the commit");
@@ -287,7 +299,7 @@ impl Process {
 
     fn read(&mut self, number: usize, most: u64, world: &World) {
         let (now, events) = (world.now, world.events[number]);
-        let Source { lane, next, member, failed, .. } = &mut self.sources[number];
+        let Some(Source { lane, next, member, failed, .. }) = self.sources.get_mut(number) else { return };
         let careful = lane.is_careful_at(Position(*next));
         let awaits = lane.awaits_rewind() || member.as_ref().is_some_and(|member| *failed == Some(member.tag));
         if awaits || (careful && member.is_none() && lane.open_batches() > 0) {
@@ -315,7 +327,7 @@ impl Process {
 
     /// A lane that has read all there is says that it has nothing.
     fn idle(&mut self, number: usize, world: &World) {
-        let Source { lane, next, member, failed, .. } = &mut self.sources[number];
+        let Some(Source { lane, next, member, failed, .. }) = self.sources.get_mut(number) else { return };
         let Some(member) = member else { return };
         if *next < world.events[number] || lane.awaits_rewind() || *failed == Some(member.tag) {
             return;
@@ -330,7 +342,7 @@ impl Process {
 
     /// Processing time goes on, and nothing comes.
     fn tick(&mut self, number: usize, now: i64) {
-        let Source { lane, next, member, failed, .. } = &mut self.sources[number];
+        let Some(Source { lane, next, member, failed, .. }) = self.sources.get_mut(number) else { return };
         let Some(member) = member else { return };
         if !member.has_begun() || lane.awaits_rewind() || *failed == Some(member.tag) {
             return;
@@ -403,7 +415,9 @@ impl Process {
 
     /// Does what a lane asks for, as its driver would.
     fn settle(&mut self, number: usize, world: &World) {
-        let Source { lane, member, next, commit_under_way, failed } = &mut self.sources[number];
+        let Some(Source { lane, member, next, commit_under_way, failed }) = self.sources.get_mut(number) else {
+            return;
+        };
         match (lane.settle(), &mut *member) {
             (None, _) => {}
             (Some(LaneStep::Rewind(position)), None) => *next = position.0,
@@ -455,7 +469,8 @@ impl Process {
 
     fn is_idle(&self, world: &World) -> bool {
         let is_done = |(source, events): (&Source, &u64)| source.next == *events && source.lane.open_batches() == 0;
-        self.sources.iter().zip(&world.events).all(is_done)
+        self.sources.len() == world.kind.lanes()
+            && self.sources.iter().zip(&world.events).all(is_done)
             && self.at_sink.is_empty()
             && self.at_dead_letters.is_empty()
             && self.channels.iter().all(VecDeque::is_empty)
@@ -463,7 +478,9 @@ impl Process {
     }
 
     fn commit_durably(&self, world: &mut World) {
-        world.committed = self.sources.iter().map(|source| source.commit_under_way).collect();
+        for (committed, source) in world.committed.iter_mut().zip(&self.sources) {
+            *committed = source.commit_under_way;
+        }
     }
 }
 
@@ -483,8 +500,14 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     let (mut crashes, mut stops) = (0, 0);
     // Where much goes wrong nobody comes to a checkpoint, and where little does the disk has its turn.
     let calm = [1, 4, 16, 64][rng.random_range(0..4)];
+    // Steps between the opening of one lane and the next, about.
+    let apart = [1, 10, 100][rng.random_range(0..3)];
     for _ in 0..1500 * kind.lanes() {
         let lane = rng.random_range(0..kind.lanes());
+        if rng.random_range(0..apart) == 0 && process.open_next(&world).is_err() {
+            stops += 1;
+            process = Process::start(&world);
+        }
         world.now += rng.random_range(0..2);
         match rng.random_range(0..100) {
             0..2 => process.tick(lane, world.now),
@@ -518,6 +541,9 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     }
     // The faults are over: everything must come to its end.
     world.disk.mend();
+    while process.sources.len() < kind.lanes() && process.open_next(&world).is_err() {
+        process = Process::start(&world);
+    }
     let all = world.events.clone();
     for _ in 0..20_000 {
         for lane in 0..kind.lanes() {
@@ -532,6 +558,7 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
         if process.has_stopped {
             stops += 1;
             process = Process::start(&world);
+            while process.open_next(&world).is_ok() && process.sources.len() < kind.lanes() {}
         }
         if process.is_idle(&world) && world.committed == all {
             if world.is_all_there() {
@@ -546,6 +573,7 @@ fn simulate(seed: u64, kind: Kind) -> Faults {
     }
     assert_eq!(world.committed, all, "stuck after {crashes} crashes and {stops} stops by the disk");
     world.check();
+    end::check(&mut process, &mut world, rng);
     for node in &process.nodes {
         assert_eq!(node.books.totals().in_flight(), 0, "the books of {} balance: {:?}", node.id, node.books.totals());
     }

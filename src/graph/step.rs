@@ -142,16 +142,7 @@ impl Step {
     fn look(&mut self, batch: &mut Batch, output: &mut Output, poison: Option<&Poison>) -> Vec<Row> {
         let Step { node, work, front, time_of, horizon, .. } = self;
         let Work::Share(transform, _) = work else { return Vec::new() };
-        let mut eye = Eye {
-            node,
-            transform: &mut **transform,
-            front,
-            time_of,
-            poison,
-            origin: batch.origin.clone(),
-            latest: horizon.look(),
-            ahead: Ahead::default(),
-        };
+        let mut eye = Eye::new((node, &mut **transform), (front, time_of, horizon), poison, &batch.origin);
         let mut rows = Vec::with_capacity(batch.events.len());
         output.rejected = batch.decide(|event| {
             if let Some(message) = eye.panicked_on(event) {
@@ -181,16 +172,7 @@ impl Step {
         let Work::Do(Transform::Stateful(transform)) = work else { return Ok(0) };
         let (mut absorbed, mut rows, mut watermark) = (0, rows.map(Vec::into_iter), self.told.watermark);
         let mut left_out = Vec::new();
-        let mut eye = Eye {
-            node,
-            transform: &mut **transform,
-            front,
-            time_of,
-            poison,
-            origin: batch.origin.clone(),
-            latest: horizon.look(),
-            ahead: Ahead::default(),
-        };
+        let mut eye = Eye::new((node, &mut **transform), (front, time_of, horizon), poison, &batch.origin);
         let rejected = batch.decide(|event| {
             let row = match &mut rows {
                 Some(rows) => rows.next().unwrap_or_default(),
@@ -281,6 +263,7 @@ impl Step {
             })?;
             check_state(node, &mut **transform, &mut self.evicted)?;
         }
+        self.node.time_warnings.late(&self.node.id, output.unread_late);
         self.is_due = !is_all;
         if is_all {
             self.pass_on(watermark);
@@ -377,7 +360,17 @@ struct Eye<'a> {
     ahead: Ahead,
 }
 
-impl Eye<'_> {
+impl<'a> Eye<'a> {
+    fn new(
+        (node, transform): (&'a Node, &'a mut dyn Stateful),
+        (front, time_of, horizon): (&'a mut Option<Front>, &'a mut Option<Expression>, &mut Horizon),
+        poison: Option<&'a Poison>,
+        origin: &Arc<OriginId>,
+    ) -> Eye<'a> {
+        let (origin, latest) = (origin.clone(), horizon.look());
+        Eye { node, transform, front, time_of, poison, origin, latest, ahead: Ahead::default() }
+    }
+
     /// The text, if its transform panicked on this event before.
     fn panicked_on(&self, event: &Event) -> Option<String> {
         self.poison.filter(|poison| !poison.is_empty())?.of(&self.node.id, &self.origin, event)

@@ -33,7 +33,7 @@ pub struct GraphState {
     store: Arc<dyn StateStore>,
     /// Held while a number is given out.
     numbering: Mutex<()>,
-    /// A write failed, or is under way.
+    /// A write failed.
     is_broken: Arc<AtomicBool>,
 }
 
@@ -131,7 +131,7 @@ impl GraphState {
         let mut taken: u32 = 0;
         self.scan(&[kind], &mut |_, _| taken += 1)?;
         let number = taken.to_be_bytes();
-        self.store.write(vec![(key, Some(number.to_vec()))]).map_err(refused)?;
+        self.write(vec![(key, Some(number.to_vec()))])?;
         Ok(number)
     }
 
@@ -160,14 +160,12 @@ impl GraphState {
     }
 
     /// Writes a checkpoint. After an error the process must start again from the checkpoint before: what the disk has is
-    /// not known, and nothing more is written.
+    /// not known, and nothing more is written, also for lanes that are opened later.
     pub fn write(&self, changes: Changes) -> Result<()> {
-        if self.is_broken.swap(true, Relaxed) {
-            return Err(Error::new(ErrorKind::Io, "use the state", "an earlier checkpoint failed; start again"));
+        if self.is_broken.load(Relaxed) {
+            return Err(Error::new(ErrorKind::Io, "use the state", "an earlier write failed; start again"));
         }
-        self.store.write(changes).map_err(refused)?;
-        self.is_broken.store(false, Relaxed);
-        Ok(())
+        self.store.write(changes).inspect_err(|_| self.is_broken.store(true, Relaxed)).map_err(refused)
     }
 }
 

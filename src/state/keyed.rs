@@ -17,7 +17,7 @@ use foldhash::{HashMap, HashMapExt};
 use self::disk::Disk;
 use self::entry::{decode, encode, entry_key, index_key};
 use super::part::{EachChange, Entries, Pressure, StatePart, Unreadable};
-use crate::component::{Problems, Row};
+use crate::component::Problems;
 use crate::config::ByteSize;
 use crate::event::Timestamp;
 
@@ -57,6 +57,8 @@ const CHANGES: usize = 4;
 const MOST_CHANGES: usize = 64 << 20;
 /// What maps and trees take for an entry beside it, about.
 const OVERHEAD: usize = 32;
+/// Keys up to which what has expired by the clock is not removed. An entry takes some 200 bytes.
+pub const LINGERING: usize = if cfg!(test) { 2 } else { 10_000 };
 /// So many new keys come between two looks for what is to be removed from disk.
 const REMOVE_EVERY: u32 = if cfg!(test) { 2 } else { 64 };
 
@@ -128,9 +130,12 @@ fn is_changed<K: StateKey, V>(open: &Generation<K, V>, unwritten: &Option<Genera
 
 /// A map from key to value; every entry has an expiry.
 ///
-/// The state has a clock of its own: the latest time it was told by [`at`](Self::at). An entry whose expiry is not behind
-/// that time is gone. So the answers depend on the events and their order alone, never on how they were cut into batches.
-/// A state that is never told the time keeps its entries until they are [due](Self::pop_due): the expiry is then a timer.
+/// The state has a clock of its own: the latest time it was told by [`at`](Self::at). An entry that has expired by it stays
+/// until new keys need room: beyond [`LINGERING`] keys, each new one removes two expired ones. The clock hides nothing, as it
+/// follows whichever key is ahead; whether an entry still holds for an event is for its author to decide, by the times of
+/// its key: see [`KeySpans`](super::KeySpans). So the answers depend on the events and their order alone, never on how they
+/// were cut into batches. A state that is never told the time keeps its entries until they are [due](Self::pop_due): the
+/// expiry is then a timer.
 #[derive(Debug)]
 pub struct KeyedState<K, V> {
     entries: HashMap<K, Entry<V>>,
@@ -173,18 +178,9 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         }
     }
 
-    /// An event of this time has come: what expires by then is gone. Time does not go back.
+    /// An event of this time has come: what expires by then may make room. Time does not go back.
     pub fn at(&mut self, time: Timestamp) {
         self.now = self.now.max(time);
-    }
-
-    /// The same for the event of a row, unless that is ahead of the wall clock. Gives the time at which the event counts.
-    pub fn at_row(&mut self, row: &Row) -> Timestamp {
-        if row.is_ahead {
-            return self.now;
-        }
-        self.at(row.time);
-        row.time
     }
 
     /// The latest time it was told.
@@ -192,26 +188,23 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         self.now
     }
 
-    /// When the entry under `key` expires.
-    pub fn expiry(&mut self, key: &K) -> Option<Timestamp> {
+    /// The value under `key`, and its expiry.
+    pub fn get_with_expiry(&mut self, key: &K) -> Option<(&V, Timestamp)> {
         self.load(key);
-        let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
+        let entry = self.entries.get_mut(key)?;
         entry.is_used = true;
-        Some(entry.expires)
+        Some((&entry.value, entry.expires))
     }
 
     /// The value under `key`.
     pub fn get(&mut self, key: &K) -> Option<&V> {
-        self.load(key);
-        let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
-        entry.is_used = true;
-        Some(&entry.value)
+        self.get_with_expiry(key).map(|(value, _)| value)
     }
 
     /// The value under `key`, to be changed in place; its expiry stays.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.load(key);
-        let entry = self.entries.get_mut(key).filter(|entry| entry.expires > self.now)?;
+        let entry = self.entries.get_mut(key)?;
         entry.is_used = true;
         if entry.touched != self.generation {
             entry.touched = self.generation;
@@ -232,11 +225,6 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
     pub fn insert(&mut self, key: K, value: V, expires: Timestamp) -> Option<(K, V)> {
         let mut evicted = None;
         self.load(&key);
-        if expires <= self.now {
-            // Nobody would ever see it.
-            self.replace(key, None);
-            return None;
-        }
         if !self.entries.contains_key(&key) {
             self.sweep();
             if self.len() >= self.limits.max_keys {
@@ -244,6 +232,8 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
             }
             self.tidy();
         }
+        // What is gone by the clock is never put there again: a state on disk could not tell the two apart.
+        let expires = expires.max(Timestamp(self.now.0.saturating_add(1)));
         let expires = self.disk.as_ref().map_or(expires, |disk| disk.not_gone(expires, &key));
         self.replace(key, Some((value, expires)));
         evicted
@@ -329,11 +319,11 @@ impl<K: StateKey, V: StateValue> KeyedState<K, V> {
         is_loss.then_some((key, value))
     }
 
-    /// Lets go of some of what has expired, so that a new key never finds more of it than there was. No answer changes
-    /// by it.
+    /// Lets go of some of what has expired, so that a new key never finds more of it than there was. That depends on the
+    /// events alone, and never on where batches end or what is in memory.
     fn sweep(&mut self) {
         for _ in 0..2 {
-            if self.pop_due(self.now).is_none() {
+            if self.len() <= LINGERING || self.pop_due(self.now).is_none() {
                 return;
             }
         }

@@ -94,7 +94,7 @@ pub struct Entries {
     store: Arc<dyn StateStore>,
     /// Of all their keys.
     prefix: Vec<u8>,
-    /// A checkpoint failed: nothing is written any more.
+    /// A write failed: nothing is written any more.
     is_broken: Arc<AtomicBool>,
 }
 
@@ -142,7 +142,10 @@ impl Entries {
 
     /// Writes what is no part of a checkpoint, durably.
     pub(super) fn write(&self, changes: Changes) -> io::Result<()> {
-        self.store.write(self.all_with_prefix(changes))
+        if self.is_broken.load(Relaxed) {
+            return Err(io::Error::other("an earlier write failed; start again"));
+        }
+        self.store.write(self.all_with_prefix(changes)).inspect_err(|_| self.is_broken.store(true, Relaxed))
     }
 
     /// Writes what may come to be durable later, or not at all.

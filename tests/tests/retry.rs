@@ -286,3 +286,53 @@ sinks:
     found.sort_unstable();
     assert_eq!(found, (0..50).collect::<Vec<_>>());
 }
+
+/// Two graphs that keep their letters in one folder, and reject everything but what is mended.
+fn sharing(name: &str, to: &str) -> String {
+    format!(
+        "name: {name}\ndead_letters: {{path: letters}}\nsources: {{in: {{type: file, paths: [in.ndjson]}}}}\ntransforms: \
+         {{strict: {{type: remap, inputs: [in], source: '.x = to_int!({to})'}}}}\nsinks: {{out: {{type: file, inputs: \
+         [strict], path: {name}.ndjson}}}}\n"
+    )
+}
+
+#[test]
+fn graphs_that_share_a_log_try_their_own_letters_again_and_say_whose_the_others_are() {
+    let home = Home::new(&sharing("first", ".text"));
+    std::fs::write(home.path("second.yaml"), sharing("second", ".text")).unwrap();
+    std::fs::create_dir(home.path("letters")).unwrap();
+    write_input(&home, 3);
+    let says = |args: &[&str], code| weir(&home.path(""), args).exits(code);
+    let _ = says(&["run", "graph.yaml"], 0);
+    let _ = says(&["run", "second.yaml"], 0);
+    let list = says(&["dlq", "list", "graph.yaml", "--format", "json"], 0).out;
+    let graphs: Vec<Value> =
+        list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["graph"].clone()).collect();
+    assert_eq!(graphs, ["first", "second"]);
+    let shown = says(&["dlq", "show", "second.yaml"], 0).out;
+    assert!(shown.contains("graph first  node strict") && shown.contains("graph second  node strict"), "{shown}");
+
+    std::fs::write(home.path("graph.yaml"), sharing("first", ".n")).unwrap();
+    let done = retry(&home, &[], 0);
+    assert_eq!((&done["tried"], &done["settled"], &done["waiting"]), (&3.into(), &3.into(), &0.into()), "{done}");
+    assert_eq!(done["elsewhere"], serde_json::json!({"second": 3}));
+    assert_eq!(events(&home.path("first.ndjson")).len(), 3);
+    let text = says(&["dlq", "retry", "graph.yaml"], 0).out;
+    assert!(text.contains("3 belong to the graph `second`"), "{text}");
+    // They are the other's to remove, too.
+    assert!(says(&["dlq", "purge", "graph.yaml", "--all"], 0).out.starts_with("0 dead letters"));
+
+    // Letters of an earlier version name no graph: whoever reads them tries them.
+    let export = says(&["dlq", "export", "second.yaml"], 0).out;
+    let mut unnamed: Vec<Value> = export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(unnamed.iter_mut().all(|letter| letter.as_object_mut().unwrap().remove("graph").is_some()));
+    let unnamed: String = unnamed.iter().map(|letter| format!("{letter}\n")).collect();
+    std::fs::write(home.path("unnamed.ndjson"), unnamed).unwrap();
+    // And what is imported is the importing graph's, whoever wrote it.
+    std::fs::write(home.path("named.ndjson"), &export).unwrap();
+    for letters in ["unnamed.ndjson", "named.ndjson"] {
+        assert!(says(&["dlq", "import", "graph.yaml", "--from", letters], 0).out.starts_with("3 imported"));
+        let done = retry(&home, &[], 0);
+        assert_eq!((&done["settled"], &done["elsewhere"]["second"]), (&3.into(), &3.into()), "{letters}: {done}");
+    }
+}

@@ -15,6 +15,7 @@ use weir::event::Timestamp;
 use weir::graph::{Plan, RunOptions};
 use weir::state::{Clock, SystemClock};
 use weir_cli as _;
+use weir_tests::command::weir as weir_says;
 use weir_tests::process::{Home, Weir};
 use weir_tests::push::{Sender, free_address};
 use weir_tests::wait::{PATIENCE, found, until};
@@ -306,4 +307,55 @@ fn state_that_an_earlier_run_let_run_ahead_of_the_clock_is_good_again() {
     let is_there = |file| passed(&home, start, file).ends_with(&[1, 2, 3]);
     until("its key to go on", PATIENCE, || is_there("once.ndjson") && is_there("rate.ndjson"));
     stop(weir);
+}
+
+/// Two keys an hour apart, each with an event every ten seconds.
+fn hour_apart() -> Vec<String> {
+    let event = |at: i64, key: &str, behind: i64| {
+        format!(r#"{{"key":"{key}","ts":{},"at":{at}}}"#, 1_772_359_200_000 + at * 1000 - behind) + "\n"
+    };
+    (0..36).flat_map(|number| [event(number * 10, "now", 0), event(number * 10, "behind", 60 * MINUTE)]).collect()
+}
+
+/// The seconds at which events of a key passed.
+fn passed_of(home: &Home, file: &str, key: &str) -> Vec<i64> {
+    let events = lines(&home.path(file)).into_iter().filter(|event| event["key"] == key);
+    events.map(|event| event["at"].as_i64().unwrap()).collect()
+}
+
+#[test]
+fn a_key_that_lags_an_hour_behind_passes_as_often_as_any_other_over_restarts() {
+    let home = Home::new(
+        "name: apart\nsources:\n  in: {type: file, paths: [in.ndjson]}\ntransforms:\n  once: {type: dedupe, inputs: [in], key: \
+         .key, time: .ts, within: 30s}\n  rate: {type: throttle, inputs: [in], key: .key, time: .ts, threshold: 1, window: \
+         30s}\nsinks:\n  passed: {type: file, inputs: [once], path: once.ndjson}\n  free: {type: file, inputs: [rate], path: \
+         rate.ndjson}\n",
+    );
+    let mut input = String::new();
+    // Each run goes on where the one before ended.
+    for part in hour_apart().chunks(25) {
+        input.extend(part.iter().map(String::as_str));
+        std::fs::write(home.path("in.ndjson"), &input).unwrap();
+        let _ = weir_says(&home.path(""), &["run", "graph.yaml"]).exits(0);
+    }
+    let expected: Vec<i64> = (0..12).map(|span| span * 30).collect();
+    for file in ["once.ndjson", "rate.ndjson"] {
+        for key in ["now", "behind"] {
+            assert_eq!(passed_of(&home, file, key), expected, "{key} in {file}");
+        }
+    }
+}
+
+#[test]
+fn the_last_event_of_a_span_passes_of_a_key_that_lags_an_hour_behind() {
+    let home = Home::new(
+        "name: apart\nsources:\n  in: {type: file, paths: [in.ndjson]}\ntransforms:\n  last: {type: dedupe, inputs: [in], key: \
+         .key, time: .ts, within: 30s, keep: last}\nsinks:\n  out: {type: file, inputs: [last], path: last.ndjson}\n",
+    );
+    std::fs::write(home.path("in.ndjson"), hour_apart().concat()).unwrap();
+    let _ = weir_says(&home.path(""), &["run", "--once", "graph.yaml"]).exits(0);
+    let expected: Vec<i64> = (0..12).map(|span| span * 30 + 20).collect();
+    for key in ["now", "behind"] {
+        assert_eq!(passed_of(&home, "last.ndjson", key), expected, "{key}");
+    }
 }

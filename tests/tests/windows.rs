@@ -202,3 +202,31 @@ sinks:
     let done = weir_says(&home.path(""), &["test", "graph.yaml"]).exits(0);
     assert!(done.out.contains("1 passed, 0 failed"), "{}", done.out);
 }
+
+#[test]
+fn a_run_that_ends_leaves_no_window_behind_and_the_next_puts_none_out_again() {
+    // Lanes open and end while checkpoints are under way; one source has nothing to open.
+    let graph = r#"name: ends
+checkpoint_every: 1ms
+sources:
+  in: {type: file, paths: ['in-*.ndjson']}
+  none: {type: file, paths: ['nothing-*.ndjson']}
+transforms:
+  windows: {type: aggregate, inputs: [in, none], time: .t, window: {tumbling: 10s}, group_by: [.k], compute: {n: count}}
+sinks:
+  out: {type: file, inputs: [windows], path: out.ndjson}
+"#;
+    for round in 0..12 {
+        let home = Home::new(graph);
+        let lines: String = (0..200)
+            .fold(String::new(), |lines, at| lines + &format!("{{\"t\":{},\"k\":{}}}\n", 1_700_000_000 + at, at % 3));
+        (0..12).for_each(|file| std::fs::write(home.path(&format!("in-{file}.ndjson")), &lines).unwrap());
+        let run = || {
+            let _ = weir_says(&home.path(""), &["run", "graph.yaml"]).exits(0);
+            std::fs::read_to_string(home.path("out.ndjson")).unwrap()
+        };
+        let first = run();
+        assert_eq!(first.lines().count(), 60, "round {round}: 20 windows of 3 groups");
+        assert_eq!(run(), first, "round {round}: what was put out is over");
+    }
+}

@@ -75,7 +75,7 @@ fn each(dir: &Path, choice: &LetterChoice, mut take: impl FnMut(DeadLetter)) -> 
     Ok(is_whole)
 }
 
-/// Letters of one node and code.
+/// Letters of one graph, node and code.
 struct Group {
     count: u64,
     first: i64,
@@ -84,31 +84,36 @@ struct Group {
 }
 
 fn list(dir: &Path, choice: &LetterChoice, format: OutputFormat) -> std::io::Result<bool> {
-    let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(Option<String>, String, String), Group> = BTreeMap::new();
     let is_whole = each(dir, choice, |letter| {
-        let DeadLetter { node, code, time, message, .. } = letter;
-        let group =
-            groups.entry((node, code)).or_insert(Group { count: 0, first: time, last: time, message: String::new() });
+        let DeadLetter { graph, node, code, time, message, .. } = letter;
+        let group = groups.entry((graph, node, code)).or_insert(Group {
+            count: 0,
+            first: time,
+            last: time,
+            message: String::new(),
+        });
         group.count += 1;
         (group.first, group.last) = (group.first.min(time), group.last.max(time));
         group.message = message;
     })?;
     match format {
         OutputFormat::Json => {
-            for ((node, code), Group { count, first, last, message }) in groups {
+            for ((graph, node, code), Group { count, first, last, message }) in groups {
                 let group = serde_json::json!({
-                    "node": node, "code": code, "count": count, "first": at(first), "last": at(last), "message": message,
+                    "graph": graph, "node": node, "code": code, "count": count, "first": at(first), "last": at(last), "message": message,
                 });
                 dataln!("{group}");
             }
         }
         OutputFormat::Text if groups.is_empty() => outln!("no dead letters in {}", dir.display()),
         OutputFormat::Text => {
-            let columns =
-                [number("letters"), text("node"), text("code"), text("first").spare(2), text("last").spare(1)];
-            let mut table = Table::new(columns.into_iter().chain([text("last reason")]).collect());
-            for ((node, code), Group { count, first, last, message }) in groups {
-                table.row([count.to_string(), node, code, at(first), at(last), message]);
+            let columns = [number("letters"), text("graph").spare(3), text("node"), text("code")];
+            let times = [text("first").spare(2), text("last").spare(1), text("last reason")];
+            let mut table = Table::new(columns.into_iter().chain(times).collect());
+            for ((graph, node, code), Group { count, first, last, message }) in groups {
+                let graph = graph.unwrap_or_else(|| "-".to_owned());
+                table.row([count.to_string(), graph, node, code, at(first), at(last), message]);
             }
             out_as_is(&table.render(Screen::out()));
         }
@@ -127,7 +132,8 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
         let (node, code) = (line(&letter.node), line(&letter.code));
         let screen = Screen::out();
         let code = screen.paint(Style::Bad, &code);
-        out_as_is(&format!("{}  node {node}  {code}: {}\n", at(letter.time), line(&letter.message)));
+        let graph = letter.graph.as_ref().map_or(String::new(), |graph| format!("graph {}  ", line(graph)));
+        out_as_is(&format!("{}  {graph}node {node}  {code}: {}\n", at(letter.time), line(&letter.message)));
         outln!("  event {} of {}", line(&letter.id), at(letter.event_time));
         match (letter.bytes(), letter.codec.as_str()) {
             (None, _) => outln!("  no body"),
@@ -172,12 +178,15 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
         dataln!("{}", serde_json::to_string(retried).unwrap_or_default());
         return exit;
     }
-    let Retried { tried, settled, rejected, repeated, left, waiting, broken } = retried;
+    let Retried { tried, settled, rejected, repeated, left, elsewhere, waiting, broken } = retried;
     outln!("{tried} tried again, {settled} of them settled, {rejected} rejected again");
     if *repeated > 0 {
         outln!("{repeated} older ones of the same events left out");
     }
     outln!("{waiting} dead letters wait now");
+    for (graph, count) in elsewhere {
+        outln!("{count} belong to the graph `{}`, which shares the log: retry them with that graph", line(graph));
+    }
     for (why, count) in left {
         outln!("{count} left alone: {}", line(why));
     }

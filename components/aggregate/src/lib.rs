@@ -5,6 +5,7 @@ mod config;
 mod distinct;
 mod partial;
 mod result;
+mod sketch;
 mod windows;
 
 pub use config::{Aggregate, Compute, GroupBy, Window};

@@ -1,11 +1,11 @@
 //! What a window and group has come to so far.
 
 use serde::{Deserialize, Serialize};
-use sketches_ddsketch::{Config, DDSketch};
 use vrl::value::Value;
 
 use crate::config::Compute;
 use crate::distinct::Distinct;
+use crate::sketch::{Earlier, Sketch};
 
 /// A number as it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -61,14 +61,12 @@ pub(crate) enum Partial {
         mean: f64,
         squares: f64,
     },
-    /// DDSketch (Masson et al. 2019), 1 % of relative error.
-    Sketch(Box<DDSketch>),
+    /// A sketch that an earlier version wrote, until a number is added.
+    #[serde(rename = "Sketch")]
+    EarlierSketch(Box<Earlier>),
     Distinct(Distinct),
+    Quantiles(Box<Sketch>),
 }
-
-/// Relative error of quantiles, and most bins of a sketch: values from 1e-9 to 1e9 fit without a loss.
-const QUANTILE_ERROR: f64 = 0.01;
-const MOST_BINS: u32 = 2048;
 
 impl Partial {
     pub fn new(compute: &Compute) -> Partial {
@@ -78,9 +76,7 @@ impl Partial {
             Compute::Min(_) => Partial::Min(None),
             Compute::Max(_) => Partial::Max(None),
             Compute::Mean(_) | Compute::Stddev(_) => Partial::Moments { count: 0, mean: 0.0, squares: 0.0 },
-            Compute::Quantile(..) => {
-                Partial::Sketch(Box::new(DDSketch::new(Config::new(QUANTILE_ERROR, MOST_BINS, 1.0e-9))))
-            }
+            Compute::Quantile(..) => Partial::Quantiles(Box::default()),
             Compute::Distinct(_) => Partial::Distinct(Distinct::default()),
         }
     }
@@ -88,8 +84,8 @@ impl Partial {
     /// Bytes beside itself, about.
     pub fn heap_size(&self) -> usize {
         match self {
-            // Its bins come by the hundred and more.
-            Partial::Sketch(sketch) => size_of::<DDSketch>() + 8 * 128 * usize::from(sketch.count() > 0),
+            Partial::Quantiles(sketch) => size_of::<Sketch>() + sketch.heap_size(),
+            Partial::EarlierSketch(earlier) => size_of::<Earlier>() + earlier.heap_size(),
             Partial::Distinct(distinct) => distinct.heap_size(),
             Partial::Count(_) | Partial::Sum(_) | Partial::Min(_) | Partial::Max(_) | Partial::Moments { .. } => 0,
         }
@@ -105,6 +101,9 @@ impl Partial {
             return distinct.add(hash.cast_unsigned());
         }
         let Some(number) = argument.and_then(Number::of) else { return };
+        if let Partial::EarlierSketch(earlier) = self {
+            *self = Partial::Quantiles(Box::new(Sketch::from(&**earlier)));
+        }
         match self {
             Partial::Sum(sum) => *sum = Some(sum.map_or(number, |sum| sum.plus(number))),
             Partial::Min(min) => *min = Some(min.filter(|min| !number.is_below(*min)).unwrap_or(number)),
@@ -113,8 +112,8 @@ impl Partial {
                 *count += 1;
                 (*mean, *squares) = with(number.as_f64(), *count as f64, *mean, *squares);
             }
-            Partial::Sketch(sketch) => sketch.add(number.as_f64()),
-            Partial::Count(_) | Partial::Distinct(_) => {}
+            Partial::Quantiles(sketch) => sketch.add(number.as_f64()),
+            Partial::Count(_) | Partial::Distinct(_) | Partial::EarlierSketch(_) => {}
         }
     }
 
@@ -140,12 +139,13 @@ impl Partial {
                 Some(Number::Float((squares / *count as f64).sqrt()))
             }
             (Partial::Moments { mean, .. }, _) => Some(Number::Float(*mean)),
-            (Partial::Sketch(sketch), Compute::Quantile(_, quantile)) => {
-                // An estimate may lie beyond everything that came.
-                let (estimate, min, max) = (sketch.quantile(*quantile).ok()??, sketch.min()?, sketch.max()?);
-                Some(Number::Float(estimate.max(min).min(max)))
+            (Partial::Quantiles(sketch), Compute::Quantile(_, quantile)) => {
+                sketch.quantile(*quantile).map(Number::Float)
             }
-            (Partial::Sketch(_), _) => None,
+            (Partial::EarlierSketch(earlier), Compute::Quantile(_, quantile)) => {
+                Sketch::from(&**earlier).quantile(*quantile).map(Number::Float)
+            }
+            (Partial::Quantiles(_) | Partial::EarlierSketch(_), _) => None,
             (Partial::Distinct(distinct), _) => Some(whole(distinct.count())),
         }
     }

@@ -8,7 +8,7 @@ use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful,
 use weir::config::Span;
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::{Condition, Expression, Flow, Problem, Script};
-use weir::state::{KeyedState, StateLimits, StatePart};
+use weir::state::{KeySpans, StateLimits, StatePart};
 use weir::{Error, Result};
 
 /// Turns a signal on by one condition and off by another; events that change it pass with a field `signal`. State
@@ -92,14 +92,15 @@ impl TransformConfig for Hysteresis {
         let condition = |name, text: &str| Condition::compile(text).map_err(|_| Error::unchecked(name));
         let key = self.key.as_ref().map(|key| Expression::compile(key).map_err(|_| Error::unchecked("key")));
         let mark = |text| Script::compile(text).map(|(script, _)| script).map_err(|_| Error::unchecked("signal"));
+        let forget_after = i64::try_from(self.forget_after.0.as_millis()).unwrap_or(i64::MAX / 4);
         Ok(Transform::stateful(Signals {
             on: condition("on", &self.on)?.0,
             off: condition("off", &self.off)?.0,
             key: key.transpose()?.map(|(key, _)| key),
             marks: [mark(r#".signal = "off""#)?, mark(r#".signal = "on""#)?],
             emit: self.emit,
-            forget_after: i64::try_from(self.forget_after.0.as_millis()).unwrap_or(i64::MAX / 4),
-            is_on: KeyedState::new(StateLimits::in_memory(self.max_keys)),
+            forget_after,
+            is_on: KeySpans::new(StateLimits::in_memory(self.max_keys), forget_after),
         }))
     }
 }
@@ -113,7 +114,7 @@ struct Signals {
     marks: [Script; 2],
     emit: Emit,
     forget_after: i64,
-    is_on: KeyedState<Vec<u8>, ()>,
+    is_on: KeySpans<()>,
 }
 
 impl Signals {
@@ -149,22 +150,56 @@ impl Stateful for Signals {
     }
 
     fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        let time = self.is_on.at_row(&row);
+        let (time, on_before) = self.is_on.meet(&row);
         let Row { key, values, .. } = row;
         let [on, off] = [0, 1].map(|at| values.get(at).and_then(|value| value.as_boolean()).unwrap_or_default());
-        let was_on = self.is_on.get(&key).is_some();
+        let was_on = on_before.is_some();
         let is_on = on || (was_on && !off);
         let is_told = is_on != was_on || self.emit == Emit::All;
         let verdict = if is_told { self.mark(is_on, event) } else { Verdict::Filter };
         let is_rejected = matches!(verdict, Verdict::Reject { .. });
         if (is_on || was_on) && !is_rejected {
-            let until = if is_on { self.until(time) } else { Timestamp::MIN };
-            self.is_on.insert(key, (), until);
+            match is_on {
+                true => self.is_on.insert(key, (), time, self.until(time)),
+                false => self.is_on.remove(&key),
+            }
         }
         verdict
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
-        vec![("on", &mut self.is_on)]
+        vec![("on", self.is_on.part())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use weir::event::{Body, Codec, Position};
+
+    use super::*;
+
+    #[test]
+    fn a_signal_stays_on_though_its_key_lags_behind_another() {
+        let options = r#"{"type": "hysteresis", "on": "(.v > 2) ?? false", "off": "(.v < 1) ?? false", "key": ".k", "forget_after": "10s"}"#;
+        let config: Box<dyn TransformConfig> = serde_json::from_str(options).unwrap();
+        let (context, _rejected) = BuildContext::detached("signals");
+        let Transform::Stateful(mut signals) = config.build(&context).unwrap() else { panic!("it remembers") };
+        let origin = OriginId { node: "in".into(), log: "log".into(), partition: 0, kind: Default::default() };
+        let mut passes = |key: &str, value: i32, time: i64| {
+            let body = format!(r#"{{"k":"{key}","v":{value}}}"#);
+            let mut event = Event::new(Body::Raw(body.into(), Codec::Json), Position(0), Timestamp(time));
+            let row = signals.look(&event, &origin).unwrap();
+            let verdict = signals.process(&mut event, row, Times::BEGINNING, &mut Output::default());
+            matches!(verdict, Verdict::Pass)
+        };
+        let hour = 3_600_000;
+        for at in 0..5 {
+            let (now, behind) = (2 * hour + at * 5000, hour + at * 5000);
+            assert_eq!(passes("now", 3, now), at == 0, "it turns on once");
+            assert_eq!(passes("behind", 3, behind), at == 0, "and so does the other");
+        }
+        assert!(passes("behind", 0, hour + 25_000), "it turns off");
+        assert!(!passes("now", 1, 2 * hour + 21_000), "between the two it stays as it is");
     }
 }

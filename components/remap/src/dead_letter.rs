@@ -20,7 +20,7 @@ weir::register_transform!("dead_letter", ToDeadLetter, "{type: dead_letter, inpu
 #[typetag::deserialize(name = "dead_letter")]
 impl TransformConfig for ToDeadLetter {
     fn build(&self, context: &BuildContext) -> Result<Transform> {
-        let clock = context.clock.clone();
+        let (clock, graph) = (context.clock.clone(), context.graph.clone());
         Ok(Transform::stateless(move |batch, output| {
             let (now, origin) = (clock.now(), batch.origin.clone());
             output.rejected = batch.decide(|event| {
@@ -29,7 +29,8 @@ impl TransformConfig for ToDeadLetter {
                     let message = "nobody rejected this event; read `dead_letters`, or the `errors` port of a node";
                     return Verdict::Reject { code: "not_rejected", message: message.to_owned() };
                 };
-                let document = DeadLetter::new(node, now, &origin, event, code, message).to_json();
+                let letter = DeadLetter::new(node, now, &origin, event, code, message);
+                let document = letter.of_graph(&graph).to_json();
                 become_document(event, document);
                 Verdict::Pass
             });

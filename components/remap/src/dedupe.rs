@@ -11,14 +11,15 @@ use weir::component::{
 use weir::config::{ByteSize, Span};
 use weir::event::{Body, Codec, CodecError, Encoding, Event, Meta, Ordinal, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem, hash};
-use weir::state::{KeyedState, StateLimits, StatePart, StateValue};
+use weir::state::{KeySpans, KeyedState, StateLimits, StatePart, StateValue};
 
 use crate::look::Look;
 
-/// Lets one event of a key pass in a span of event time; the others count as filtered. Remembers over a restart.
+/// Lets one event of a key pass in a span of event time; the others count as filtered. State survives restarts.
 ///
-/// The first event of a key opens its span. With `keep: first` it passes at once; with `keep: last` the event of the span
-/// that came last passes when event time has come to the span's end, or the sources end. Tombstones pass at once; with
+/// The first event of a key opens its span, which the times of the key's own events end. With `keep: first` it passes at
+/// once; with `keep: last` the event of the span that came last passes when a later event of the key or the watermark is past
+/// the span's end, or the sources end. Tombstones pass at once; with
 /// `keep: last` an earlier event of the same key that is still held is dropped.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +31,7 @@ pub struct Dedupe {
     /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
     /// Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
-    /// How long a key is remembered after its event, in event time. Default: `10m`.
+    /// Length of a span, in event time of the key. Default: `10m`.
     #[serde(default = "default_within")]
     within: Span,
     /// Which event of a window passes: `first` or `last`. Default: `first`.
@@ -119,7 +120,7 @@ impl TransformConfig for Dedupe {
         let within = i64::try_from(self.within.0.as_millis()).unwrap_or(i64::MAX);
         let limits = StateLimits { max_keys: self.max_keys, cache: self.cache };
         Ok(match self.keep {
-            Keep::First => Transform::stateful(First { look, within, seen: KeyedState::new(limits) }),
+            Keep::First => Transform::stateful(First { look, within, seen: KeySpans::new(limits, within) }),
             Keep::Last => Transform::stateful(Last { look, within, held: KeyedState::new(limits) }),
         })
     }
@@ -129,7 +130,7 @@ impl TransformConfig for Dedupe {
 struct First {
     look: Look,
     within: i64,
-    seen: KeyedState<Vec<u8>, ()>,
+    seen: KeySpans<()>,
 }
 
 impl Stateful for First {
@@ -141,19 +142,16 @@ impl Stateful for First {
         if row.key.is_empty() || event.is_tombstone() {
             return Verdict::Pass;
         }
-        let until = |time: Timestamp| Timestamp(time.0.saturating_add(self.within));
-        let expires = until(self.seen.at_row(&row));
-        // What is remembered for longer was noted while event time was ahead of the wall clock.
-        let longest = until(self.seen.now());
-        if self.seen.expiry(&row.key).is_some_and(|expiry| expiry <= longest) {
+        let (time, seen) = self.seen.meet(&row);
+        if seen.is_some() {
             return Verdict::Filter;
         }
-        self.seen.insert(row.key, (), expires);
+        self.seen.insert(row.key, (), time, Timestamp(time.0.saturating_add(self.within)));
         Verdict::Pass
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
-        vec![("seen", &mut self.seen)]
+        vec![("seen", self.seen.part())]
     }
 }
 
@@ -172,6 +170,9 @@ struct Held {
     time: i64,
     key: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The end of its span, by the times of its key. `None`: an earlier version wrote it, and its timer alone says.
+    #[serde(default)]
+    until: Option<i64>,
 }
 
 impl StateValue for Held {
@@ -185,18 +186,19 @@ impl StateValue for Held {
 const AT_ONCE: usize = 1024;
 
 impl Held {
-    fn of(event: &Event) -> std::result::Result<Held, Verdict> {
+    fn of(event: &Event, until: Timestamp) -> std::result::Result<Held, Verdict> {
         let mut body = Vec::new();
         Encoding::Json.encode(&event.body, "", &mut body)?;
         let not_text = |error: std::string::FromUtf8Error| CodecError::new("invalid_json", error.to_string());
         let body = String::from_utf8(body).map_err(not_text)?;
         let headers = event.headers().iter().map(|(name, value)| (name.clone(), value.as_ref().map(|v| v.to_vec())));
-        Ok(Held { body, time: event.time.0, key: event.key().map(|key| key.to_vec()), headers: headers.collect() })
+        let key = event.key().map(|key| key.to_vec());
+        Ok(Held { body, time: event.time.0, key, headers: headers.collect(), until: Some(until.0) })
     }
 
     /// The event, with an id of its key and the end of its span.
     fn into_event(self, key: &[u8]) -> Event {
-        let Held { body, time, key: record_key, headers } = self;
+        let Held { body, time, key: record_key, headers, .. } = self;
         let position = weir::event::Position(time.max(0).cast_unsigned());
         let mut event = Event::new(Body::Raw(body.into(), Codec::Json), position, Timestamp(time));
         event.ordinal = Ordinal(u128::from(hash([key])) << 64 | u128::from(hash([&b"low"[..], key])));
@@ -226,18 +228,30 @@ impl Stateful for Last {
             self.held.remove(&row.key);
             return Verdict::Pass;
         }
-        let mut held = match Held::of(event) {
+        let begin = if row.is_ahead { watermark } else { row.time };
+        let end = Timestamp(begin.0.saturating_add(self.within));
+        let mut held = match Held::of(event, end) {
             Ok(held) => held,
             Err(rejected) => return rejected,
         };
-        if let Some(before) = self.held.get_mut(&row.key) {
-            // One that is late itself does not make the span older.
-            held.time = held.time.max(before.time);
-            *before = held;
-            return Verdict::Absorb;
+        let is_behind = |until: Option<i64>| !row.is_ahead && until.is_some_and(|until| until <= row.time.0);
+        match self.held.get_mut(&row.key) {
+            // By the times of its key the span is over, though event time has not come there.
+            Some(before) if is_behind(before.until) => {
+                output.made.push(before.clone().into_event(&row.key));
+                self.held.remove(&row.key);
+            }
+            Some(before) => {
+                // One that is late itself does not make the span older.
+                held.time = held.time.max(before.time);
+                held.until = before.until;
+                *before = held;
+                return Verdict::Absorb;
+            }
+            None => {}
         }
-        let begin = if row.is_ahead { watermark } else { row.time };
-        let end = Timestamp(begin.0.saturating_add(self.within));
+        // Where event time is behind the end already, others of its key may come all the same.
+        let end = if end > watermark { end } else { Timestamp(watermark.0.saturating_add(self.within)) };
         if let Some((key, held)) = self.held.insert(row.key, held, end) {
             output.made.push(held.into_event(&key));
         }

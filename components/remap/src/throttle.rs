@@ -9,7 +9,7 @@ use weir::component::{BuildContext, KeepsState, Output, Problems, Row, Stateful,
 use weir::config::Span;
 use weir::event::{Event, OriginId, Timestamp, Verdict};
 use weir::script::{Expression, Problem};
-use weir::state::{KeyedState, StateLimits, StatePart};
+use weir::state::{KeySpans, StateLimits, StatePart};
 
 use crate::dedupe::default_max_keys;
 use crate::look::Look;
@@ -17,7 +17,7 @@ use crate::look::Look;
 /// Lets at most so many events of a key pass in a window of event time; the others count as filtered.
 ///
 /// The rate is even (the generic cell rate algorithm, ITU-T I.371): after a burst of `threshold` events one more may pass
-/// every `window / threshold`. Remembers over a restart. Tombstones pass and do not count.
+/// every `window / threshold`, by the times of the key's own events. State survives restarts. Tombstones pass and do not count.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Throttle {
@@ -35,7 +35,7 @@ pub struct Throttle {
     /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
     /// Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
-    /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
+    /// Keys remembered at most in a lane or state partition; the one whose entry is oldest makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     max_keys: usize,
@@ -89,11 +89,13 @@ impl TransformConfig for Throttle {
     }
 
     fn build(&self, _: &BuildContext) -> Result<Transform> {
+        // Rounded up, as ends of spans are.
+        let longest = i64::try_from(self.window.0.as_millis()).unwrap_or(i64::MAX / 4).saturating_add(1);
         Ok(Transform::stateful(Rates {
             look: Look::build(self.key.as_deref(), self.time.as_deref())?,
             window: i64::try_from(self.window.0.as_micros()).unwrap_or(i64::MAX / 4),
             threshold: i64::from(self.threshold.max(1)),
-            free_at: KeyedState::new(StateLimits::in_memory(self.max_keys)),
+            free_at: KeySpans::new(StateLimits::in_memory(self.max_keys), longest),
         }))
     }
 }
@@ -104,21 +106,18 @@ struct Rates {
     window: i64,
     threshold: i64,
     /// The "theoretical arrival time" of each key: when all that has passed would have passed at the even rate.
-    free_at: KeyedState<Vec<u8>, i64>,
+    free_at: KeySpans<i64>,
 }
 
 impl Rates {
     fn passes(&mut self, row: Row) -> bool {
-        let now = self.free_at.at_row(&row).0.saturating_mul(1000);
-        let key = row.key;
-        // What is later was noted while event time was ahead of the wall clock.
-        let latest = self.free_at.now().0.saturating_mul(1000).saturating_add(self.window);
-        let noted = self.free_at.get(&key).filter(|free_at| **free_at <= latest);
-        let free_at = noted.map_or(now, |free_at| now.max(*free_at));
+        let (time, noted) = self.free_at.meet(&row);
+        let now = time.0.saturating_mul(1000);
+        let free_at = noted.map_or(now, |free_at| now.max(free_at));
         let next = free_at.saturating_add(self.window / self.threshold);
         let passes = next.saturating_sub(now) <= self.window;
         if passes {
-            self.free_at.insert(key, next, Timestamp(next.saturating_add(999).div_euclid(1000)));
+            self.free_at.insert(row.key, next, time, Timestamp(next.saturating_add(999).div_euclid(1000)));
         }
         passes
     }
@@ -135,6 +134,6 @@ impl Stateful for Rates {
     }
 
     fn state(&mut self) -> Vec<(&'static str, &mut dyn StatePart)> {
-        vec![("free_at", &mut self.free_at)]
+        vec![("free_at", self.free_at.part())]
     }
 }

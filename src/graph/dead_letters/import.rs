@@ -1,4 +1,5 @@
-//! Letters that lay elsewhere, such as a topic, put into the log of a graph, from where they can be tried again.
+//! Letters that lay elsewhere, such as a topic, put into the log of a graph, from where they can be tried again. They are
+//! letters of that graph then, whichever graph wrote them.
 
 use super::DeadLetter;
 use super::writer::open_log;
@@ -14,7 +15,7 @@ pub fn import_dead_letters(graph: &Graph, letters: &[DeadLetter]) -> Result<()> 
     let failed = |error| io_error("import dead letters", &dir, error);
     let mut log = open_log(graph).map_err(|error| folder_error("import dead letters", &dir, error))?;
     for letter in letters {
-        match log.append(&letter.to_json()) {
+        match log.append(&letter.clone().of_graph(&graph.name).to_json()) {
             Ok(_) => {}
             Err(AppendError::Io(error)) => return Err(failed(error)),
             Err(error) => {

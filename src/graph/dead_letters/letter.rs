@@ -21,6 +21,9 @@ const VALUE: &str = "value";
 pub struct DeadLetter {
     /// When it was written, milliseconds since the epoch.
     pub time: i64,
+    /// The graph whose node rejected it. Letters of earlier versions have none: they belong to whichever graph reads them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub graph: Option<String>,
     /// The node that rejected it.
     pub node: String,
     /// A stable word for the class of error.
@@ -77,6 +80,7 @@ impl DeadLetter {
         let body_base64 = bytes.as_ref().filter(|_| text.is_none()).map(base64);
         DeadLetter {
             time: now.0,
+            graph: None,
             node: node.to_owned(),
             code: code.to_owned(),
             message: message.to_owned(),
@@ -90,6 +94,16 @@ impl DeadLetter {
             key_base64: event.key().map(base64),
             headers: event.headers().iter().map(|(name, value)| (name.clone(), value.as_ref().map(base64))).collect(),
         }
+    }
+
+    /// The same letter, as one of this graph.
+    pub fn of_graph(self, graph: &str) -> DeadLetter {
+        DeadLetter { graph: Some(graph.to_owned()), ..self }
+    }
+
+    /// The graph it belongs to, if that is another one. Graphs that run one after the other may share a log.
+    pub fn other_graph(&self, this: &str) -> Option<&str> {
+        self.graph.as_deref().filter(|graph| *graph != this)
     }
 
     /// The event as the failing node received it, and where it came from; `None` where nothing was kept of it, or
@@ -135,8 +149,10 @@ impl DeadLetter {
             }
             None => (self.id.clone(), self.bytes().unwrap_or_default()),
         };
+        let graph = self.graph.as_deref().unwrap_or_default().as_bytes();
         let [node, event, codec, body] = [self.node.as_bytes(), event.as_bytes(), self.codec.as_bytes(), &body];
-        u128::from(hash([node, event, codec, body])) << 64 | u128::from(hash([body, codec, event, node]))
+        let (forward, backward) = (hash([graph, node, event, codec, body]), hash([body, codec, event, node, graph]));
+        u128::from(forward) << 64 | u128::from(backward)
     }
 
     /// The body's bytes as they were.
@@ -308,6 +324,17 @@ mod tests {
         {
             assert_ne!(sent, other);
         }
+        let letter = || {
+            DeadLetter::new(
+                "out",
+                Timestamp(1),
+                &origin,
+                &Event::new(Body::Raw("1".into(), Codec::Json), Position(7), Timestamp(9)),
+                "",
+                "",
+            )
+        };
+        assert_ne!(letter().of_graph("a").fingerprint(), letter().of_graph("b").fingerprint());
         let read = print(7, 0, None, "{}", "out");
         assert_eq!(read, print(7, 0, None, "{}", "out"), "read again");
         for other in [print(8, 0, None, "{}", "out"), print(7, 1, None, "{}", "out"), print(7, 0, None, "[]", "out")] {

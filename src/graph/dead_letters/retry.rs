@@ -37,7 +37,10 @@ pub struct Retried {
     pub repeated: u64,
     /// Letters that were chosen and could not be tried, by reason.
     pub left: BTreeMap<String, u64>,
-    /// Letters in the log that are not settled, the new ones among them.
+    /// Letters of other graphs in the same log, by graph. They are not touched.
+    #[serde(default)]
+    pub elsewhere: BTreeMap<String, u64>,
+    /// Letters of this graph that are not settled, the new ones among them.
     pub waiting: u64,
     /// What broke on the way.
     pub broken: Vec<String>,
@@ -52,6 +55,7 @@ impl Retried {
 
 /// A retry: the letters that are chosen, by the node they go into.
 pub(crate) struct Retry {
+    graph: String,
     dir: PathBuf,
     marks: Arc<Mutex<Marks>>,
     /// The events of the letters that are tried, by the hash of their ids.
@@ -96,6 +100,11 @@ impl Retry {
             }
             match serde_json::from_slice(&record.payload) {
                 Ok(letter) => {
+                    let letter: DeadLetter = letter;
+                    if letter.other_graph(&graph.name).is_some() {
+                        continue;
+                    }
+                    let letter = letter.of_graph(&graph.name);
                     let node = choice.takes(&letter).then(|| node_of(graph, &letter, &codecs));
                     let this = Waiting { number: record.number, event: hash([letter.id.as_bytes()]), node };
                     repeated.extend(waiting.insert(letter.fingerprint(), this).map(|older| older.number));
@@ -125,6 +134,7 @@ impl Retry {
             let reader = LogReader::open(&dir, RECORD_BYTES, 0)?;
             let letters = LettersOrigin {
                 id: Arc::new(id),
+                graph: graph.name.clone(),
                 dir: dir.clone(),
                 node,
                 choice,
@@ -138,7 +148,7 @@ impl Retry {
             Ok((number, LettersSource(letters)))
         };
         let sources = nodes.into_iter().map(source).collect::<io::Result<_>>()?;
-        Ok(Retry { dir: dir.clone(), marks, tried, count, repeated, left, until, sources })
+        Ok(Retry { graph: graph.name.clone(), dir: dir.clone(), marks, tried, count, repeated, left, until, sources })
     }
 
     /// The sources, each with the number of the node that its events go into; once.
@@ -148,17 +158,22 @@ impl Retry {
 
     /// What it came to, once all lanes have ended. Files of which every letter is settled go.
     pub fn finish(self, broken: Vec<String>) -> io::Result<Retried> {
-        let mut waiting = 0;
-        super::read_dead_letters(&self.dir, |_| waiting += 1, |damage| tracing::warn!(damage, "dead letters"))?;
+        let (mut waiting, mut elsewhere) = (0, BTreeMap::new());
+        let count = |letter: DeadLetter| match letter.other_graph(&self.graph) {
+            Some(graph) => *elsewhere.entry(graph.to_owned()).or_default() += 1,
+            None => waiting += 1,
+        };
+        super::read_dead_letters(&self.dir, count, |damage| tracing::warn!(damage, "dead letters"))?;
         let mut rejected = 0;
         for record in LogReader::open(&self.dir, RECORD_BYTES, self.until)?.flatten() {
             let letter = serde_json::from_slice::<DeadLetter>(&record.payload);
-            rejected += u64::from(letter.is_ok_and(|letter| self.tried.contains(&hash([letter.id.as_bytes()]))));
+            let letter = letter.ok().filter(|letter| letter.other_graph(&self.graph).is_none());
+            rejected += u64::from(letter.is_some_and(|letter| self.tried.contains(&hash([letter.id.as_bytes()]))));
         }
         let mut marks = lock(&self.marks);
         marks.records.remove_finished()?;
         let Retry { count: tried, repeated, left, .. } = self;
-        Ok(Retried { tried, settled: marks.count, rejected, repeated, left, waiting, broken })
+        Ok(Retried { tried, settled: marks.count, rejected, repeated, left, elsewhere, waiting, broken })
     }
 }
 
@@ -171,7 +186,7 @@ struct Waiting {
     node: Option<Result<usize, String>>,
 }
 
-/// Takes letters out of the log of a graph that does not run; gives of how many events.
+/// Takes letters of a graph that does not run out of its log; gives of how many events. Those of other graphs stay.
 pub fn purge_dead_letters(graph: &Graph, choice: &LetterChoice) -> Result<u64> {
     let _lock = lock_data_dir(&graph.dir())?;
     let dir = graph.dead_letters_dir();
@@ -180,7 +195,7 @@ pub fn purge_dead_letters(graph: &Graph, choice: &LetterChoice) -> Result<u64> {
         let mut records = SettledRecords::open(&dir)?;
         let (mut chosen, mut events) = (Vec::new(), HashSet::new());
         let take = |number, letter: DeadLetter| {
-            if choice.takes(&letter) {
+            if choice.takes(&letter) && letter.other_graph(&graph.name).is_none() {
                 chosen.push(number);
                 events.insert(letter.fingerprint());
             }
@@ -231,6 +246,7 @@ impl Source for LettersSource {
 
 struct LettersOrigin {
     id: Arc<OriginId>,
+    graph: String,
     dir: PathBuf,
     node: String,
     choice: LetterChoice,
@@ -267,7 +283,8 @@ impl LettersOrigin {
                 continue;
             }
             let Ok(letter) = serde_json::from_slice::<DeadLetter>(&record.payload) else { continue };
-            if letter.node != self.node || !self.choice.takes(&letter) {
+            let is_ours = letter.other_graph(&self.graph).is_none() && letter.node == self.node;
+            if !is_ours || !self.choice.takes(&letter) {
                 continue;
             }
             if let Some((origin, event)) = letter.event(|source| self.codecs.get(source).cloned()) {

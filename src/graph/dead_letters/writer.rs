@@ -26,6 +26,8 @@ const GROUP: usize = 64;
 
 /// Writes dead letters until every sender is gone.
 pub(crate) struct Writer {
+    /// The graph's name.
+    graph: String,
     dir: PathBuf,
     log: SegmentedLog,
     max_size: u64,
@@ -66,7 +68,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
     ) -> io::Result<Writer> {
         let (dir, max_size) = (graph.dead_letters_dir(), graph.dead_letters.max_size);
-        Ok(Writer { log: open_log(graph)?, dir, max_size, retrying, trouble, clock })
+        Ok(Writer { graph: graph.name.clone(), log: open_log(graph)?, dir, max_size, retrying, trouble, clock })
     }
 
     /// Takes batches as they come and settles each group with one fsync.
@@ -84,7 +86,7 @@ impl Writer {
                     );
                     let Rejected { event, code, message } = rejected;
                     let letter = DeadLetter::new(&node.id, self.clock.now(), &batch.origin, event, code, message);
-                    self.append(&letter).await;
+                    self.append(letter.of_graph(&self.graph)).await;
                 }
             }
             self.sync().await;
@@ -96,8 +98,7 @@ impl Writer {
         }
     }
 
-    async fn append(&mut self, letter: &DeadLetter) {
-        let mut letter = letter.clone();
+    async fn append(&mut self, mut letter: DeadLetter) {
         loop {
             let payload = letter.to_json();
             let is_retrying = self.retrying.load(Ordering::Relaxed);
@@ -160,6 +161,7 @@ mod tests {
         let (disk, trouble) = (FaultyDisk::default(), Trouble::default());
         let limits = LogLimits { segment_bytes: 4096, total_bytes: 1 << 20, record_bytes: RECORD_BYTES };
         let writer = Writer {
+            graph: "graph".to_owned(),
             dir: "letters".into(),
             log: SegmentedLog::on(Arc::new(disk.clone()), limits).unwrap(),
             max_size: 1 << 20,

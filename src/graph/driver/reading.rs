@@ -42,6 +42,14 @@ impl Driver {
             let until_idle = if may_read { self.until_idle() } else { None };
             let until_asked = self.asks_at.saturating_sub(self.shared.clock.uptime());
             let until_tick = if may_read { self.until_tick() } else { None };
+            let until_asked_again = self.until_asked_again();
+            if until_asked_again.is_none() && may_read {
+                match self.try_seek().await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(error) => return ReadingOver::Broken(error),
+                }
+            }
             let until_well = self.until_well();
             let read = tokio::select! {
                 biased;
@@ -72,7 +80,8 @@ impl Driver {
                     self.find_out().await;
                     continue;
                 }
-                read = self.origin.read(limit), if may_read => read,
+                () = async { self.shared.clock.sleep(until_asked_again.unwrap_or_default()).await }, if until_asked_again.is_some() => continue,
+                read = self.origin.read(limit), if may_read && until_asked_again.is_none() => read,
             };
             let read = match read {
                 Ok(Read::Events(events)) => Again::own(self.lane.origin().clone(), events),
@@ -80,7 +89,7 @@ impl Driver {
                 Ok(Read::End) => return ReadingOver::Ended,
                 Err(error) if error.is_temporary() => {
                     self.say("it cannot be read", &error);
-                    self.pause().await;
+                    self.back_off();
                     continue;
                 }
                 Err(error) => return ReadingOver::Broken(error.to_string()),
@@ -160,7 +169,7 @@ impl Driver {
         let is_waited_for = self.member.is_some() && self.lane.is_timed();
         let limit = self.shared.idle_timeout.filter(|_| is_waited_for)?;
         // Caught up, with a peer that answers: an outage is no silence.
-        if self.origin.lag() != Some(0) || self.lane.source().trouble.get().is_some() {
+        if self.origin.lag() != Some(0) || self.said.is_some() || self.lane.source().trouble.get().is_some() {
             self.silent_since = None;
             return Some(limit.min(LOOK));
         }

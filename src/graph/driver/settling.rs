@@ -31,7 +31,7 @@ impl Driver {
                     self.failed = Some(member.tag);
                     member.fail(Panicked::Event);
                 }
-                (Step::Rewind(position), None) => self.read_again(position).await?,
+                (Step::Rewind(position), None) => self.read_again(position),
             }
         }
         self.follow().await
@@ -43,16 +43,17 @@ impl Driver {
         self.lane.awaits_rewind() || self.member.as_ref().is_some_and(has_failed)
     }
 
-    async fn read_again(&mut self, position: Position) -> Result<(), String> {
+    /// Reads from there again, after a pause in which barriers are followed.
+    fn read_again(&mut self, position: Position) {
         tracing::warn!(lane = origin_name(self.lane.origin()), position = position.0, "reading again");
         self.to_read_again = self.to_read_again.max(Some(self.next));
-        self.pause().await;
-        self.seek(position).await?;
+        self.back_off();
+        self.is_unsought = true;
+        self.stand_at(position);
         // What was stepped over is to be read again, too.
         if let Some((_, answer)) = self.skipped.take() {
             let _gone = answer.send(Err("an event before it failed: ask once more".to_owned()));
         }
-        Ok(())
     }
 
     /// Does what the graph's epochs ask for.
@@ -67,7 +68,8 @@ impl Driver {
         {
             match task {
                 Task::Tell(epoch) => {
-                    let position = member.has_begun().then_some(self.next);
+                    // Where it has gone back and the origin does not know yet, it stands where the last checkpoint says.
+                    let position = (member.has_begun() && !self.is_unsought).then_some(self.next);
                     let place = position.map(|position| Resume { position, bookmark: self.origin.bookmark(position) });
                     member.tell(epoch, &mut self.lane, place, &mut self.outgoing);
                     self.send().await;
@@ -79,7 +81,7 @@ impl Driver {
                 Task::Rewind(position, is_careful) => {
                     self.lane.rewind(is_careful.then_some(self.next));
                     if let Some(position) = position {
-                        self.read_again(position).await?;
+                        self.read_again(position);
                         self.lane.begin(position, &mut self.outgoing);
                         self.send().await;
                     }

@@ -23,7 +23,8 @@ impl Stateful for Dedupe {
         Ok(Row { time: event.time, ..Row::default() })
     }
     fn process(&mut self, event: &mut Event, row: Row, _: Times, _: &mut Output) -> Verdict {
-        let time = self.0.at_row(&row);
+        let time = if row.is_ahead { self.0.now() } else { row.time };
+        self.0.at(time);
         let key = (event.position.0 / PAIR).to_be_bytes().to_vec();
         let is_new = self.0.insert_new(key, (), Timestamp(time.0 + 20));
         panic_with_state(event.position.0);

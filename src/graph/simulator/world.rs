@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::Disk;
-use super::{EVENTS, FILTERED, FUTURE, KEYS, Kind, PAIR, PANICS, PANICS_WITH_STATE, REJECTED, WINDOW};
+use super::{EVENTS, FAR, FILTERED, FUTURE, KEYS, Kind, PAIR, PANICS, PANICS_WITH_STATE, REJECTED, WINDOW};
 use crate::event::{Body, Event, Verdict};
 use crate::state::StateLimits;
 
@@ -97,6 +97,18 @@ impl World {
             }
         }
         counts
+    }
+
+    /// What windows come to once all of them are over.
+    pub fn check_end(&self) {
+        let mut expected: BTreeMap<(i64, u64), u64> = BTreeMap::new();
+        for position in self.events.iter().flat_map(|events| 0..*events).filter(|position| is_taken(*position)) {
+            let far = if is_future(position) { FAR } else { 0 };
+            let window = (position as i64 + far).div_euclid(WINDOW) * WINDOW;
+            *expected.entry((window, position % KEYS)).or_default() += 1;
+        }
+        let expected = expected.into_iter().map(|(key, count)| (key, BTreeSet::from([count]))).collect();
+        assert_eq!(self.counts, expected, "at the end every window has come");
     }
 
     fn expected_held(&self) -> BTreeSet<(u64, u64)> {

@@ -83,18 +83,21 @@ fn a_snapshot_holds_what_is_there_at_the_barrier() {
 }
 
 #[test]
-fn what_has_expired_is_gone() {
-    let mut state = KeyedState::new(LIMITS);
-    state.insert(key("a"), 0u64, Timestamp(9));
+fn what_has_expired_stays_until_new_keys_need_room() {
+    let mut state = KeyedState::new(StateLimits::in_memory(10));
+    for name in ["a", "b", "c"] {
+        state.insert(key(name), 0u64, Timestamp(9));
+    }
     state.at(Timestamp(9));
-    assert_eq!(state.get(&key("a")), None);
-    assert_eq!(state.get_mut(&key("a")), None);
-    assert!(state.insert_new(key("a"), 1, Timestamp(12)));
-    state.at(Timestamp(3));
-    assert_eq!(state.get(&key("a")), Some(&1));
-    state.at(Timestamp(12));
-    state.insert(key("b"), 0, Timestamp(20));
-    assert_eq!(state.len(), 1, "and makes room");
+    assert_eq!(state.get(&key("a")), Some(&0), "another key may have set the clock");
+    state.insert(key("d"), 0, Timestamp(20));
+    assert_eq!(state.get(&key("a")), None, "the first to expire makes room");
+    assert_eq!(state.len(), LINGERING + 1);
+    state.insert(key("b"), 1, Timestamp(3));
+    state.insert(key("e"), 0, Timestamp(20));
+    assert_eq!(state.get(&key("b")), Some(&1), "what was put there last stays longer");
+    assert_eq!(state.get(&key("c")), None);
+    assert_eq!(state.evicted(), 0, "what has expired is no loss");
 }
 
 #[test]
