@@ -26,8 +26,8 @@ const AT_ONCE: usize = 1024;
 pub struct Aggregate {
     /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
-    /// the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Not applied
+    /// with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// How much older than the latest an event may be and still count. Default: `0s`.
     #[serde(default = "zero")]
