@@ -36,7 +36,7 @@ pub struct AlertFiring {
     /// `0s` does where each of them is in order. Default: samples count as they come, and none waits.
     lateness: Option<Span>,
     /// Maximum time by which a sample may be ahead of the wall clock and still move event time; a later one counts at the
-    /// moment it comes. `0s`: no maximum. Default: the graph's `max_ahead`.
+    /// moment it comes. `0s`: no maximum. Not applied with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Labels that name an alert's cluster; the first that it has is the event's `cluster`. Default: `[cluster, clusterID]`.
     #[serde(default = "default_cluster_labels")]

@@ -32,8 +32,8 @@ pub struct Throttle {
     key: Option<String>,
     /// VRL expression for the time of an event: RFC 3339, or Unix time as a number. Default: the time the source knows.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Default:
-    /// the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still move event time; `0s`: no maximum. Not applied
+    /// with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Keys remembered at most in a lane; the one that is free again first makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]
