@@ -71,7 +71,7 @@ pub(crate) struct Graph {
 pub(crate) struct Run {
     #[command(flatten)]
     pub graph: Graph,
-    /// End when the bounded sources end; the same input then gives the same output
+    /// End when the bounded sources end; the same input then gives the same output. `max_ahead` is not applied
     #[arg(long)]
     pub once: bool,
     /// How logs are written to standard error
