@@ -60,6 +60,7 @@ pub fn now_and_then(random: &mut StdRng, span: Duration, mut does: impl FnMut())
 pub struct Over(AtomicBool);
 
 impl Over {
+    /// Whether the work is over.
     pub fn is(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
