@@ -86,6 +86,11 @@ pub enum Answer {
     Refused(String),
 }
 
+/// Why a request is refused that is longer than any may be.
+fn too_long() -> String {
+    format!("the request is longer than {} KiB; shorten its filter", REQUEST >> 10)
+}
+
 /// A way to the socket that is short enough; the folder stays open as long as this is needed.
 struct SocketPath {
     path: PathBuf,

@@ -30,6 +30,7 @@ mod whole;
 pub use buffer::{BufferConfig, BufferKind, WhenFull};
 pub use diagnostic::{Diagnostic, Place, Severity, SourceText};
 pub use graph::{DeadLettersConfig, Graph, Input, Node, NodeConfig, Port, Test, TestBody};
+pub use hints::nearest as nearest_name;
 pub use load::{LoadRequest, Loaded, load, render_json, render_text};
 pub use schema::schema;
 pub use units::{ByteSize, Secret, Span};

@@ -59,10 +59,23 @@ impl Timestamp {
         }
     }
 
-    /// As RFC 3339 text, with a fraction where there is one.
+    /// The last one that RFC 3339 has a text for.
+    pub const LAST_OF_RFC3339: Timestamp = Timestamp(253_402_300_799_999);
+
+    /// Whether RFC 3339 has a text for it: those of the years 0000 to 9999.
+    pub fn is_rfc3339(self) -> bool {
+        (-62_167_219_200_000..=Self::LAST_OF_RFC3339.0).contains(&self.0)
+    }
+
+    /// As RFC 3339 text, with a fraction where there is one. For people, also where it [is none](Self::is_rfc3339).
     pub fn to_rfc3339(self) -> String {
-        let time = chrono::DateTime::from_timestamp_millis(self.0).unwrap_or_default();
-        time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+        let time = chrono::DateTime::from_timestamp_millis(self.0);
+        let bound = if self.0 < 0 {
+            chrono::DateTime::<chrono::Utc>::MIN_UTC
+        } else {
+            chrono::DateTime::<chrono::Utc>::MAX_UTC
+        };
+        time.unwrap_or(bound).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
     }
 
     /// The time that a value of an event tells: an RFC 3339 text, a VRL timestamp, or Unix time as a number, of which the
@@ -88,6 +101,18 @@ impl Timestamp {
     }
 }
 
+/// A time as RFC 3339 text, with a fraction where there is one. RFC 3339 has the years 0000 to 9999; others are refused as
+/// `unsupported_value`, since no reader would take their text for a time.
+pub fn rfc3339(time: &chrono::DateTime<chrono::Utc>) -> Result<String, CodecError> {
+    let text = time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
+    if Timestamp(time.timestamp_millis()).is_rfc3339() {
+        return Ok(text);
+    }
+    let help = "correct it, or make a number of it by to_unix_timestamp";
+    let what = format!("the time {text} cannot be written, as RFC 3339 has the years 0000 to 9999; {help}");
+    Err(CodecError::new("unsupported_value", what))
+}
+
 /// What an event says.
 #[derive(Debug, Clone)]
 pub enum Body {
@@ -103,6 +128,14 @@ impl Body {
         match self {
             Body::Raw(bytes, _) => bytes.len(),
             Body::Parsed(value) => value_size(value),
+        }
+    }
+
+    /// The JSON document that this body is, as it came or as a node left it.
+    pub fn document(&self) -> Option<&Bytes> {
+        match self {
+            Body::Raw(document, Codec::Json | Codec::Edited) => Some(document),
+            _ => None,
         }
     }
 

@@ -38,7 +38,7 @@ use vrl::value::Value;
 use crate::component::{Problems, Severity};
 use crate::event::CodecError;
 use crate::event::json::Numbers;
-use crate::event::{Body, Codec, Event, OriginId, Verdict};
+use crate::event::{Body, Event, OriginId, Verdict};
 pub use bounds::set_max_value;
 pub(crate) use bounds::{DEFAULT_MAX_VALUE, begin_batch, end_batch, take_grown};
 pub use condition::{Condition, Conditions};
@@ -90,6 +90,14 @@ impl Problem {
         program
     }
 
+    /// What is wrong and what helps, for where there is no source to point at.
+    pub fn text(&self) -> String {
+        match self.notes.is_empty() {
+            true => self.message.clone(),
+            false => format!("{}; {}", self.message, joined(&self.notes)),
+        }
+    }
+
     fn error(code: &str, span: Range<usize>, message: impl Into<String>) -> Problem {
         Problem { span, severity: Severity::Error, code: code.to_owned(), message: message.into(), notes: Vec::new() }
     }
@@ -121,6 +129,15 @@ impl Problem {
                 let source = source.trim();
                 notes = vec![format!("say what it is for events where it fails: `({source}) ?? {default}`")];
             }
+            // VRL's own notes assign to the event, which an expression may not.
+            INVALID_ARGUMENT if access == Access::Read => {
+                let expected = notes.first().and_then(|label| label.rsplit(' ').next()).and_then(fallback);
+                if let (Some((function, default)), Some(argument)) = (expected, source.get(span.clone())) {
+                    let typed = format!("({function}({argument}) ?? {default})");
+                    notes.truncate(1);
+                    notes.push(format!("write `{typed}` in its place, with the value for events where it is another"));
+                }
+            }
             _ => {}
         }
         let mut problem = Problem { span, severity, code: format!("E{:03}", diagnostic.code), message, notes };
@@ -141,7 +158,21 @@ impl Problem {
 
 /// VRL's numbers of what we can say more of.
 const UNHANDLED_ERROR: usize = 100;
+const INVALID_ARGUMENT: usize = 110;
 const UNDEFINED_VARIABLE: usize = 701;
+
+/// The function that takes a value of this type and no other, and a value for where there is none.
+fn fallback(kind: &str) -> Option<(&'static str, &'static str)> {
+    Some(match kind {
+        "string" => ("string", "\"\""),
+        "integer" => ("int", "0"),
+        "float" => ("float", "0.0"),
+        "boolean" => ("bool", "false"),
+        "array" => ("array", "[]"),
+        "object" => ("object", "{}"),
+        _ => return None,
+    })
+}
 
 /// Notes as one line. VRL gives code in notes of its own, after one that ends with a colon or set in from the left.
 fn joined(notes: &[String]) -> String {
@@ -367,6 +398,14 @@ impl Expression {
         }
     }
 
+    /// The digits of a number that it had for the last event, where these are more than a 64-bit integer or float holds.
+    pub fn spelling(&self, value: &Value) -> Option<&str> {
+        match value {
+            Value::Float(float) => self.lens.numbers().spelling(float.into_inner()),
+            _ => None,
+        }
+    }
+
     /// Appends a value that it had for the last event, or a part of one, as JSON. Numbers that neither a 64-bit integer nor a
     /// 64-bit float holds have the digits of the event: what tells things apart, such as a key, is made of this text.
     pub fn write(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -440,7 +479,7 @@ impl Script {
             return Ok(Flow::Keep);
         }
 
-        if let Body::Raw(doc, Codec::Json) = &event.body
+        if let Some(doc) = event.body.document()
             && !self.lens.plan().whole
             && self.lens.load(doc)?
         {

@@ -91,7 +91,7 @@ fn quoted(word: &str) -> String {
 pub(crate) struct Run {
     #[command(flatten)]
     pub graph: Graph,
-    /// Stop at the end of the input; the same input then gives the same output
+    /// Stop at the end of the input; the same input then gives the same output. `max_ahead` is not applied
     #[arg(long)]
     pub once: bool,
     /// Format of the log on standard error

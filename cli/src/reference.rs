@@ -133,7 +133,7 @@ fn page(schema: &Json, component: &Component, options: &[OptionEntry], end: &str
 /// Options as a list that reads at any width: name, type and default on one line, the description below.
 fn list(options: &[OptionEntry]) -> String {
     let mut out = String::new();
-    for OptionEntry { path, takes, required, default, text, words } in options {
+    for OptionEntry { path, takes, required, default, text, words, .. } in options {
         let _ = write!(out, "- **`{path}`**: {takes}");
         match (required, default.as_str()) {
             (true, _) => out.push_str("; **required**"),

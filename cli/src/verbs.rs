@@ -78,7 +78,11 @@ fn take_answers<A: Iterator<Item = std::io::Result<Answer>>>(
     mut take: impl FnMut(Answer) -> ControlFlow<Exit>,
 ) -> Exit {
     let gone = |error: std::io::Error| {
-        errln!("the graph does not answer: {error}");
+        match error.kind() {
+            // It was not even asked.
+            std::io::ErrorKind::InvalidInput => errln!("{error}"),
+            _ => errln!("the graph does not answer: {error}"),
+        }
         Exit::Failed
     };
     let answers = match answers {

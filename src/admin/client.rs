@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::{ANSWER, Answer, PATIENCE, Request, SocketPath};
+use super::{ANSWER, Answer, PATIENCE, REQUEST, Request, SocketPath, too_long};
 
 /// Asks the graph whose folder is `dir`; `None` when no graph runs there. The answers come as they are given. A graph that
 /// does not answer is an error after a time.
@@ -19,6 +19,11 @@ fn ask_within(
     request: &Request,
     patience: Duration,
 ) -> io::Result<Option<impl Iterator<Item = io::Result<Answer>> + use<>>> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    if line.len() as u64 > REQUEST {
+        return Err(io::Error::new(ErrorKind::InvalidInput, too_long()));
+    }
     let explained = move |error| explained(error, patience);
     let no_graph = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
     let mut stream = match SocketPath::of(dir).and_then(|socket| connect(socket, patience)) {
@@ -27,8 +32,6 @@ fn ask_within(
     };
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
     stream.write_all(&line).map_err(explained)?;
     let mut lines = BufReader::new(stream);
     let answer = move || {
@@ -69,6 +72,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::admin::TapRequest;
 
     const BRIEFLY: Duration = Duration::from_millis(20);
 
@@ -83,6 +87,15 @@ mod tests {
             Err(error) => error,
         };
         assert!(error.to_string().starts_with("nothing came within 20ms; its process"), "{error}");
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let filter = Some(format!(".message == \"{}\"", "x".repeat(64 << 10)));
+        let tap = TapRequest { output: "in".to_owned(), filter, rate: 1, redact: Vec::new() };
+        let error = ask_within(dir.path(), &Request::Tap(tap), BRIEFLY).err().unwrap();
+        assert_eq!(error.to_string(), "the request is longer than 64 KiB; shorten its filter");
     }
 
     #[test]

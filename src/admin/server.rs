@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, interval_at, timeout};
 
 use super::sight::Redaction;
-use super::{Answer, NEWS, PATIENCE, REQUEST, Request, Sight, SocketPath, TapRequest};
+use super::{Answer, NEWS, PATIENCE, REQUEST, Request, Sight, SocketPath, TapRequest, too_long};
 use crate::graph::Status;
 use crate::listen::{Doing, Network, Seat, Seats};
-use crate::script::Condition;
+use crate::script::{Condition, Problem};
 
 /// Clients that are being heard or given a short answer; the oldest that is silent makes room for a new one.
 const CLIENTS: usize = 16;
@@ -102,6 +102,7 @@ async fn serve_one(stream: UnixStream, seat: Seat, status: &Status, limits: &Lim
     let mut line = String::new();
     in_time(client.seat.as_ref(), PATIENCE, client.read.read_line(&mut line)).await?;
     let answer = match serde_json::from_str(&line) {
+        _ if line.len() as u64 == REQUEST && !line.ends_with('\n') => Some(Answer::Refused(too_long())),
         Ok(request) => client.answer(request, status, limits).await?,
         Err(error) => Some(Answer::Refused(format!("that is no request: {error}"))),
     };
@@ -194,7 +195,7 @@ impl Client {
         let mut filter = match request.filter.as_deref().map(Condition::compile).transpose() {
             Ok(filter) => filter.map(|(condition, _warnings)| condition),
             Err(problems) => {
-                let texts: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+                let texts: Vec<String> = problems.iter().map(Problem::text).collect();
                 return Ok(Err(format!("the filter cannot be used: {}", texts.join("; "))));
             }
         };

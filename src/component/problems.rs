@@ -45,6 +45,14 @@ impl Problems {
         });
     }
 
+    /// Something that is hardly meant in the option at `path`, and what to do about it.
+    pub fn warning(&mut self, path: &str, code: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.error(path, code, message, help);
+        if let Some(problem) = self.0.last_mut() {
+            problem.severity = Severity::Warning;
+        }
+    }
+
     /// Adds a problem that was made elsewhere.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);

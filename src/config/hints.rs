@@ -109,7 +109,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
 ];
 
 /// The allowed name that was probably meant.
-pub(crate) fn nearest<'a>(written: &str, allowed: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let elsewhere = ELSEWHERE
         .iter()
         .filter(|(name, _)| *name == written)

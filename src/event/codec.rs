@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use vrl::value::{KeyString, ObjectMap, Value};
 
+use super::json::Numbers;
 use super::{Event, json};
 use crate::error::Result;
 
@@ -25,17 +26,20 @@ pub enum Codec {
     Text,
     /// Any bytes; nodes see `{"message": <bytes>}`.
     Raw,
+    /// One JSON document that a node of the graph has written: these are not the bytes that came.
+    Edited,
     /// Whatever its decoder reads.
     Other(Arc<dyn Decoder>),
 }
 
 impl Codec {
-    /// Its name, as in `decoding:`.
+    /// Its name, as in `decoding:`; `edited` is the name of no option.
     pub fn name(&self) -> &'static str {
         match self {
             Codec::Json => "json",
             Codec::Text => "text",
             Codec::Raw => "raw",
+            Codec::Edited => "edited",
             Codec::Other(decoder) => decoder.name(),
         }
     }
@@ -43,7 +47,7 @@ impl Codec {
     /// What nodes see of the bytes.
     pub fn decode(&self, bytes: &Bytes) -> Result<Value, CodecError> {
         match self {
-            Codec::Json => json::parse(bytes).map_err(CodecError::from),
+            Codec::Json | Codec::Edited => json::parse(bytes).map_err(CodecError::from),
             Codec::Text | Codec::Raw => {
                 Ok(Value::Object(ObjectMap::from([(KeyString::from("message"), Value::Bytes(bytes.clone()))])))
             }
@@ -64,6 +68,15 @@ impl Codec {
             _ => *value = self.decode(bytes)?,
         }
         Ok(())
+    }
+
+    /// Whether a line of nothing but blanks is a record, as in text. Otherwise streams of lines skip it as they skip empty lines.
+    pub fn has_blank_records(&self) -> bool {
+        match self {
+            Codec::Json | Codec::Edited => false,
+            Codec::Text | Codec::Raw => true,
+            Codec::Other(decoder) => decoder.has_blank_records(),
+        }
     }
 
     /// The decoder, if it is none of the built-in ones.
@@ -165,6 +178,11 @@ pub trait Decoder: Any + Debug + Send + Sync {
         false
     }
 
+    /// As [`Codec::has_blank_records`].
+    fn has_blank_records(&self) -> bool {
+        false
+    }
+
     /// The decoder for what follows this header.
     fn with_header(&self, _header: &[u8]) -> Result<Arc<dyn Decoder>, CodecError> {
         Err(CodecError::new("invalid_header", "this codec has no header line"))
@@ -215,6 +233,16 @@ pub trait Encoder: Debug + Send + Sync {
     /// Appends one record for `topic` (empty where a sink has none) to `out`; after an error, whatever is behind the
     /// end that `out` had is of no use.
     fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// The same for a value in which floats stand in for numbers that a float does not hold: an encoder that writes numbers as
+    /// text writes their digits. Others get an integer as a text of its digits, where that has a place, and the float otherwise.
+    fn encode_exact(&self, value: &Value, numbers: &Numbers, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let before = out.len();
+        self.encode(&numbers.as_texts(value, true), topic, out).or_else(|_| {
+            out.truncate(before);
+            self.encode(value, topic, out)
+        })
+    }
 
     /// Whether its records are about something that tells them apart, such as the series of a point: where there are keys, they
     /// are keyed by that if nobody says otherwise.

@@ -40,7 +40,9 @@ impl Encoding {
     /// The body's own bytes, where they are the message already.
     pub fn as_is<'a>(&self, body: &'a Body) -> Option<&'a Bytes> {
         match (self, body) {
-            (Encoding::Raw, Body::Raw(bytes, _)) | (Encoding::Json, Body::Raw(bytes, Codec::Json)) => Some(bytes),
+            (Encoding::Raw, Body::Raw(_, Codec::Edited)) => None,
+            (Encoding::Raw, Body::Raw(bytes, _)) => Some(bytes),
+            (Encoding::Json, body) => body.document(),
             (Encoding::Other(encoder), Body::Raw(bytes, Codec::Other(decoder))) if encoder.keeps(&**decoder) => {
                 Some(bytes)
             }
@@ -68,17 +70,21 @@ impl Encoding {
             }
             (Encoding::Text | Encoding::Raw, Body::Raw(bytes, Codec::Text | Codec::Raw)) => put_text(bytes, out),
             (_, Body::Parsed(value)) => self.put(value, topic, out),
-            (_, Body::Raw(bytes, Codec::Json)) => {
-                let mut numbers = Numbers::default();
-                let value = json::parse_with(bytes, &mut numbers)?;
+            (_, Body::Raw(bytes, codec)) => {
+                let (value, numbers) = decoded(bytes, codec)?;
                 match self {
+                    Encoding::Json => json::write(&value, out),
                     Encoding::Text | Encoding::Raw => self.put_message(&value, &numbers, out),
-                    // Where an integer of more than 64 bits has no place as text, it may have one as a float.
-                    _ if numbers.are_exact() && self.put(&numbers.as_texts(&value), topic, out).is_ok() => Ok(()),
-                    _ => self.put(&value, topic, out),
+                    Encoding::Other(encoder) => {
+                        let before = out.len();
+                        let put = match numbers.are_exact() {
+                            true => encoder.encode_exact(&value, &numbers, topic, out),
+                            false => encoder.encode(&value, topic, out),
+                        };
+                        put.inspect_err(|_| out.truncate(before))
+                    }
                 }
             }
-            (_, Body::Raw(bytes, codec)) => self.put(&codec.decode(bytes)?, topic, out),
         }
     }
 
@@ -98,7 +104,10 @@ impl Encoding {
         let Encoding::Other(encoder) = self else { return self.encode(body, topic, out) };
         let value = match body {
             Body::Parsed(value) => Cow::Borrowed(value),
-            Body::Raw(bytes, codec) => Cow::Owned(codec.decode(bytes)?),
+            Body::Raw(bytes, codec) => {
+                let (value, numbers) = decoded(bytes, codec)?;
+                Cow::Owned(if numbers.are_exact() { numbers.as_texts(&value, false) } else { value })
+            }
         };
         if let Some(bytes) = self.as_is(body) {
             encoder.subject(&value, subject)?;
@@ -126,7 +135,7 @@ impl Encoding {
     pub fn encode_line(&self, body: &Body, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let before = out.len();
         match (self, body) {
-            (Encoding::Json, Body::Raw(bytes, Codec::Json)) if has_break(bytes) => {
+            (Encoding::Json, Body::Raw(bytes, Codec::Json | Codec::Edited)) if has_break(bytes) => {
                 // Only in a valid document is every raw line break whitespace.
                 json::check(bytes)?;
                 out.extend_from_slice(&json::compact(bytes));
@@ -151,9 +160,13 @@ impl Encoding {
             Layout::Lines => memchr::memchr(b'\r', &out[before..]).is_none(),
         };
         if out.len() == before || !is_one {
-            let what = if is_one { "is empty" } else { "holds a line break" };
+            let what = match (is_one, layout) {
+                (true, _) => "is empty",
+                (false, Layout::Lines) => "holds a carriage return, for which the format has no escape",
+                (false, _) => "holds a line break",
+            };
             out.truncate(before);
-            let help = "use encoding: json, or change the event before";
+            let help = "use encoding: json, or replace it in the event before";
             return Err(CodecError::new(
                 "not_one_line",
                 format!("the record {what}, and this sink writes lines; {help}"),
@@ -181,6 +194,16 @@ impl Encoding {
             Some(other) => numbers.write(other, out),
         }
     }
+}
+
+/// What the bytes say, and the digits of the numbers for which floats stand in.
+fn decoded(bytes: &Bytes, codec: &Codec) -> Result<(Value, Numbers), CodecError> {
+    let mut numbers = Numbers::default();
+    let value = match codec {
+        Codec::Json | Codec::Edited => json::parse_with(bytes, &mut numbers)?,
+        codec => codec.decode(bytes)?,
+    };
+    Ok((value, numbers))
 }
 
 /// Whether there is something that readers of lines take for the end of one.
@@ -299,5 +322,24 @@ mod tests {
         Encoding::Raw.encode(&raw(b"\xff{", Codec::Json), "", &mut out).unwrap();
         Encoding::Raw.encode(&parsed(r#"{"message":"m"}"#), "", &mut out).unwrap();
         assert_eq!(out, b"\xff{m");
+    }
+
+    #[test]
+    fn raw_is_the_message_of_what_a_node_has_written() {
+        let edited = raw(br#"{"message":{"id":18446744073709551615},"x":1}"#, Codec::Edited);
+        assert_eq!(line(Encoding::Raw, &edited).unwrap(), "{\"id\":18446744073709551615}\n");
+        let as_is = "{\"message\":{\"id\":18446744073709551615},\"x\":1}\n";
+        assert_eq!(line(Encoding::Json, &edited).unwrap(), as_is);
+        assert_eq!(line(Encoding::Raw, &raw(br#"{"x":1}"#, Codec::Edited)), Err("no_message"));
+        assert_eq!(line(Encoding::Raw, &raw(br#"{"x":1}"#, Codec::Json)).unwrap(), "{\"x\":1}\n");
+    }
+
+    #[test]
+    fn a_time_that_rfc_3339_has_no_text_for_is_refused_with_its_place() {
+        let time = chrono::DateTime::from_timestamp(300_000_000_000, 0).unwrap();
+        let event = Value::Object([("a".into(), Value::Array(vec![Value::Timestamp(time)]))].into());
+        let error = Encoding::Json.encode(&Body::Parsed(event), "", &mut Vec::new()).unwrap_err();
+        assert_eq!(error.code, "unsupported_value");
+        assert!(error.message.starts_with(".a[0]: the time +11476-08-15T05:20:00Z cannot be written"), "{error}");
     }
 }

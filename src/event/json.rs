@@ -83,10 +83,10 @@ pub enum JsonErrorKind {
     #[error("a byte is not utf-8")]
     InvalidUtf8,
     /// Not a number as JSON spells them.
-    #[error("invalid number")]
+    #[error("this is no number of JSON; write it as 1, -2.5 or 1e3, and anything else, such as NaN or 0x1f, in quotes")]
     InvalidNumber,
     /// A number too large for 64-bit floating point.
-    #[error("a number is out of range")]
+    #[error("a number is larger than a 64-bit float holds (about 1.8e308); write it in quotes")]
     NumberOutOfRange,
     /// Deeper than [`MAX_DEPTH`].
     #[error("nested deeper than 128 levels")]

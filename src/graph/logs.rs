@@ -24,7 +24,7 @@ pub struct KeptLog {
 /// Reads the logs of a graph that does not run, those of one node or all; hands out what waits in them, a JSON object a
 /// record.
 pub fn inspect_logs(graph: &Graph, node: Option<&str>, mut each: impl FnMut(Json)) -> Result<Vec<KeptLog>> {
-    let _lock = runtime::lock_data_dir(&graph.dir())?;
+    let _lock = runtime::lock_stopped(graph)?;
     let mut logs = Vec::new();
     for of in graph.nodes.iter().filter(|of| node.is_none_or(|node| of.id == node)) {
         let log = match of.kind {

@@ -271,8 +271,19 @@ pub fn with_state<T>(graph: &Graph, look: impl FnOnce(&GraphState) -> Result<T>)
     if !dir.exists() {
         return Ok(None);
     }
-    let _lock = lock_data_dir(&graph.dir())?;
+    let _lock = lock_stopped(graph)?;
     look(&GraphState::open(&dir)?).map(Some)
+}
+
+/// Keeps a graph from running while its folder is read or changed from outside.
+pub(super) fn lock_stopped(graph: &Graph) -> Result<FolderLock> {
+    lock_data_dir(&graph.dir()).map_err(|error| match error.kind() {
+        ErrorKind::Config => {
+            let what = "a graph runs on it; stop it first, or watch it with `weir top` and `weir tap`";
+            Error::new(ErrorKind::Config, "open the data folder", what).with("path", graph.dir().display())
+        }
+        _ => error,
+    })
 }
 
 /// Why a graph cannot run now, if another process runs it.

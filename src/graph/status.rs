@@ -15,7 +15,7 @@ use super::running::RetryRequest;
 use super::spot::{LaneSnapshot, Skip, Spot};
 use super::tap::Tapped;
 use crate::component::{Kind, Trouble};
-use crate::config::Port;
+use crate::config::{NodeConfig, Port};
 use crate::delivery::{BookTotals, LatencyTotals, MemoryBudget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventId, OriginId, OriginKind};
@@ -172,20 +172,25 @@ impl Status {
         };
         let node = &nodes[number];
         let named = node.ports.iter().position(|name| name == port).map(Port::Named);
+        let has_main = match &node.config {
+            NodeConfig::Transform(config) => node.ports.is_empty() || config.has_main_port(),
+            _ => true,
+        };
         let port = match (port, named) {
-            ("", _) if node.ports.is_empty() => Port::Main,
+            ("", _) if has_main => Port::Main,
             ("errors", None) if node.kind != Kind::Source => Port::Errors,
             (_, Some(named)) => named,
             _ => {
                 let of = |port: &str| format!("`{id}.{port}`");
-                let mut outputs: Vec<String> = node.ports.iter().map(|port| of(port)).collect();
-                if node.ports.is_empty() {
+                let mut outputs: Vec<String> = Vec::new();
+                if has_main {
                     outputs.push(format!("`{id}`"));
                 }
+                outputs.extend(node.ports.iter().map(|port| of(port)));
                 if node.kind != Kind::Source {
                     outputs.push(of("errors"));
                 }
-                return Err(format!("`{output}` is no output; `{id}` has {}", outputs.join(", ")));
+                return Err(format!("`{output}` is no output of the {}; tap {}", node.component, outputs.join(" or ")));
             }
         };
         Ok(self.plan.nodes[number].node.tap.open(port, rate))

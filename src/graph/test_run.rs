@@ -135,7 +135,7 @@ fn difference(sink: &str, expected: &[TestBody], got: &[&Body]) -> Option<String
 
 fn as_json(body: &Body) -> Option<serde_json::Value> {
     match body {
-        Body::Raw(bytes, Codec::Json) => serde_json::from_slice(bytes).ok(),
+        Body::Raw(bytes, Codec::Json | Codec::Edited) => serde_json::from_slice(bytes).ok(),
         body => {
             let mut document = Vec::new();
             Encoding::Json.encode(body, "", &mut document).ok()?;

@@ -153,10 +153,7 @@ impl Lens {
 
     /// The bytes that [`scan`](Self::scan) finds the planned fields in, where it can.
     pub(super) fn scannable<'a>(&self, event: &'a Event) -> Option<&'a Bytes> {
-        match &event.body {
-            Body::Raw(doc, Codec::Json) if !self.plan.whole => Some(doc),
-            _ => None,
-        }
+        event.body.document().filter(|_| !self.plan.whole)
     }
 
     /// Prepares what [`seen`](Self::seen) shows.
@@ -172,8 +169,8 @@ impl Lens {
         self.numbers.clear();
         self.seen = match &event.body {
             Body::Parsed(_) => Seen::Body,
-            Body::Raw(doc, Codec::Json) if !self.plan.whole && self.fill(doc)? => Seen::Object,
-            Body::Raw(doc, Codec::Json) => {
+            Body::Raw(doc, Codec::Json | Codec::Edited) if !self.plan.whole && self.fill(doc)? => Seen::Object,
+            Body::Raw(doc, Codec::Json | Codec::Edited) => {
                 self.is_large |= check_document(doc)?;
                 self.parsed = json::parse_with(doc, &mut self.numbers).map_err(invalid_json)?;
                 Seen::Parsed
@@ -257,7 +254,7 @@ impl Lens {
         if stays_json {
             let doc = json::splice(doc, &self.fields, &self.found, &edits, &self.numbers)
                 .map_err(|error| Failure::new(error.code, error.message))?;
-            return Ok(Some(Body::Raw(Bytes::from(doc), Codec::Json)));
+            return Ok(Some(Body::Raw(Bytes::from(doc), Codec::Edited)));
         }
         // A timestamp would be text for the next node if it went through JSON.
         let whole = json::parse_range_with(doc, 0..doc.len(), &mut self.numbers);
@@ -323,7 +320,7 @@ pub(super) fn body_with(value: &Value, numbers: &Numbers) -> Result<Option<Body>
         let why = "an event with numbers of more than 64 bits is kept as JSON";
         Failure::new(error.code, format!("{}; {why}", error.message))
     })?;
-    Ok(Some(Body::Raw(doc.into(), Codec::Json)))
+    Ok(Some(Body::Raw(doc.into(), Codec::Edited)))
 }
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {

@@ -7,7 +7,7 @@ use super::lens::{Lens, ReadView};
 use super::plan::Plan;
 use super::{Access, Built, Compiled, Ended, Engine, Failure, Problem, compile, functions, ledger};
 use crate::event::json::Numbers;
-use crate::event::{Event, OriginId};
+use crate::event::{Event, OriginId, rfc3339};
 
 /// A text made for each event: VRL expressions in `{{ }}` and, if compiled [with time](Template::compile_with_time), strftime
 /// specifiers outside of them.
@@ -149,7 +149,13 @@ fn append(out: &mut String, value: &Value, numbers: &Numbers, source: &str) -> R
                 return Err(Failure::new("invalid_utf8", text));
             }
         },
-        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Timestamp(_) => value.to_string_lossy(),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => value.to_string_lossy(),
+        Value::Timestamp(time) => match rfc3339(time) {
+            Ok(text) => text.into(),
+            Err(error) => {
+                return Err(Failure::new("template_error", format!("template expression {source}: {error}")));
+            }
+        },
         Value::Null | Value::Object(_) | Value::Array(_) | Value::Regex(_) => {
             let text = format!("template expression {source} gave {}", value.kind_str());
             return Err(Failure::new("template_error", text));

@@ -34,7 +34,7 @@ fn raw(doc: &str) -> Event {
 
 fn value_of(body: &Body) -> Value {
     match body {
-        Body::Raw(doc, Codec::Json) => json::parse(doc).unwrap(),
+        Body::Raw(doc, Codec::Json | Codec::Edited) => json::parse(doc).unwrap(),
         Body::Raw(bytes, _) => Value::Object([("message".into(), Value::Bytes(bytes.clone()))].into()),
         Body::Parsed(value) => value.clone(),
     }

@@ -71,8 +71,9 @@ impl GraphState {
             None => store.write(vec![(b"f".to_vec(), Some(vec![FORMAT]))]).map_err(refused)?,
             Some([FORMAT]) => {}
             Some(other) => {
+                let other = other.first().map_or_else(|| "none".to_owned(), u8::to_string);
                 let what = format!(
-                    "it has format {other:?} and this weir reads {FORMAT}; run the weir that wrote it, or a later one"
+                    "it has format {other} and this weir reads {FORMAT}; run the weir that wrote it, or a later one"
                 );
                 return Err(Error::new(ErrorKind::Config, "open the state", what));
             }
@@ -308,7 +309,7 @@ mod tests {
         let store = MemoryStore::default();
         store.write(vec![(b"f".to_vec(), Some(vec![9]))]).unwrap();
         let refused = GraphState::over(Arc::new(store)).err().unwrap().to_string();
-        assert!(refused.contains("it has format [9] and this weir reads 1"), "{refused}");
+        assert!(refused.contains("it has format 9 and this weir reads 1"), "{refused}");
 
         let state = Arc::new(GraphState::memory());
         remember(&state, 0, b"a", 7);

@@ -183,6 +183,51 @@ fn what_nobody_changes_leaves_as_it_came_and_what_is_no_record_is_a_dead_letter(
 }
 
 #[test]
+fn raw_is_the_message_of_what_was_changed_with_a_buffer_and_without() {
+    for (decoding, program, input, expected) in [
+        ("json", ".message = upcase(string!(.message))", "{\"message\":\"a\",\"n\":1}\n", "A\n"),
+        ("json", ".x = 18446744073709551615.0", "{\"message\":\"a\",\"n\":18446744073709551615}\n", "a\n"),
+        ("json", "x = .n", "{\"message\":\"a\",\"n\":1}\n", "{\"message\":\"a\",\"n\":1}\n"),
+        ("raw", ".message = upcase(string!(.message))", "a b\n", "A B\n"),
+        ("text", ".at = from_unix_timestamp!(1)", "a b\n", "a b\n"),
+        ("logfmt", ".message = .a", "a=1\n", "1\n"),
+    ] {
+        let plain = pipe(decoding, &program.replace('"', "\\\""), "raw")
+            .replace("source: '", "source: \"")
+            .replace("'}\nsinks", "\"}\nsinks");
+        let buffered = plain.replace("inputs: [change],", "inputs: [change], buffer: {type: disk},");
+        assert_ne!(plain, buffered);
+        for graph in [plain, buffered] {
+            let done = run(&graph, input.as_bytes()).1;
+            assert_eq!(done.out, expected, "{graph}{}", done.err);
+        }
+    }
+}
+
+#[test]
+fn lines_of_blanks_are_events_where_blanks_are_content() {
+    for (decoding, record, is_event) in [
+        ("json", "{\"a\":1}", false),
+        ("text", "x", true),
+        ("raw", "x", true),
+        ("{codec: csv, columns: [a]}", "x", true),
+        ("logfmt", "a=1", false),
+        ("syslog", "<13>x", false),
+        ("cri", "2024-01-01T00:00:00Z stdout F a", false),
+        ("vector_text", "n{} = 1", false),
+        ("exposition", "n 1", false),
+        ("influx", "n value=1", false),
+        ("points_json", "{\"name\":\"n\",\"value\":1}", false),
+    ] {
+        let (home, done) = run(&pipe(decoding, ".x = 1", "json"), format!("\n \n\t \r\n\r\n{record}\n").as_bytes());
+        let letters = weir(home.path("").as_path(), &["dlq", "list", "graph.yaml"]).exits(0).out;
+        let events = if is_event { 3 } else { 1 };
+        assert_eq!(done.out.lines().count(), events, "{decoding}: {}{}", done.out, done.err);
+        assert!(letters.lines().all(|line| !line.contains("invalid")), "{decoding}: {letters}");
+    }
+}
+
+#[test]
 fn a_csv_file_begins_with_its_header_and_is_read_by_it() {
     let graph = "name: csv\nsources:\n  in: {type: stdin}\nsinks:\n  \
                  out: {type: file, inputs: [in], path: out.csv.gz, encoding: {codec: csv, columns: [a, b], header: true}}\n";

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use weir_tests::pages::{Page, root};
 
 /// Where a code stands: behind which words, and as which argument.
-const CALLS: [(&str, usize); 11] = [
+const CALLS: [(&str, usize); 12] = [
     ("Diagnostic::error(", 0),
     ("Diagnostic::warning(", 0),
     ("problems.error(", 1),
+    ("problems.warning(", 1),
     ("Problem::report(", 2),
     ("CodecError::new(", 0),
     ("Scan::new(", 1),

@@ -417,6 +417,13 @@ fn a_data_folder_serves_one_process_at_a_time() {
     assert_eq!(second.wait(PATIENCE).code(), Some(78));
     let refused = second.log();
     assert!(refused.contains("another weir uses it") && refused.contains("--set data_dir="), "{refused}");
+    let set = format!("data_dir={}", home.data_dir("shared").display());
+    std::fs::create_dir_all(home.data_dir("shared").join("endless/.state")).unwrap();
+    for verb in [&["state", "inspect"][..], &["state", "check"], &["buffer", "inspect"], &["dlq", "purge", "--all"]] {
+        let done = weir(&home.path(""), &[verb, &["graph.yaml", "--set", &set]].concat());
+        let says = "a graph runs on it; stop it first, or watch it with `weir top` and `weir tap`";
+        assert!(done.code != 0 && done.err.contains(says) && !done.err.contains("--set"), "{verb:?}: {}", done.err);
+    }
     assert!(!home.path("second.ndjson").exists());
     first.assert_running();
     first.kill();

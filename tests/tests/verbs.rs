@@ -371,6 +371,29 @@ fn list_and_schema_know_the_same_components_and_codecs() {
 }
 
 #[test]
+fn list_names_what_was_meant_and_prints_each_option_once() {
+    let here = Path::new(".");
+    let says = |name: &str| weir(here, &["list", name]).exits(2).err;
+    assert!(says("dedup").contains("there is no component `dedup`; did you mean `dedupe`?"));
+    assert!(says("jsno").contains("did you mean `json`?"));
+    assert!(says("json").contains("`json` is a codec, not a component: write it for `decoding` or `encoding`"));
+    assert!(says("cri").contains("write it for `decoding` of a node; `weir list file` prints its options"));
+    for name in ["file", "kafka", "http", "console"] {
+        let text = weir(here, &["list", name]).exits(GOOD).out;
+        for page in text.split("\n# ") {
+            // An option that two codecs have is there once, unless it means something else for each.
+            let options: Vec<&str> = page.split("\n- **").skip(1).collect();
+            let unique: std::collections::BTreeSet<&&str> = options.iter().collect();
+            assert_eq!(unique.len(), options.len(), "{page}");
+            let urls = page.matches("schema_registry.url`**").count();
+            assert!(urls <= 1, "{page}");
+        }
+    }
+    let text = weir(here, &["list", "file"]).exits(GOOD).out;
+    assert!(text.contains("With `codec: avro` or `codec: protobuf`."), "{text}");
+}
+
+#[test]
 fn the_ejected_demo_is_a_graph_to_go_on_with() {
     let dir = folder(&[]);
     let done = weir(dir.path(), &["demo", "--eject", "new/folder"]).exits(GOOD);

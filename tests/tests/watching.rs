@@ -16,7 +16,9 @@ transforms:
   edit: {type: remap, inputs: [in], source: '.password = "hunter2"; .note = "token=abc"; .personal = 1'}
   split: {type: route, inputs: [edit], routes: {events: exists(.verb)}}
   bad: {type: remap, inputs: [split.default], source: '.n = to_int!(.message)'}
+  sums: {type: aggregate, inputs: [edit], window: {tumbling: 1s}, group_by: [.verb], compute: {n: count}}
 sinks:
+  counted: {type: blackhole, inputs: [sums]}
   out: {type: blackhole, inputs: [split.events, bad]}
 "#;
 
@@ -49,12 +51,25 @@ fn a_tap_shows_what_leaves_an_output_filtered_and_without_secrets() {
     assert!(sights(&home, &["bad.errors", "--limit", "1"])[0]["error"].as_str().unwrap().starts_with("vrl_error"));
     assert!(!sights(&home, &["out", "--limit", "1"])[0]["event"]["verb"].is_null());
     assert_eq!(sights(&home, &["in", "--limit", "3"]).len(), 3);
+    // A node with several outputs and a main one among them.
+    assert!(sights(&home, &["sums", "--limit", "1"])[0]["event"]["n"].is_u64());
 
     let refused = |args: &[&str]| weir(&home.path(""), &[&["tap"], args, &["graph.yaml"]].concat()).exits(1).err;
-    assert!(refused(&["nobody"]).contains("the graph has no node `nobody`; it has in, edit, split, bad, out"));
-    assert!(refused(&["split"]).contains("`split` has `split.events`, `split.default`, `split.errors`"));
-    assert!(refused(&["in.errors"]).contains("`in` has `in`"));
+    assert!(refused(&["nobody"]).contains("the graph has no node `nobody`; it has in, edit, split, bad, sums, "));
+    let outputs = "`split` is no output of the route; tap `split.events` or `split.default` or `split.errors`";
+    assert!(refused(&["split"]).contains(outputs));
+    assert!(refused(&["in.errors"]).contains("`in.errors` is no output of the generate; tap `in`"));
+    let outputs = "tap `sums` or `sums.late` or `sums.evicted` or `sums.errors`";
+    assert!(refused(&["sums.x"]).contains(outputs));
     assert!(refused(&["in", "--filter", ".a =="]).contains("the filter cannot be used"));
+    let fallible = refused(&["in", "--filter", "contains(.verb, \"x\")"]);
+    assert!(fallible.contains("write `(string(.verb) ?? \"\")` in its place"), "{fallible}");
+    let typed = ["out", "--limit", "1", "--filter", "contains((string(.verb) ?? \"\"), \"x\") || true"];
+    assert_eq!(sights(&home, &typed).len(), 1, "what the hint says works");
+    let fallible = refused(&["in", "--filter", "to_int(.n) > 1"]);
+    assert!(fallible.contains("`(to_int(.n) > 1) ?? false`"), "{fallible}");
+    let long = refused(&["in", "--filter", &format!(".verb == \"{}\"", "x".repeat(65_536))]);
+    assert_eq!(long.trim(), "the request is longer than 64 KiB; shorten its filter");
     let deep = format!("{}true", "!".repeat(30_000));
     assert!(refused(&["in", "--filter", &deep]).contains("the filter cannot be used"), "and the graph goes on");
     let exploding = format!("x = [1]; {} length(x) == 1", "x = [x, x, x, x]; ".repeat(30));

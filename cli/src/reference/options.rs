@@ -15,6 +15,8 @@ pub(super) struct OptionEntry {
     pub(super) text: String,
     /// Fixed words and what each means.
     pub(super) words: Vec<(String, String)>,
+    /// The words that select the map which has this option, such as `codec: avro`; empty: it is always there.
+    pub(super) with: Vec<String>,
 }
 
 impl OptionEntry {
@@ -55,9 +57,22 @@ impl<'a> Options<'a> {
         Options { root, entries: Vec::new() }
     }
 
-    /// Returns the collected options.
+    /// Returns the collected options. One that several maps have in common, of which a word selects one, is there once.
     pub(super) fn into_entries(self) -> Vec<OptionEntry> {
-        self.entries
+        let mut entries: Vec<OptionEntry> = Vec::new();
+        for mut entry in self.entries {
+            let with = std::mem::take(&mut entry.with);
+            let is_same = |known: &&mut OptionEntry| OptionEntry { with: Vec::new(), ..(**known).clone() } == entry;
+            match entries.iter_mut().filter(|known| known.path == entry.path).find(is_same) {
+                Some(known) => known.with.extend(with),
+                None => entries.push(OptionEntry { with, ..entry }),
+            }
+        }
+        for entry in entries.iter_mut().filter(|entry| !entry.with.is_empty()) {
+            let words: Vec<String> = entry.with.iter().map(|word| format!("`{word}`")).collect();
+            entry.text = format!("With {}. {}", words.join(" or "), entry.text);
+        }
+        entries
     }
 
     /// Adds an option and the options nested in it.
@@ -88,6 +103,7 @@ impl<'a> Options<'a> {
             default,
             text,
             words,
+            with: Vec::new(),
         });
         self.tag(path, &takes);
         for (step, map) in takes.maps {
@@ -97,7 +113,7 @@ impl<'a> Options<'a> {
                 self.option(&format!("{path}{step}.{name}"), property, is_required(map, name));
                 let Some(entry) = self.entries.get_mut(first) else { continue };
                 if let Some((tag, word)) = tag {
-                    entry.text = format!("With `{tag}: {word}`. {}", entry.text);
+                    entry.with.push(format!("{tag}: {word}"));
                 } else if entry.text.is_empty() {
                     // One of several maps with one option each: the map's description is the option's.
                     (entry.text, entry.required) = (description(map).to_owned(), false);
@@ -127,6 +143,7 @@ impl<'a> Options<'a> {
                 false => "Selects the options below.".to_owned(),
             },
             words: words.filter(|(_, meaning)| !meaning.is_empty() && !is_word_too).collect(),
+            with: Vec::new(),
         });
     }
 

@@ -10,6 +10,7 @@ use chrono::DateTime;
 use weir::admin::{self, Answer, Request};
 use weir::config::Graph;
 use weir::error::ErrorKind;
+use weir::event::readable;
 use weir::graph::{self, DeadLetter, Retried, RunOptions, read_dead_letters};
 use weir::terminal::line;
 
@@ -137,7 +138,7 @@ fn show(dir: &Path, choice: &LetterChoice, limit: usize) -> std::io::Result<bool
         outln!("  event {} of {}", line(&letter.id), at(letter.event_time));
         match (letter.bytes(), letter.codec.as_str()) {
             (None, _) => outln!("  no body"),
-            (Some(bytes), codec) => outln!("  {}: {}", line(codec), line(&String::from_utf8_lossy(&bytes))),
+            (Some(bytes), codec) => outln!("  {}: {}", line(codec), line(&readable(&bytes))),
         }
     })?;
     if more > 0 {

@@ -1,6 +1,7 @@
 //! `weir list`
 
 use weir::component::{codecs, components};
+use weir::config::nearest_name;
 
 use crate::Exit;
 use crate::args::{List, ListFormat};
@@ -62,10 +63,36 @@ fn options_of(names: &[String]) -> Exit {
     for name in names {
         let mut found = pages.iter().filter(|page| page.package.is_some() && page.title == *name).peekable();
         if found.peek().is_none() {
-            errln!("there is no component `{name}`; `weir list` prints all of them");
+            errln!("{}", unknown(name));
             exit = Exit::Usage;
         }
         found.for_each(|page| outln!("{}", page.text));
     }
     exit
+}
+
+/// Says that a name is none of a component, and what was probably meant.
+fn unknown(name: &str) -> String {
+    let (decodings, encodings) = (codecs(true), codecs(false));
+    let is_in = |codecs: &[(&str, String)]| codecs.iter().any(|(codec, _)| *codec == name);
+    let (decodes, encodes) = (is_in(&decodings), is_in(&encodings));
+    let option = match (decodes, encodes) {
+        (true, true) => "`decoding` or `encoding`",
+        (true, false) => "`decoding`",
+        (false, true) => "`encoding`",
+        (false, false) => {
+            let names = components().into_iter().map(|component| component.name);
+            let codecs = decodings.iter().chain(&encodings).map(|(codec, _)| *codec);
+            let names: Vec<&str> = names.chain(codecs).collect();
+            return match nearest_name(name, &names) {
+                Some(meant) => {
+                    format!("there is no component `{name}`; did you mean `{meant}`? `weir list` prints all")
+                }
+                None => format!("there is no component `{name}`; `weir list` prints all of them"),
+            };
+        }
+    };
+    format!(
+        "`{name}` is a codec, not a component: write it for {option} of a node; `weir list file` prints its options"
+    )
 }

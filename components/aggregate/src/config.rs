@@ -26,8 +26,8 @@ const AT_ONCE: usize = 1024;
 pub struct Aggregate {
     /// VRL expression for the event's time: RFC 3339 text or Unix time. Default: the timestamp from the source.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
-    /// Default: the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum. Not
+    /// applied with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Allowed lateness: how far an event may be behind the newest one and still count. Default: `0s`.
     #[serde(default = "zero")]

@@ -3,6 +3,7 @@
 
 mod config;
 mod distinct;
+mod number;
 mod partial;
 mod result;
 mod sketch;

@@ -5,47 +5,8 @@ use vrl::value::Value;
 
 use crate::config::Compute;
 use crate::distinct::Distinct;
+use crate::number::Number;
 use crate::sketch::{Earlier, Sketch};
-
-/// A number as it was written.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Number {
-    Whole(i64),
-    Float(f64),
-}
-
-impl Number {
-    pub fn of(value: &Value) -> Option<Number> {
-        match value {
-            Value::Integer(whole) => Some(Number::Whole(*whole)),
-            Value::Float(float) if float.is_finite() => Some(Number::Float(float.into_inner())),
-            _ => None,
-        }
-    }
-
-    fn as_f64(self) -> f64 {
-        match self {
-            Number::Whole(whole) => whole as f64,
-            Number::Float(float) => float,
-        }
-    }
-
-    /// Whole as long as all are and the sum fits.
-    fn plus(self, other: Number) -> Number {
-        let whole = match (self, other) {
-            (Number::Whole(a), Number::Whole(b)) => a.checked_add(b).map(Number::Whole),
-            _ => None,
-        };
-        whole.unwrap_or_else(|| Number::Float(self.as_f64() + other.as_f64()))
-    }
-
-    fn is_below(self, other: Number) -> bool {
-        match (self, other) {
-            (Number::Whole(a), Number::Whole(b)) => a < b,
-            _ => self.as_f64() < other.as_f64(),
-        }
-    }
-}
 
 /// One computed field, so far.
 #[derive(Clone, Serialize, Deserialize)]
@@ -87,7 +48,10 @@ impl Partial {
             Partial::Quantiles(sketch) => size_of::<Sketch>() + sketch.heap_size(),
             Partial::EarlierSketch(earlier) => size_of::<Earlier>() + earlier.heap_size(),
             Partial::Distinct(distinct) => distinct.heap_size(),
-            Partial::Count(_) | Partial::Sum(_) | Partial::Min(_) | Partial::Max(_) | Partial::Moments { .. } => 0,
+            Partial::Sum(number) | Partial::Min(number) | Partial::Max(number) => {
+                number.as_ref().map_or(0, Number::heap_size)
+            }
+            Partial::Count(_) | Partial::Moments { .. } => 0,
         }
     }
 
@@ -105,9 +69,17 @@ impl Partial {
             *self = Partial::Quantiles(Box::new(Sketch::from(&**earlier)));
         }
         match self {
-            Partial::Sum(sum) => *sum = Some(sum.map_or(number, |sum| sum.plus(number))),
-            Partial::Min(min) => *min = Some(min.filter(|min| !number.is_below(*min)).unwrap_or(number)),
-            Partial::Max(max) => *max = Some(max.filter(|max| !max.is_below(number)).unwrap_or(number)),
+            Partial::Sum(sum) => *sum = Some(sum.as_ref().map_or_else(|| number.clone(), |sum| sum.plus(&number))),
+            Partial::Min(min) => {
+                if min.as_ref().is_none_or(|min| number.is_below(min)) {
+                    *min = Some(number);
+                }
+            }
+            Partial::Max(max) => {
+                if max.as_ref().is_none_or(|max| max.is_below(&number)) {
+                    *max = Some(number);
+                }
+            }
             Partial::Moments { count, mean, squares } => {
                 *count += 1;
                 (*mean, *squares) = with(number.as_f64(), *count as f64, *mean, *squares);
@@ -121,7 +93,7 @@ impl Partial {
     pub fn overflows(&self, compute: &Compute, argument: Option<&Value>) -> bool {
         let Some(number) = argument.and_then(Number::of) else { return false };
         match (self, compute) {
-            (Partial::Sum(Some(sum)), _) => !sum.plus(number).as_f64().is_finite(),
+            (Partial::Sum(Some(sum)), _) => !sum.plus(&number).as_f64().is_finite(),
             (Partial::Moments { count, mean, squares }, Compute::Stddev(_)) => {
                 !with(number.as_f64(), (*count + 1) as f64, *mean, *squares).1.is_finite()
             }
@@ -133,7 +105,7 @@ impl Partial {
     pub fn result(&self, compute: &Compute) -> Option<Number> {
         match (self, compute) {
             (Partial::Count(count), _) => Some(whole(*count)),
-            (Partial::Sum(number) | Partial::Min(number) | Partial::Max(number), _) => *number,
+            (Partial::Sum(number) | Partial::Min(number) | Partial::Max(number), _) => number.clone(),
             (Partial::Moments { count: 0, .. }, _) => None,
             (Partial::Moments { count, squares, .. }, Compute::Stddev(_)) => {
                 Some(Number::Float((squares / *count as f64).sqrt()))
@@ -224,6 +196,17 @@ mod tests {
         assert!(after(&Compute::Stddev(arg()), &large, &minus).0);
         assert!(!after(&Compute::Stddev(arg()), &large, &large).0);
         assert_eq!(Number::of(&Value::from_f64_or_zero(f64::INFINITY)), None, "no number to compute with");
+    }
+
+    #[test]
+    fn the_least_and_the_greatest_keep_all_their_digits() {
+        let digits = ["18446744073709551614", "18446744073709551615", "18446744073709551613"];
+        let values: Vec<Value> = digits.into_iter().map(Value::from).collect();
+        let spelled = |digits: &str| Some(Number::Spelled(digits.into()));
+        assert_eq!(of(Compute::Min(".x".to_owned()), &values), spelled(digits[2]));
+        assert_eq!(of(Compute::Max(".x".to_owned()), &values), spelled(digits[1]));
+        assert_eq!(of(Compute::Sum(".x".to_owned()), &values[..1]), spelled(digits[0]));
+        assert_eq!(of(Compute::Sum(".x".to_owned()), &values[..2]), Some(Number::Float(2f64.powi(65))));
     }
 
     #[test]

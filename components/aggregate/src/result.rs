@@ -7,7 +7,8 @@ use weir::event::{Body, Codec, Event, Ordinal, Position, Timestamp};
 use weir::script::hash;
 
 use crate::config::Compute;
-use crate::partial::{Number, Partial};
+use crate::number::Number;
+use crate::partial::Partial;
 use crate::windows::{SEPARATOR, WindowKey};
 
 /// The names of a result's fields.
@@ -41,6 +42,7 @@ impl Shape {
             field(&mut body, name);
             match partial.result(compute) {
                 Some(Number::Whole(whole)) => drop(write!(body, "{whole}")),
+                Some(Number::Spelled(digits)) => body.extend_from_slice(digits.as_bytes()),
                 Some(Number::Float(float)) if float.is_finite() => {
                     // A finite number can always be written.
                     let _ = weir::event::json::write(&Value::from_f64_or_zero(float), &mut body);

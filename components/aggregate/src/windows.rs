@@ -8,7 +8,8 @@ use weir::script::{Expression, hash};
 use weir::state::{KeyedState, StateKey, StatePart, StateValue};
 
 use crate::config::Compute;
-use crate::partial::{Number, Partial};
+use crate::number::Number;
+use crate::partial::Partial;
 use crate::result::Shape;
 
 /// Between the values of a group's key, each of which is a JSON text: none of them holds it.
@@ -214,6 +215,15 @@ impl Stateful for Windows {
             })?,
             None => event.time,
         };
+        if !Timestamp(time.0.saturating_add(self.grid.length)).is_rfc3339()
+            || !Timestamp(time.0.saturating_sub(self.grid.length)).is_rfc3339()
+        {
+            let message = format!(
+                "its window would begin or end at {}, and RFC 3339 has the years 0000 to 9999; correct the time before",
+                time.to_rfc3339()
+            );
+            return Err(Verdict::Reject { code: "invalid_time", message });
+        }
         let mut key = Vec::new();
         for (at, (_, value)) in values.by_ref().take(self.extract.groups).enumerate() {
             if at > 0 {
@@ -230,7 +240,8 @@ impl Stateful for Windows {
                     self.extract.program.write(&value, &mut text)?;
                     Value::Integer(hash([&text[..]]).cast_signed())
                 }
-                value if Number::of(&value).is_some() => value,
+                value if let Some(digits) = self.extract.program.spelling(&value) => Value::from(digits),
+                value @ (Value::Integer(_) | Value::Float(_)) if Number::of(&value).is_some() => value,
                 value => {
                     let message = self.told(at, &value, "no number");
                     return Err(Verdict::Reject { code: "not_a_number", message });

@@ -110,7 +110,9 @@ impl Reader {
             match fields.get(name) {
                 None | Some(Value::Null) => Ok(None),
                 Some(value) => {
-                    let time = Timestamp::of(value).ok_or_else(|| no_alert(format!("its `{name}` is no time")))?;
+                    let time = Timestamp::of(value).filter(|time| time.is_rfc3339());
+                    let time =
+                        time.ok_or_else(|| no_alert(format!("its `{name}` is no time of the years 0000 to 9999")))?;
                     Ok(Some(time.0))
                 }
             }

@@ -37,7 +37,7 @@ pub struct AlertFiring {
     /// is in order. Default: samples are processed as they arrive.
     lateness: Option<Span>,
     /// Maximum time by which a sample may be ahead of the wall clock and still advance the watermark; a later sample is
-    /// processed as if it had just happened. `0s`: no maximum. Default: the graph's `max_ahead`.
+    /// processed as if it had just happened. `0s`: no maximum. Not applied with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Labels that identify the cluster of an alert; the first one present becomes the event's `cluster`. Default:
     /// `[cluster, clusterID]`.

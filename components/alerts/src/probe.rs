@@ -18,7 +18,11 @@ pub(crate) async fn ask(settings: &Settings<'_>, address: Address, method: Metho
     match client.send_to(0, &request).await {
         Verdict::Delivered(_) => Finding::ok(format!("{shown} answers")),
         Verdict::Refused { answer, .. } if !is_api => Finding::ok(format!("{shown} answers, with {}", answer.status)),
-        Verdict::Again { why, .. } if !is_api && why.contains("HTTP 405") => Finding::ok(format!("{shown} answers")),
+        // Many a webhook only knows POST, which would be more than a question.
+        Verdict::Again { why, .. } if !is_api && (why.contains("HTTP 405") || why.contains("HTTP 501")) => {
+            let rest = "whether it takes events is only known once one is sent";
+            Finding::ok(format!("{shown} answers, and takes no {}: {rest}", request.method))
+        }
         Verdict::Refused { why, .. } | Verdict::Again { why, .. } => Finding::failed(why, remedy),
     }
 }

@@ -81,7 +81,9 @@ impl Reader {
         let is_over = number.is_nan() || number == 0.0;
         let time = match timestamp {
             Value::Null => event.time,
-            timestamp => Timestamp::of(timestamp).ok_or_else(|| no_point("its `timestamp` is no time"))?,
+            timestamp => Timestamp::of(timestamp)
+                .filter(|time| time.is_rfc3339())
+                .ok_or_else(|| no_point("its `timestamp` is no time of the years 0000 to 9999"))?,
         };
         let sample = match (is_for_state, state.as_deref(), is_over) {
             (true, _, false) => Sample::Since(millis(number).ok_or_else(|| no_point("its `value` is no time"))?),

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use weir::component::{BuildContext, SinkConfig};
+use weir::component::{BuildContext, ProbeContext, SinkConfig, Verdict};
 use weir::delivery::{Outcome, Receipt, Settlements};
 use weir::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
 use weir_alerts as _;
@@ -40,6 +40,26 @@ impl Peer {
         let router = Router::new().fallback(answer).with_state(self.clone());
         tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         address
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_only_knows_post_is_no_fault_for_doctor() {
+    let peer = Peer::default();
+    let url = peer.listen().await;
+    let config: Box<dyn SinkConfig> = serde_json::from_value(json!({"type": "webhook", "url": url})).unwrap();
+    for (status, level, says) in [
+        (200, Verdict::Ok, "answers"),
+        (405, Verdict::Ok, "answers, and takes no HEAD: whether it takes events is only known once one is sent"),
+        (501, Verdict::Ok, "answers, and takes no HEAD"),
+        (401, Verdict::Failed, "check auth"),
+        (404, Verdict::Failed, "check the address"),
+        (503, Verdict::Failed, "HTTP 503"),
+    ] {
+        peer.log().answers.push_back(status);
+        let findings = config.probe(&ProbeContext::new(std::time::Duration::from_secs(60))).await;
+        let [finding] = &findings[..] else { panic!("{findings:?}") };
+        assert!(finding.verdict == level && finding.message.contains(says), "{status}: {finding:?}");
     }
 }
 

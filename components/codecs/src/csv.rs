@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::component::{DecodingConfig, EncodingConfig, Problems, Stream};
+use weir::event::json::Numbers;
 use weir::event::{CodecError, Decoder, Encoder, Framing, Layout};
 use weir::{Error, Result};
 
@@ -141,10 +142,10 @@ struct Csv {
     wants_header: bool,
 }
 
-/// A record without the end of its line.
+/// A record without the end of its line. A carriage return alone is none: where lines are read, they have lost theirs.
 fn without_end(record: &Bytes) -> Bytes {
-    let line = record.strip_suffix(b"\n").unwrap_or(record);
-    record.slice_ref(line.strip_suffix(b"\r").unwrap_or(line))
+    let line = record.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    record.slice_ref(line.unwrap_or(record))
 }
 
 /// Calls `each` with every value of a record.
@@ -233,6 +234,10 @@ impl Decoder for Csv {
         self.wants_header
     }
 
+    fn has_blank_records(&self) -> bool {
+        true
+    }
+
     fn with_header(&self, header: &[u8]) -> Result<Arc<dyn Decoder>, CodecError> {
         let header = Bytes::copy_from_slice(header);
         let mut columns: Vec<KeyString> = Vec::new();
@@ -246,7 +251,7 @@ impl Decoder for Csv {
         if let Some(name) =
             columns.iter().enumerate().find_map(|(at, name)| columns[..at].contains(name).then_some(name))
         {
-            return Err(CodecError::new("invalid_csv", format!("the header {text:?} names {name:?} twice")));
+            return Err(CodecError::new("invalid_csv", format!("the header {text:?} names {:?} twice", name.as_str())));
         }
         Ok(Arc::new(Csv { delimiter: self.delimiter, columns, wants_header: false }))
     }
@@ -296,9 +301,14 @@ impl Encoder for CsvWriter {
         "csv"
     }
 
-    fn encode(&self, value: &Value, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_exact(value, &Numbers::default(), topic, out)
+    }
+
+    fn encode_exact(&self, value: &Value, numbers: &Numbers, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let fields = text::object(value)?;
-        let values = self.columns.iter().map(|column| fields.get(column).map_or(Ok(Bytes::new()), text::of));
+        let text = |value| text::of(value, numbers);
+        let values = self.columns.iter().map(|column| fields.get(column).map_or(Ok(Bytes::new()), text));
         let values = values.collect::<Result<Vec<Bytes>, CodecError>>()?;
         self.record(values.iter().map(|value| &value[..]), out);
         Ok(())
@@ -351,10 +361,12 @@ mod tests {
         assert_eq!(read(&*ab, "1,\"2").unwrap_err(), "byte 2: a quote is not closed");
         assert_eq!(read(&*ab, "\"1\"x,2").unwrap_err(), "byte 3: something stands behind a closing quote");
         let line_break = ": a line break outside of quotes; end each line by a newline, not by a carriage return alone";
-        for (record, at) in [("1,2\r3,4", 3), ("1\r2,3", 1), ("1,2\n3", 3), ("\"1\",\r2", 4)] {
+        for (record, at) in
+            [("1,2\r", 3), ("1,2\r\r\n", 3), ("1,2\r3,4", 3), ("1\r2,3", 1), ("1,2\n3", 3), ("\"1\",\r2", 4)]
+        {
             assert_eq!(read(&*ab, record).unwrap_err(), format!("byte {at}{line_break}"));
         }
-        for record in ["1,\"\r\"\r\n", "1,\"\r\"\n", "1,\"\r\"\r"] {
+        for record in ["1,\"\r\"\r\n", "1,\"\r\"\n", "1,\"\r\""] {
             assert_eq!(read(&*ab, record).unwrap(), json!({"a": "1", "b": "\r"}), "{record:?}");
         }
         let broken = ab.decode(&Bytes::from_static(b"1,\xff")).unwrap_err();
@@ -367,7 +379,8 @@ mod tests {
         assert!(unnamed.wants_header());
         let named = unnamed.with_header(b"id;\"full \"\"name\"\"\"").unwrap();
         assert_eq!(read(&*named, "7;x").unwrap(), json!({"id": "7", "full \"name\"": "x"}));
-        assert!(unnamed.with_header(b"id;id").unwrap_err().message.contains("twice"));
+        let twice = unnamed.with_header(b"id;id").unwrap_err().message;
+        assert_eq!(twice, "the header \"id;id\" names \"id\" twice");
         let old = unnamed.with_header(b"id;text\r1;a\r2;b\r").unwrap_err();
         assert!(old.message.contains("not by a carriage return alone"), "{old}");
         for wide in [&b"\xff\xfei\0d\0"[..], b"i\0d\0"] {
@@ -390,6 +403,12 @@ mod tests {
         out.clear();
         encoder(json!({"codec": "csv", "columns": ["z"]})).encode(&value, "", &mut out).unwrap();
         assert_eq!(out, b"\"\"", "not a blank line");
+        let mut numbers = Numbers::default();
+        let doc = Bytes::from(r#"{"n":18446744073709551615,"z":[0.1000000000000000055]}"#);
+        let exact = weir::event::json::parse_with(&doc, &mut numbers).unwrap();
+        out.clear();
+        always.encode_exact(&exact, &numbers, "", &mut out).unwrap();
+        assert_eq!(out, br#""18446744073709551615","[0.1000000000000000055]""#);
         let refused = always.encode(&Value::from("text"), "", &mut out).unwrap_err();
         assert_eq!(refused.code, "no_object");
     }

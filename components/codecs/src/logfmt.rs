@@ -1,6 +1,7 @@
 //! `logfmt`: `key=value` pairs, as many services write their logs.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use vrl::value::{ObjectMap, Value};
 use weir::Result;
 use weir::component::{DecodingConfig, EncodingConfig};
+use weir::event::json::Numbers;
 use weir::event::{CodecError, Decoder, Encoder};
 
 use crate::text::{self, utf8};
@@ -143,11 +145,19 @@ impl Encoder for Logfmt {
         "logfmt"
     }
 
-    fn encode(&self, value: &Value, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        let before = out.len();
-        let mut key = String::new();
-        for (name, value) in text::object(value)? {
-            put(&mut key, name, value, before, out)?;
+    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_exact(value, &Numbers::default(), topic, out)
+    }
+
+    fn encode_exact(&self, value: &Value, numbers: &Numbers, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let mut pairs = Pairs { numbers, before: out.len(), way: String::new(), keys: None };
+        let fields = text::object(value)?;
+        let is_nested = |value: &Value| matches!(value, Value::Object(_) | Value::Array(_));
+        if fields.values().any(is_nested) {
+            pairs.keys = Some(HashSet::new());
+        }
+        for (name, value) in fields {
+            pairs.put(name, value, out)?;
         }
         Ok(())
     }
@@ -157,54 +167,74 @@ impl Encoder for Logfmt {
     }
 }
 
-fn put(way: &mut String, name: &str, value: &Value, before: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let length = way.len();
-    if length > 0 {
-        way.push('.');
-    }
-    way.push_str(name);
-    match value {
-        Value::Object(_) | Value::Array(_) if way.bytes().filter(|byte| *byte == b'.').count() > MAX_DEPTH => {
-            return Err(CodecError::new("too_deep", format!("objects within {MAX_DEPTH} others cannot be written")));
-        }
-        Value::Object(fields) if !fields.is_empty() => {
-            for (name, value) in fields {
-                put(way, name, value, before, out)?;
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for (at, value) in items.iter().enumerate() {
-                put(way, &at.to_string(), value, before, out)?;
-            }
-        }
-        value => {
-            let is_odd = |byte: u8| byte <= b' ' || byte == b'=' || byte == b'"';
-            if way.is_empty() || way.bytes().any(is_odd) {
-                return Err(CodecError::new("bad_key", format!("{way:?} cannot be a key of logfmt; rename the field")));
-            }
-            if out.len() > before {
-                out.push(b' ');
-            }
-            out.extend_from_slice(way.as_bytes());
-            out.push(b'=');
-            put_value(value, out)?;
-        }
-    }
-    way.truncate(length);
-    Ok(())
+/// The pairs of an event that is being written.
+struct Pairs<'a> {
+    numbers: &'a Numbers,
+    /// Where the record begins.
+    before: usize,
+    /// The key of the field at hand.
+    way: String,
+    /// The keys so far, where two fields may have one: `a.b` beside `b` within `a`.
+    keys: Option<HashSet<String>>,
 }
 
-fn put_value(value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let text = match value {
-        Value::Null => Bytes::from_static(b"null"),
-        value => text::of(value)?,
-    };
-    if text.iter().any(|byte| *byte <= b' ' || matches!(byte, b'=' | b'"' | b'\\' | 0x7f)) {
-        weir::event::json::write(&Value::Bytes(text), out)?;
-    } else {
-        out.extend_from_slice(&text);
+impl Pairs<'_> {
+    fn put(&mut self, name: &str, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let length = self.way.len();
+        if length > 0 {
+            self.way.push('.');
+        }
+        self.way.push_str(name);
+        match value {
+            Value::Object(_) | Value::Array(_) if self.way.bytes().filter(|byte| *byte == b'.').count() > MAX_DEPTH => {
+                let what = format!("objects within {MAX_DEPTH} others cannot be written");
+                return Err(CodecError::new("too_deep", what));
+            }
+            Value::Object(fields) if !fields.is_empty() => {
+                for (name, value) in fields {
+                    self.put(name, value, out)?;
+                }
+            }
+            Value::Array(items) if !items.is_empty() => {
+                for (at, value) in items.iter().enumerate() {
+                    self.put(&at.to_string(), value, out)?;
+                }
+            }
+            value => self.put_pair(value, out)?,
+        }
+        self.way.truncate(length);
+        Ok(())
     }
-    Ok(())
+
+    fn put_pair(&mut self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        let way = &*self.way;
+        let is_odd = |byte: u8| byte <= b' ' || byte == b'=' || byte == b'"';
+        if way.is_empty() || way.bytes().any(is_odd) {
+            return Err(CodecError::new("bad_key", format!("{way:?} cannot be a key of logfmt; rename the field")));
+        }
+        if let Some(keys) = &mut self.keys
+            && !keys.insert(way.to_owned())
+        {
+            let what =
+                format!("two fields have the key {way:?} in logfmt, where a nested field is its path; rename one");
+            return Err(CodecError::new("bad_key", what));
+        }
+        if out.len() > self.before {
+            out.push(b' ');
+        }
+        out.extend_from_slice(way.as_bytes());
+        out.push(b'=');
+        let text = match value {
+            Value::Null => Bytes::from_static(b"null"),
+            value => text::of(value, self.numbers)?,
+        };
+        if text.iter().any(|byte| *byte <= b' ' || matches!(byte, b'=' | b'"' | b'\\' | 0x7f)) {
+            weir::event::json::write(&Value::Bytes(text), out)?;
+        } else {
+            out.extend_from_slice(&text);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -247,6 +277,19 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), "beforea.b=1 a.c.0=true a.c.1=\"x y\" e= n=null o={}");
         let refused = Logfmt.encode(&Value::from(json!({"a b": 1})), "", &mut Vec::new()).unwrap_err();
         assert_eq!(refused.code, "bad_key");
+        for twice in
+            [json!({"a": {"b": 1}, "a.b": 2}), json!({"a": [1], "a.0": 2}), json!({"a": {"b.c": 1, "b": {"c": 2}}})]
+        {
+            let refused = Logfmt.encode(&Value::from(twice), "", &mut Vec::new()).unwrap_err();
+            assert_eq!(refused.code, "bad_key");
+            assert!(refused.message.starts_with("two fields have the key \"a."), "{refused}");
+        }
+        let mut numbers = Numbers::default();
+        let doc = Bytes::from(r#"{"id":18446744073709551615,"x":[0.1000000000000000055]}"#);
+        let exact = weir::event::json::parse_with(&doc, &mut numbers).unwrap();
+        let mut out = Vec::new();
+        Logfmt.encode_exact(&exact, &numbers, "", &mut out).unwrap();
+        assert_eq!(out, b"id=18446744073709551615 x.0=0.1000000000000000055");
         let deep = (0..100).fold(json!(1), |inner, _| json!({"a": inner}));
         assert_eq!(Logfmt.encode(&Value::from(deep), "", &mut Vec::new()).unwrap_err().code, "too_deep");
     }

@@ -75,7 +75,10 @@ impl Schema {
         let (message, bytes) = if is_framed {
             let found = wire::message_way(&bytes[..]);
             let (way, rest) = found.ok_or_else(|| invalid("the record does not say which message it is".to_owned()))?;
-            let message = self.at(&way).ok_or_else(|| invalid(format!("the schema has no message at {way:?}")))?;
+            let message = self.at(&way).ok_or_else(|| {
+                let way: Vec<String> = way.iter().map(usize::to_string).collect();
+                invalid(format!("the schema has no message at the indexes {} of the record", way.join(", ")))
+            })?;
             (message, bytes.slice_ref(rest))
         } else {
             (self.message.clone(), bytes.clone())

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use vrl::value::{KeyString, ObjectMap, Value};
 use weir::Result;
 use weir::component::{DecodingConfig, EncodingConfig};
-use weir::event::{CodecError, Decoder, Encoder};
+use weir::event::json::Numbers;
+use weir::event::{CodecError, Decoder, Encoder, rfc3339};
 
 use crate::text::{self, utf8};
 
@@ -65,6 +66,8 @@ const ALSO: [(&str, usize); 8] = [
 ];
 /// Header fields in order, with their longest length (RFC 5424, 6).
 const HEADER: [(&str, usize); 4] = [("hostname", 255), ("appname", 48), ("procid", 128), ("msgid", 32)];
+
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 #[derive(Debug)]
 struct Syslog;
@@ -144,7 +147,7 @@ impl<'a> Reader<'a> {
         if self.at < self.text.len() && !self.skip(" ") {
             return self.invalid("a blank is due before the message");
         }
-        self.skip("\u{feff}");
+        self.skip(BYTE_ORDER_MARK);
         Ok(())
     }
 
@@ -182,10 +185,13 @@ impl<'a> Reader<'a> {
                         _ => value.push('\\'),
                     }
                 }
-                element.insert(name.into(), value.into());
+                add_parameter(&mut element, name, value.into());
             }
             if !self.skip("]") {
                 return self.invalid("structured data has no end");
+            }
+            if data.contains_key(&id) {
+                return self.invalid(&format!("structured data [{id}] is there twice"));
             }
             data.insert(id, Value::Object(element));
         }
@@ -233,6 +239,15 @@ impl<'a> Reader<'a> {
             fields.insert("procid".into(), self.value(pid));
         }
         self.skip(" ");
+    }
+}
+
+/// Adds a parameter of structured data. One that repeats (RFC 5424, 6.3.3) is a list of all its values.
+fn add_parameter(element: &mut ObjectMap, name: &str, value: Value) {
+    match element.get_mut(name) {
+        Some(Value::Array(values)) => values.push(value),
+        Some(first) => *first = Value::Array(vec![std::mem::replace(first, Value::Null), value]),
+        None => drop(element.insert(name.into(), value)),
     }
 }
 
@@ -284,7 +299,11 @@ impl Encoder for Syslog {
         "syslog"
     }
 
-    fn encode(&self, value: &Value, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    fn encode(&self, value: &Value, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode_exact(value, &Numbers::default(), topic, out)
+    }
+
+    fn encode_exact(&self, value: &Value, numbers: &Numbers, _: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
         let fields = text::object(value)?;
         let facility = code(fields, "facility", &FACILITIES, &[], 1)?;
         let severity = code(fields, "severity", &SEVERITIES, &ALSO, 6)?;
@@ -297,12 +316,13 @@ impl Encoder for Syslog {
                 None => return refused("`timestamp` is no time; parse it before"),
             },
         };
+        time.as_ref().map(rfc3339).transpose()?;
         // No more than microseconds are allowed.
         let time = time.map(|time| time.to_rfc3339_opts(SecondsFormat::Micros, true));
         out.extend_from_slice(time.as_deref().unwrap_or("-").as_bytes());
         for (name, longest) in HEADER {
             out.push(b' ');
-            let text = fields.get(name).map_or(Ok(Bytes::new()), text::of)?;
+            let text = fields.get(name).map_or(Ok(Bytes::new()), |value| text::of(value, numbers))?;
             if text.len() > longest || !text.iter().all(u8::is_ascii_graphic) {
                 return refused(format!(
                     "`{name}` must be at most {longest} printable ASCII characters without blanks"
@@ -314,7 +334,7 @@ impl Encoder for Syslog {
         match fields.get("structured_data") {
             Some(Value::Object(data)) if !data.is_empty() => {
                 for (id, element) in data {
-                    put_element(id, element, out)?;
+                    put_element(id, element, numbers, out)?;
                 }
             }
             None | Some(Value::Null | Value::Object(_)) => out.push(b'-'),
@@ -325,16 +345,20 @@ impl Encoder for Syslog {
                 "the event has no field message, and a syslog message without one says nothing; set .message before";
             return Err(CodecError::new("no_message", what));
         };
-        let message = text::of(message)?;
+        let message = text::of(message, numbers)?;
         if !message.is_empty() {
             out.push(b' ');
+            // The first byte order mark is no part of the message (RFC 5424, 6.4), so one of its own needs another.
+            if message.starts_with(BYTE_ORDER_MARK.as_bytes()) {
+                out.extend_from_slice(BYTE_ORDER_MARK.as_bytes());
+            }
             out.extend_from_slice(&message);
         }
         Ok(())
     }
 }
 
-fn put_element(id: &str, element: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
+fn put_element(id: &str, element: &Value, numbers: &Numbers, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let is_name = |name: &str| {
         (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'=' | b']' | b'"'))
     };
@@ -345,18 +369,24 @@ fn put_element(id: &str, element: &Value, out: &mut Vec<u8>) -> Result<(), Codec
     out.extend_from_slice(id.as_bytes());
     for (name, value) in params {
         if !is_name(name) {
-            return refused(format!("{name:?} cannot be a name in structured data"));
+            return refused(format!("{:?} cannot be a name in structured data", name.as_str()));
         }
-        out.push(b' ');
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b"=\"");
-        for byte in text::of(value)? {
-            if matches!(byte, b'"' | b'\\' | b']') {
-                out.push(b'\\');
+        let values = match value {
+            Value::Array(values) => &values[..],
+            one => std::slice::from_ref(one),
+        };
+        for value in values {
+            out.push(b' ');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"=\"");
+            for byte in text::of(value, numbers)? {
+                if matches!(byte, b'"' | b'\\' | b']') {
+                    out.push(b'\\');
+                }
+                out.push(byte);
             }
-            out.push(byte);
+            out.push(b'"');
         }
-        out.push(b'"');
     }
     out.push(b']');
     Ok(())
@@ -390,6 +420,32 @@ mod tests {
         let escaped = read(r#"<0>1 - - - 7 - [a b="\"\\\]\n"] x"#).unwrap();
         assert_eq!(escaped["structured_data"]["a"]["b"], r#""\]\n"#);
         assert_eq!(escaped["procid"], "7");
+    }
+
+    #[test]
+    fn a_parameter_that_repeats_is_a_list_and_a_mark_of_the_message_stays() {
+        let line = "<14>1 - - - - - [net ip=\"10.0.0.1\" ip=\"10.0.0.2\" mac=\"x\" ip=\"::1\"] m";
+        let event = read(line).unwrap();
+        let ips = json!(["10.0.0.1", "10.0.0.2", "::1"]);
+        assert_eq!(event["structured_data"], json!({"net": {"ip": ips, "mac": "x"}}));
+        let mut out = Vec::new();
+        Syslog.encode(&Value::from(event.clone()), "", &mut out).unwrap();
+        assert_eq!(read(std::str::from_utf8(&out).unwrap()).unwrap(), event);
+        assert_eq!(
+            read("<14>1 - - - - - [a x=\"1\"][a x=\"2\"]").unwrap_err(),
+            "byte 34: structured data [a] is there twice"
+        );
+        let marked = json!({"facility": "user", "severity": "info", "message": "\u{feff}x"});
+        out.clear();
+        Syslog.encode(&Value::from(marked.clone()), "", &mut out).unwrap();
+        assert_eq!(read(std::str::from_utf8(&out).unwrap()).unwrap(), marked);
+    }
+
+    #[test]
+    fn a_year_that_rfc_3339_has_not_is_refused() {
+        let far = Value::Timestamp(DateTime::from_timestamp(300_000_000_000, 0).unwrap());
+        let event = Value::Object([("timestamp".into(), far), ("message".into(), "m".into())].into());
+        assert_eq!(Syslog.encode(&event, "", &mut Vec::new()).unwrap_err().code, "unsupported_value");
     }
 
     #[test]
@@ -444,7 +500,7 @@ mod tests {
             header in prop::collection::vec(prop::option::of("[a-z0-9.]{1,9}"), 4),
             data in prop::collection::btree_map("[a-z@]{1,5}", prop::collection::btree_map("[a-z]{1,3}", "\\PC{0,4}|[\\]\\\\\"n]{0,4}", 0..3), 0..3),
             micros in prop::option::of(0..4_000_000_000_000_000_i64),
-            message in "\\PC{0,9}",
+            message in "\u{feff}{0,2}\\PC{0,9}",
         ) {
             let mut fields = ObjectMap::from([("facility".into(), FACILITIES[facility].into()), ("severity".into(), SEVERITIES[severity].into()), ("message".into(), Value::from(message))]);
             for ((name, _), value) in HEADER.iter().zip(header) {

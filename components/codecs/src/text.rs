@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use vrl::value::{ObjectMap, Value};
-use weir::event::{CodecError, json};
+use weir::event::json::Numbers;
+use weir::event::{CodecError, rfc3339};
 
 /// The bytes as text; an error has the codec's own code.
 pub(crate) fn utf8<'a>(bytes: &'a [u8], code: &'static str) -> Result<&'a str, CodecError> {
@@ -17,15 +18,19 @@ pub(crate) fn object(value: &Value) -> Result<&ObjectMap, CodecError> {
         .ok_or_else(|| CodecError::new("no_object", "the event is no object, so it has no fields to write"))
 }
 
-/// A value as text: null is empty; objects and lists are JSON.
-pub(crate) fn of(value: &Value) -> Result<Bytes, CodecError> {
+/// A value as text: null is empty; objects and lists are JSON; a number has the digits of the event.
+pub(crate) fn of(value: &Value, numbers: &Numbers) -> Result<Bytes, CodecError> {
     match value {
         Value::Null => Ok(Bytes::new()),
         Value::Object(_) | Value::Array(_) => {
             let mut out = Vec::new();
-            json::write(value, &mut out)?;
+            numbers.write(value, &mut out)?;
             Ok(out.into())
         }
+        Value::Float(float) if let Some(digits) = numbers.spelling(float.into_inner()) => {
+            Ok(Bytes::copy_from_slice(digits.as_bytes()))
+        }
+        Value::Timestamp(time) => Ok(rfc3339(time)?.into()),
         other => {
             let text = other.coerce_to_bytes();
             utf8(&text, "invalid_utf8")?;

@@ -457,7 +457,7 @@ impl Writer {
     fn put_document(&mut self, event: &Event, time: Timestamp, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let start = out.len();
         match &event.body {
-            Body::Raw(bytes, Codec::Json) => {
+            Body::Raw(bytes, Codec::Json | Codec::Edited) => {
                 // Before it is put on one line: only in a valid document is every raw newline whitespace.
                 json::scan(bytes, &self.fields, &mut self.found).map_err(CodecError::from)?;
                 out.extend_from_slice(&json::compact(bytes));
@@ -471,6 +471,11 @@ impl Writer {
             return Err(Refusal::new("no_object", "a document is a JSON object, and this is none"));
         }
         if self.stamp && self.found.get(0).is_none() {
+            if !time.is_rfc3339() {
+                let why = "RFC 3339 has the years 0000 to 9999; set @timestamp before";
+                let what = format!("the event's time {} cannot be its @timestamp: {why}", time.to_rfc3339());
+                return Err(Refusal::new("invalid_time", what));
+            }
             stamp(time, start, out);
         }
         Ok(())

@@ -161,7 +161,7 @@ impl Reader {
         file.seek(SeekFrom::Start(start))?;
         let stream = compression.reader(file, &self.what.id.log);
         let lines = Lines::new(stream, offset, self.what.longest).skipping(offset - start);
-        Ok(lines.holding_back(!self.what.context.once))
+        Ok(lines.holding_back(!self.what.context.once).with_blanks(self.what.codec.has_blank_records()))
     }
 
     /// Makes ready for the first record that begins at a place or behind it.

@@ -21,7 +21,7 @@ pub(crate) struct Line {
     /// Where reading has to begin for what follows this line to come out the same; where it begins, but for records of
     /// several lines.
     pub from: u64,
-    /// Without its newline and carriage return.
+    /// Without its newline, and the carriage return before that.
     pub bytes: Bytes,
 }
 
@@ -63,6 +63,8 @@ pub(crate) struct Lines {
     mark: u64,
     /// A line without an end is not given out: more may come.
     holds_back: bool,
+    /// Lines of nothing but blanks are given out.
+    has_blanks: bool,
     ended: bool,
 }
 
@@ -80,6 +82,7 @@ impl Lines {
             skip: 0,
             mark: 0,
             holds_back: false,
+            has_blanks: true,
             ended: false,
         }
     }
@@ -92,6 +95,19 @@ impl Lines {
     /// Whether a last line without an end is held back.
     pub fn holding_back(self, holds_back: bool) -> Lines {
         Lines { holds_back, ..self }
+    }
+
+    /// Whether lines of nothing but blanks are given out; empty ones never are.
+    pub fn with_blanks(self, has_blanks: bool) -> Lines {
+        Lines { has_blanks, ..self }
+    }
+
+    /// Whether a line is given out.
+    fn counts(&self, line: &[u8]) -> bool {
+        match line.first() {
+            None => false,
+            Some(first) => self.has_blanks || !first.is_ascii_whitespace() || !line.trim_ascii().is_empty(),
+        }
     }
 
     /// Bytes at the end that are held back.
@@ -172,7 +188,7 @@ impl Lines {
                     continue;
                 }
             };
-            if !dropped && !line.bytes.is_empty() {
+            if !dropped && self.counts(&line.bytes) {
                 return Ok(Found::Line(line));
             }
         }
@@ -181,7 +197,8 @@ impl Lines {
     /// The next line, if it is whole in what was read already.
     pub fn next_buffered(&mut self) -> Option<Line> {
         let newline = self.newline()?;
-        let is_plain = !self.dropping && newline > 1 && newline < self.longest;
+        let may_be_blank = newline < 2 || !self.has_blanks && self.buffer[0].is_ascii_whitespace();
+        let is_plain = !self.dropping && !may_be_blank && newline < self.longest;
         is_plain.then(|| self.take(newline, newline + 1))
     }
 
@@ -189,7 +206,8 @@ impl Lines {
     fn take(&mut self, length: usize, consumed: usize) -> Line {
         let mut bytes = self.buffer.split_to(consumed).freeze();
         bytes.truncate(length.min(self.longest));
-        if bytes.last() == Some(&b'\r') {
+        // Only before a newline it is part of the line's end.
+        if consumed > length && length <= self.longest && bytes.last() == Some(&b'\r') {
             bytes.truncate(bytes.len() - 1);
         }
         let offset = self.offset;
@@ -268,6 +286,27 @@ mod tests {
     fn lines_know_their_offsets_and_blank_ones_are_skipped() {
         let all = lines(b"a\r\n\n\r\nbc\nlast", 100);
         assert_eq!(all, [(0, b"a".to_vec()), (6, b"bc".to_vec()), (9, b"last".to_vec())]);
+    }
+
+    #[test]
+    fn lines_of_blanks_are_skipped_where_no_record_is_like_that() {
+        for (has_blanks, expected) in [(true, &["a", " ", "\t\r", "b "][..]), (false, &["a", "b "])] {
+            let text = b"a\n \n\t\r\r\n\r\nb \n";
+            let mut found = Lines::new(Box::new(io::Cursor::new(text.to_vec())), 0, 100).with_blanks(has_blanks);
+            let mut all = Vec::new();
+            while let Some(line) = next(&mut found) {
+                all.push(line.bytes);
+                all.extend(std::iter::from_fn(|| found.next_buffered()).map(|line| line.bytes));
+            }
+            assert_eq!(all, expected);
+        }
+    }
+
+    #[test]
+    fn a_carriage_return_is_only_left_out_before_a_newline() {
+        let all = |text: &[u8], longest| lines(text, longest).into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+        assert_eq!(all(b"a\r\r\nb\r", 100), [b"a\r", b"b\r"]);
+        assert_eq!(all(b"abc\rde\n", 4), [b"abc\r"], "where a line is cut");
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::compression::Compression;
 /// Bytes read at once in search of the last line.
 const BLOCK: u64 = 64 << 10;
 
+/// Bytes before the noted length that a file is known again by.
+const PRINT: u64 = 4096;
+
 /// An open, locked file that is added to.
 pub(crate) struct Output {
     /// Appends, so that what someone else cut is not filled up with zeros.
@@ -55,6 +58,21 @@ impl Output {
 
     pub fn inode(&self) -> u64 {
         self.id.1
+    }
+
+    /// When the file was made, in nanoseconds since 1970, where the file system knows; another file may get the inode of one
+    /// that was removed.
+    pub fn born(&self) -> Option<u64> {
+        let born = self.file.metadata().ok()?.created().ok()?;
+        u64::try_from(born.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos()).ok()
+    }
+
+    /// The checksum of the last bytes in front of a place.
+    pub fn print(&self, end: u64) -> io::Result<u32> {
+        let start = end.saturating_sub(PRINT);
+        let mut bytes = vec![0; (end - start) as usize];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(crc32fast::hash(&bytes))
     }
 
     pub fn is_same(&self, other: &Output) -> bool {

@@ -31,6 +31,25 @@ pub(crate) struct Listing {
     pub unread: Vec<(PathBuf, io::Error)>,
     /// Other names of files that are listed, and which those are.
     pub again: Vec<PathBuf>,
+    /// Patterns that no file fits.
+    pub fruitless: Vec<Fruitless>,
+}
+
+/// A pattern that no file fits, and the folders that fit it.
+#[derive(Debug)]
+pub(crate) struct Fruitless {
+    pub pattern: PathBuf,
+    pub folders: Vec<PathBuf>,
+}
+
+/// The pattern of the files below what a pattern fits that ends with `**` and so fits folders alone.
+pub(crate) fn files_below(pattern: &Path) -> Option<String> {
+    pattern.to_str().filter(|_| pattern.ends_with("**")).map(files_in)
+}
+
+/// The pattern of the files in the folders that a pattern fits.
+pub(crate) fn files_in(pattern: &str) -> String {
+    format!("{}/*", pattern.trim_end_matches('/'))
 }
 
 /// The path, if it stands for several files.
@@ -49,7 +68,13 @@ pub(crate) fn list(paths: &[PathBuf], with_fifos: bool) -> Listing {
     let mut seen = HashSet::new();
     for path in paths {
         let found = match pattern_of(path) {
-            Some(pattern) => Walk::of(pattern, &mut listing.unread).sorted(with_fifos),
+            Some(pattern) => {
+                let (files, folders) = Walk::of(pattern, &mut listing.unread).sorted(with_fifos);
+                if files.is_empty() {
+                    listing.fruitless.push(Fruitless { pattern: path.clone(), folders });
+                }
+                files
+            }
             None => {
                 let metadata = path.metadata().ok();
                 let is_fifo = metadata.as_ref().is_some_and(|metadata| metadata.file_type().is_fifo());
@@ -225,8 +250,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The files among what was found, each by its first name; by one that leads over no link where there is such.
-    fn sorted(mut self, with_fifos: bool) -> Vec<(Listed, Option<Place>)> {
-        let (mut files, mut seen) = (Vec::new(), HashSet::new());
+    /// And the folders.
+    fn sorted(mut self, with_fifos: bool) -> (Vec<(Listed, Option<Place>)>, Vec<PathBuf>) {
+        let (mut files, mut folders, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut found = std::mem::take(&mut self.found);
         found.sort();
         for (_, path) in found {
@@ -237,10 +263,12 @@ impl<'a> Walk<'a> {
                 if seen.insert(place) {
                     files.push((Listed { path, is_fifo, by_pattern: true }, Some(place)));
                 }
+            } else if metadata.is_dir() {
+                folders.push(path);
             }
         }
         files.sort_by(|(one, _), (other, _)| one.path.cmp(&other.path));
-        files
+        (files, folders)
     }
 }
 
@@ -289,6 +317,22 @@ mod tests {
         ] {
             assert_eq!(listed(dir.path(), &[pattern]), expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_that_only_folders_fit_is_known_with_what_to_write_instead() {
+        let dir = tree(&["in/a/x.log", "in/b/y.log", "in/z.log"]);
+        let path = |pattern: &str| dir.path().join(pattern);
+        let listing = list(&[path("in/*.log"), path("in/**"), path("i*"), path("none/*")], false);
+        assert_eq!(listing.files.len(), 1);
+        let found = listing.fruitless.iter().map(|found| (found.pattern.clone(), found.folders.len()));
+        assert_eq!(found.collect::<Vec<_>>(), [(path("in/**"), 3), (path("i*"), 1), (path("none/*"), 0)]);
+        assert_eq!(files_below(Path::new("in/**")).as_deref(), Some("in/**/*"));
+        assert_eq!(files_below(Path::new("**")).as_deref(), Some("**/*"));
+        for fine in ["in/**/*", "in/*", "in/a**"] {
+            assert_eq!(files_below(Path::new(fine)), None);
+        }
+        assert_eq!(listed(dir.path(), &["in/**/*"]).len(), 3);
     }
 
     #[test]

@@ -50,17 +50,19 @@ enum Feed {
 type Group = io::Result<Vec<Bytes>>;
 
 impl Reader {
-    fn start(self, name: String, framing: Framing) -> io::Result<mpsc::Receiver<Group>> {
+    fn start(self, name: String, framing: (Framing, bool)) -> io::Result<mpsc::Receiver<Group>> {
         let (send, lines) = mpsc::channel(AHEAD);
         // A read cannot be broken off: the thread ends with the stream or the process.
         std::thread::Builder::new().name("piped".to_owned()).spawn(move || self.read_all(&name, framing, &send))?;
         Ok(lines)
     }
 
-    fn read_all(self, name: &str, framing: Framing, send: &mpsc::Sender<Group>) {
+    fn read_all(self, name: &str, (framing, has_blanks): (Framing, bool), send: &mpsc::Sender<Group>) {
         let stream = (self.open)().and_then(|stream| self.compression.reader_by_head(stream, name));
         let mut lines = match stream {
-            Ok(stream) => Records::new(Lines::new(stream, 0, self.longest), framing, self.longest),
+            Ok(stream) => {
+                Records::new(Lines::new(stream, 0, self.longest).with_blanks(has_blanks), framing, self.longest)
+            }
             // The receiver is gone when the graph gave up on us.
             Err(error) => return drop(send.blocking_send(Err(error))),
         };
@@ -107,7 +109,7 @@ impl Piped {
         if let Feed::Idle(reader) = &mut self.feed {
             let Some(reader) = reader.take() else { return Ok(None) };
             let framing = self.codec.decoder().map_or(Framing::Lines, |decoder| decoder.framing());
-            let lines = reader.start(self.id.log.clone(), framing);
+            let lines = reader.start(self.id.log.clone(), (framing, self.codec.has_blank_records()));
             self.feed = Feed::Lines(lines.map_err(|error| self.error("cannot start a thread", error))?);
         }
         Ok(match &mut self.feed {

@@ -12,7 +12,7 @@ use weir::event::Batch;
 use weir::{Error, ErrorKind, Result};
 
 use crate::compression::Compression;
-use crate::writer::{Request, Writer};
+use crate::writer::{Foreign, Request, Writer};
 
 /// Batches that wait for the writer.
 const WAITING: usize = 32;
@@ -61,10 +61,15 @@ impl SinkConfig for FileSink {
 
     async fn build(&self, context: &BuildContext) -> Result<Arc<dyn Sink>> {
         let compression = self.compression.of(&self.path);
+        let foreign = match (self.append, self.overwrite) {
+            (true, _) => Foreign::Append,
+            (false, true) => Foreign::Overwrite,
+            (false, false) => Foreign::Refuse,
+        };
         let mut looks = 0;
         let writer = loop {
             let encoding = self.encoding.build()?;
-            match Writer::open(&self.path, encoding, compression, self.append, self.overwrite, context.clone()) {
+            match Writer::open(&self.path, encoding, compression, foreign, context.clone()) {
                 // The writer of a sink that is gone may still be finishing.
                 Err(error) if error.is_temporary() && looks < LOOKS => looks += 1,
                 writer => break writer?,

@@ -17,7 +17,7 @@ use weir::{Error, ErrorKind, Result};
 
 use crate::compression::Compression;
 use crate::line_file::{LineFile, Reader, Unfinished, Unread};
-use crate::paths::{self, Listed, list, name_of, pattern_of};
+use crate::paths::{self, Fruitless, Listed, Listing, list, name_of, pattern_of};
 use crate::piped::{self, Piped};
 
 /// Files read at the same time at most: each holds a block of its own.
@@ -65,9 +65,13 @@ impl SourceConfig for FileSource {
             problems.error("paths", "missing_value", "names no file", "name at least one: `paths: [in.ndjson]`");
         }
         for (at, path) in self.paths.iter().enumerate() {
+            let option = format!("paths.{at}");
             if let Some(Err(error)) = pattern_of(path).map(paths::check_pattern) {
                 let help = "`*` stands for any part of a name, `**` for any folders, `[*]` for a star";
-                problems.error(&format!("paths.{at}"), "bad_value", error.to_string(), help);
+                problems.error(&option, "bad_value", error.to_string(), help);
+            } else if let Some(files) = paths::files_below(path) {
+                let help = format!("write `{files}` for all files below");
+                problems.warning(&option, "folders_alone", "`**` at the end fits folders alone, and no file", help);
             }
         }
     }
@@ -100,13 +104,27 @@ impl SourceConfig for FileSource {
     async fn build(&self, context: &BuildContext) -> Result<Box<dyn Source>> {
         let listing = list(&self.paths, self.fifo);
         let node = &*context.node;
+        for Fruitless { pattern, folders } in &listing.fruitless {
+            let pattern = name_of(pattern);
+            match folders.first() {
+                Some(first) => {
+                    let (first, files) = (name_of(first), paths::files_in(&pattern));
+                    tracing::warn!(
+                        node,
+                        pattern,
+                        folders = folders.len(),
+                        first,
+                        "only folders fit the pattern, and no file; write {files} for the files in them"
+                    );
+                }
+                None => tracing::warn!(node, pattern, "no file fits the pattern"),
+            }
+        }
         for path in &listing.again {
             tracing::info!(node, path = name_of(path), "the same file under another name: it is read once");
         }
         if context.once {
-            self.all_there(&listing.files)?;
-        } else if listing.files.is_empty() {
-            tracing::warn!(node, paths = ?self.paths, "no file fits the paths");
+            self.all_there(&listing)?;
         }
         let codec = self.codec()?;
         let regular: Vec<&Listed> = listing.files.iter().filter(|file| !file.is_fifo).collect();
@@ -135,13 +153,20 @@ fn origin_id(context: &BuildContext, log: String, kind: OriginKind) -> Arc<Origi
 impl FileSource {
     /// A run that is to read everything begins only where there is something: an output of the run before is not given up
     /// for a mistyped path.
-    fn all_there(&self, files: &[Listed]) -> Result<()> {
+    fn all_there(&self, listing: &Listing) -> Result<()> {
         let refused = |what: &str, path: String| Error::new(ErrorKind::Io, "find files", what).with("path", path);
-        if files.is_empty() {
+        if listing.files.is_empty() {
             let paths: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
-            return Err(refused("no file fits; correct `paths`, or put the files there", paths.join(", ")));
+            let what = match listing.fruitless.iter().find(|fruitless| !fruitless.folders.is_empty()) {
+                Some(Fruitless { pattern, .. }) => {
+                    let files = paths::files_in(&name_of(pattern));
+                    format!("only folders fit, and no file; write `{files}` for the files in them")
+                }
+                None => "no file fits; correct `paths`, or put the files there".to_owned(),
+            };
+            return Err(refused(&what, paths.join(", ")));
         }
-        for file in files.iter().filter(|file| !file.by_pattern) {
+        for file in listing.files.iter().filter(|file| !file.by_pattern) {
             paths::readable(&file.path, self.fifo)
                 .map_err(|error| refused(paths::remedy(&error), name_of(&file.path)).caused_by(error))?;
         }

@@ -53,9 +53,33 @@ struct Note {
     /// Records may span lines or are compressed: after a crash the file is cut to exactly `length`.
     #[serde(default)]
     exact: bool,
-    /// The file's; its device may have another number after a restart of the machine. Earlier versions did not note it.
+    /// The file's; its device may have another number after a restart of the machine. Earlier versions did not note it, nor
+    /// what follows.
     #[serde(default)]
     inode: Option<u64>,
+    /// When the file was made, in nanoseconds since 1970.
+    #[serde(default)]
+    born: Option<u64>,
+    /// The checksum of its last bytes before `length`.
+    #[serde(default)]
+    print: Option<u32>,
+}
+
+impl Note {
+    /// Whether a file that is long enough has the bytes that were noted.
+    fn has_bytes_of(&self, output: &Output) -> io::Result<bool> {
+        self.print.map_or(Ok(true), |print| Ok(output.print(self.length)? == print))
+    }
+
+    /// Whether the file is the one that was noted, as it was, longer or cut. One that was copied is known by its bytes.
+    fn is_of(&self, output: &Output) -> io::Result<bool> {
+        let is_same = self.inode.is_none_or(|inode| inode == output.inode())
+            && self.born.zip(output.born()).is_none_or(|(noted, found)| noted == found);
+        match output.length >= self.length {
+            true => Ok(self.has_bytes_of(output)? && (is_same || self.print.is_some() && self.length > 0)),
+            false => Ok(is_same),
+        }
+    }
 }
 
 pub(crate) struct Writer {
@@ -73,10 +97,19 @@ pub(crate) struct Writer {
     noted_inode: u64,
     encoding: Encoding,
     compression: Compression,
+    foreign: Foreign,
     context: BuildContext,
     buffer: Vec<u8>,
     /// A record in the buffer spans lines.
     spans_lines: bool,
+}
+
+/// What is done to a file that is not empty and that this graph did not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    Refuse,
+    Append,
+    Overwrite,
 }
 
 impl Writer {
@@ -85,8 +118,7 @@ impl Writer {
         path: &Path,
         encoding: Encoding,
         compression: Compression,
-        append: bool,
-        overwrite: bool,
+        foreign: Foreign,
         context: BuildContext,
     ) -> Result<Writer> {
         let failed = |error| error_at(path, "it cannot be opened; check the path, its rights and the disk", error);
@@ -95,15 +127,18 @@ impl Writer {
         let is_completed = context.retry && note.as_ref().is_some_and(|note| note.completed);
         let mut output = Output::open(path, None).map_err(|error| refused(path, error))?;
         let mut exact = compression.is_some();
-        match note.filter(|note| note.path == path) {
-            Some(note) if !note.completed || context.retry => {
+        let note = note.filter(|note| note.path == path);
+        let was_completed = |note: &Note| note.completed && !context.retry;
+        let is_ours = note.as_ref().map_or(Ok(false), |note| note.is_of(&output)).map_err(failed)?;
+        match note {
+            Some(note) if !was_completed(&note) && (is_ours || output.length == 0) => {
                 exact |= note.exact;
-                go_on(&mut output, &note, compression, &context).map_err(failed)?;
+                go_on(&mut output, &note, is_ours, compression, &context).map_err(failed)?;
             }
-            _ if append => output.go_on_behind(compression).map_err(failed)?,
+            _ if foreign == Foreign::Append => output.go_on_behind(compression).map_err(failed)?,
             // A file of another length than the completed run left is not that run's any more.
-            Some(note) if note.length == output.length => output.cut(0).map_err(failed)?,
-            _ if output.length == 0 || overwrite => output.cut(0).map_err(failed)?,
+            Some(note) if is_ours && note.length == output.length => output.cut(0).map_err(failed)?,
+            _ if output.length == 0 || foreign == Foreign::Overwrite => output.cut(0).map_err(failed)?,
             _ => {
                 let what = format!(
                     "{} exists and was not written by this graph; set append: true or overwrite: true, or remove it",
@@ -123,6 +158,7 @@ impl Writer {
             noted_inode: 0,
             encoding,
             compression,
+            foreign,
             context,
             buffer: Vec::new(),
             spans_lines: false,
@@ -140,6 +176,8 @@ impl Writer {
             completed: completed || self.is_completed,
             exact: self.exact,
             inode: Some(self.output.inode()),
+            born: self.output.born(),
+            print: Some(self.output.print(self.output.length)?),
         };
         self.context.storage.store(NOTE, &serde_json::to_vec(&note)?)?;
         self.noted = self.context.clock.uptime();
@@ -257,7 +295,8 @@ impl Writer {
             if !is_whole {
                 continue;
             }
-            if self.exact || self.noted_inode != self.output.inode() {
+            // What a file begins with tells it from others, so it is noted at once.
+            if self.exact || self.noted_length == 0 || self.noted_inode != self.output.inode() {
                 return self.note(false).inspect_err(|_| self.output.length = before);
             }
             self.note_soon(NOTE_EVERY);
@@ -290,8 +329,6 @@ impl Writer {
 
     /// Sees to it that what is written next follows what is in the file at the path.
     fn follow(&mut self) -> io::Result<()> {
-        let node = &*self.context.node;
-        let path = self.path.display();
         let is_in_place = self.output.is_in_place();
         if self.is_doubtful || !is_in_place {
             let mut next = Output::open(&self.path, Some(&self.output))?;
@@ -300,23 +337,42 @@ impl Writer {
                 if next.present()? > next.length {
                     next.cut(self.output.length)?;
                 }
+                self.output = next;
             } else {
-                tracing::info!(node, %path, "the file was renamed or removed: going on in a new one");
-                next.go_on_behind(self.compression)?;
-                self.exact = self.compression.is_some();
+                self.take_over(next)?;
             }
-            self.output = next;
             self.is_doubtful = false;
         }
+        let (node, path) = (&*self.context.node, self.path.display());
         let present = self.output.present()?;
         if present < self.output.length {
             tracing::warn!(node, %path, was = self.output.length, is = present, "the file was cut: going on at its end");
             self.output.go_on_shortened(self.compression)?;
+            // What is written next may be as long as what was noted, and is not the same.
+            self.note(false)?;
         } else if present > self.output.length {
             // Somebody else's, who is not hindered from it.
             self.output.go_on_behind(self.compression)?;
         }
         Ok(())
+    }
+
+    /// Goes on in another file than before.
+    fn take_over(&mut self, mut next: Output) -> io::Result<()> {
+        let (node, path) = (&*self.context.node, self.path.display());
+        match self.foreign {
+            Foreign::Refuse if next.length > 0 => {
+                let what = "a file that this graph did not write took its place; move that away, or set append: true";
+                return Err(io::Error::other(what));
+            }
+            Foreign::Overwrite => next.cut(0)?,
+            Foreign::Refuse | Foreign::Append => next.go_on_behind(self.compression)?,
+        }
+        tracing::info!(node, %path, "the file was renamed or removed: going on in a new one");
+        self.exact = self.compression.is_some();
+        self.output = next;
+        // Before anything is in it: after a crash it is known to be ours.
+        self.note(false)
     }
 
     /// Notes the length when the note is older than `age`. It may lag: the lines themselves are durable, and an
@@ -333,15 +389,20 @@ impl Writer {
 }
 
 /// Goes on in a file that an earlier run has written and not completed.
-fn go_on(output: &mut Output, note: &Note, compression: Compression, context: &BuildContext) -> io::Result<()> {
+fn go_on(
+    output: &mut Output,
+    note: &Note,
+    is_ours: bool,
+    compression: Compression,
+    context: &BuildContext,
+) -> io::Result<()> {
     let (node, path) = (&*context.node, note.path.display());
-    let is_other = note.inode.is_some_and(|inode| inode != output.inode());
-    if is_other || output.length < note.length {
+    if !is_ours || output.length < note.length {
         if output.length > 0 || note.length > 0 {
             tracing::warn!(node, %path, was = note.length, is = output.length, "the file was renamed, removed or cut since it was written: going on at its end");
         }
-        // What was not written by this graph is not cut.
-        return if is_other { output.go_on_behind(compression) } else { output.go_on_shortened(compression) };
+        // One that is not ours is empty.
+        return if is_ours { output.go_on_shortened(compression) } else { Ok(()) };
     }
     let is_exact = note.exact || compression.is_some();
     let end = if is_exact { note.length } else { output.end_of_last_line(note.length)? };
@@ -358,6 +419,9 @@ fn refused(path: &Path, error: io::Error) -> Error {
         io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => {
             let what = "only regular files are written; correct `path`, or use `type: console` for standard output";
             Error::new(ErrorKind::Config, "open the output file", what).with("path", path.display()).caused_by(error)
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            error_at(path, "its file system is read-only; mount it for writing, or correct `path`", error)
         }
         _ => error_at(path, "it cannot be opened; check the path, its rights and the disk", error),
     }

@@ -157,6 +157,85 @@ async fn a_file_that_took_the_place_of_a_completed_one_is_not_touched() {
 }
 
 #[tokio::test]
+async fn a_foreign_file_that_took_the_place_of_one_that_is_written_is_not_touched() {
+    for (options, expected) in [
+        (json!({}), None),
+        (json!({"append": true}), Some("someone's work\n3\n")),
+        (json!({"overwrite": true}), Some("3\n")),
+    ] {
+        // In the place of the file, and in the file itself: a file system may even give a new one the same inode.
+        for in_place in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out.ndjson");
+            let (context, _rejected) = BuildContext::detached("out");
+            let out = sink(&context, &path, options.clone()).await;
+            write(&*out, &["1", "2"]).await;
+            drop(out);
+            if !in_place {
+                std::fs::remove_file(&path).unwrap();
+            }
+            std::fs::write(&path, "someone's work\n").unwrap();
+            match (try_sink(&context, &path, options.clone()).await, expected) {
+                (Err(error), None) => {
+                    assert!(error.to_string().contains("was not written by this graph; set append"), "{error}");
+                    assert_eq!(text(&path), "someone's work\n");
+                }
+                (Ok(out), Some(expected)) => {
+                    write(&*out, &["3"]).await;
+                    assert_eq!(text(&path), expected);
+                }
+                (result, _) => panic!("{:?}", result.err()),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_file_that_takes_the_place_meanwhile_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.ndjson");
+    let (context, _rejected) = BuildContext::detached("out");
+    let out = sink(&context, &path, json!({})).await;
+    write(&*out, &["1"]).await;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "someone's work\n").unwrap();
+    let trouble = context.trouble.clone();
+    let (outcome, seen) = tokio::join!(write(&*out, &["2"]), async {
+        loop {
+            tokio::task::yield_now().await;
+            if let Some(seen) = trouble.get() {
+                let theirs = text(&path);
+                std::fs::remove_file(&path).unwrap();
+                break (seen, theirs);
+            }
+        }
+    });
+    assert_eq!((outcome, context.trouble.get()), (Outcome::Delivered, None));
+    assert!(seen.0.contains("did not write took its place; move that away, or set append: true"), "{}", seen.0);
+    assert_eq!((&*seen.1, &*text(&path)), ("someone's work\n", "2\n"));
+    // The new one is known to be ours although nothing else was noted since.
+    drop(out);
+    assert_eq!(write(&*sink(&context, &path, json!({})).await, &["3"]).await, Outcome::Delivered);
+    assert_eq!(text(&path), "2\n3\n");
+}
+
+#[tokio::test]
+async fn a_copy_of_the_file_is_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("out.ndjson"), dir.path().join("copy"));
+    let (context, _rejected) = BuildContext::detached("out");
+    drop({
+        let out = sink(&context, &path, json!({})).await;
+        write(&*out, &["1"]).await;
+        out
+    });
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::rename(&copy, &path).unwrap();
+    write(&*sink(&context, &path, json!({})).await, &["2"]).await;
+    assert_eq!(text(&path), "1\n2\n");
+}
+
+#[tokio::test]
 async fn a_line_of_others_without_an_end_is_ended_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.ndjson");

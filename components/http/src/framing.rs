@@ -45,7 +45,7 @@ impl Divider {
         match self.framing {
             Framing::Json => document(body),
             Framing::Auto if is_json && !means_lines(content_type) => document(body),
-            Framing::Auto | Framing::NewlineDelimited => lines(body, is_json),
+            Framing::Auto | Framing::NewlineDelimited => lines(body, &self.codec),
             Framing::Bytes if body.is_empty() => Ok(Vec::new()),
             Framing::Bytes => {
                 if is_json {
@@ -75,7 +75,8 @@ fn bad(body: &[u8], start: usize, error: JsonError) -> Refused {
     Refused::Bad(text)
 }
 
-fn lines(body: &[u8], is_json: bool) -> Result<Vec<Range<usize>>, Refused> {
+fn lines(body: &[u8], codec: &Codec) -> Result<Vec<Range<usize>>, Refused> {
+    let (is_json, has_blanks) = (matches!(codec, Codec::Json), codec.has_blank_records());
     let mut found = Vec::new();
     let mut start = 0;
     let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
@@ -83,8 +84,9 @@ fn lines(body: &[u8], is_json: bool) -> Result<Vec<Range<usize>>, Refused> {
         let line = start..end;
         start = end + 1;
         let text = body.get(line.clone()).unwrap_or_default();
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        if text.trim_ascii().is_empty() {
+        // The last line has no newline, and so no carriage return that belongs to one.
+        let text = text.strip_suffix(b"\r").filter(|_| end < body.len()).unwrap_or(text);
+        if text.is_empty() || !has_blanks && text.trim_ascii().is_empty() {
             continue;
         }
         if is_json {
@@ -182,6 +184,9 @@ mod tests {
         assert_eq!(divided(Framing::Auto, Codec::Text, "application/json", "a b\nc"), of(&["a b", "c"]));
         assert_eq!(divided(Framing::Bytes, Codec::Raw, "", "a b\nc"), of(&["a b\nc"]));
         assert_eq!(divided(Framing::NewlineDelimited, Codec::Json, "", "1\n2"), of(&["1", "2"]));
+        let blanks = "1\n \n\n2\r\n\t\r";
+        assert_eq!(divided(Framing::NewlineDelimited, Codec::Json, "", blanks), of(&["1", "2"]));
+        assert_eq!(divided(Framing::NewlineDelimited, Codec::Text, "", blanks), of(&["1", " ", "2", "\t\r"]));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Control {
         self.owned.extend(places(list));
         self.was_assigned = true;
         self.consumer.context().troubles.clear(|open| matches!(open, Subject::Connection | Subject::Group));
-        tracing::info!(node = %self.options.node, partitions = ?places(list).collect::<Vec<_>>(), "kafka partitions assigned");
+        tracing::info!(node = %self.options.node, partitions = listed(list), "kafka partitions assigned");
         if self.options.needs_all {
             // The group waits for an answer. What is read is decided as soon as it is known who has the rest.
             assign(&self.consumer, &TopicPartitionList::new());
@@ -209,7 +209,7 @@ impl Control {
         places(list).for_each(|place| {
             self.owned.remove(&place);
         });
-        tracing::info!(node = %self.options.node, partitions = ?places(list).collect::<Vec<_>>(),
+        tracing::info!(node = %self.options.node, partitions = listed(list),
             is_lost = self.consumer.assignment_lost(), "kafka partitions revoked");
         if self.options.needs_all {
             // The rest is not read without them.
@@ -333,7 +333,7 @@ impl Control {
             let Ok(range) = self.consumer.fetch_watermarks(&place.0, place.1, LOOK) else { continue };
             match astray.way(wanted, range, self.options.on_out_of_range) {
                 Way::Back(offset) => {
-                    tracing::info!(node = %self.options.node, place = ?place, offset, why = astray.why, "reads on");
+                    tracing::info!(node = %self.options.node, topic = place.0, partition = place.1, offset, why = astray.why, "reads on");
                     self.reopen(&place, Offset::Offset(offset), false);
                 }
                 Way::Jump(offset) => {
@@ -563,6 +563,11 @@ impl Control {
         }
         // Dropping the consumer leaves the group, unless `group_instance_id` keeps our place in it.
     }
+}
+
+/// The partitions, for people.
+fn listed(list: &TopicPartitionList) -> String {
+    places(list).map(|(topic, partition)| format!("{topic}/{partition}")).collect::<Vec<_>>().join(", ")
 }
 
 fn places(list: &TopicPartitionList) -> impl Iterator<Item = Place> {

@@ -193,7 +193,7 @@ impl Peer {
             let plural = if partitions.len() == 1 { "" } else { "s" };
             findings.push(Finding::ok(format!("topic {topic:?} exists, {} partition{plural}", partitions.len())));
         } else {
-            let text = format!("topic {topic:?}: partitions {headless:?} have no leader");
+            let text = format!("topic {topic:?}: partitions {} have no leader", listed(&headless));
             findings.push(Finding::failed(text, "bring the brokers back that have their copies"));
         }
         Some(partitions.len() as i32)
@@ -458,7 +458,10 @@ impl Peer {
             }
         }
         findings.push(if !gone.is_empty() {
-            let text = format!("group {group:?}: what it would read next of {topic:?} is gone in partitions {gone:?}");
+            let text = format!(
+                "group {group:?}: what it would read next of {topic:?} is gone in partitions {}",
+                listed(&gone)
+            );
             Finding::warning(text, "keep records for longer than weir may be down (retention.ms)")
         } else if known == 0 {
             Finding::ok(format!("group {group:?} has not read {topic:?} yet, so it begins where `start` says"))
@@ -535,4 +538,9 @@ async fn blocking(work: impl FnOnce() -> Vec<Finding> + Send + 'static) -> Vec<F
 /// For a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Numbers of partitions, for people.
+fn listed(partitions: &[i32]) -> String {
+    partitions.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
 }

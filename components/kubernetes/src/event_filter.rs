@@ -126,10 +126,10 @@ impl Filter {
     /// Whether the record goes on; tags it if so.
     fn decide(&mut self, record: &mut Event, origin: &OriginId) -> std::result::Result<bool, Failed> {
         let (body, event) = match &record.body {
-            Body::Raw(doc, Codec::Json) => {
+            Body::Raw(doc, codec @ (Codec::Json | Codec::Edited)) => {
                 let found = self.reader.event(doc).map_err(|error| ("invalid_json", error.to_string()))?;
                 let Some((bytes, event)) = found else { return Ok(false) };
-                (Body::Raw(bytes, Codec::Json), event)
+                (Body::Raw(bytes, codec.clone()), event)
             }
             Body::Parsed(value) => match event_in(value) {
                 Some(event) => (Body::Parsed(event.clone()), event.clone()),
@@ -184,7 +184,9 @@ impl Filter {
             record.body = Body::Parsed(value);
         }
         match &mut record.body {
-            Body::Raw(doc, Codec::Json) => *doc = self.reader.tagged(doc, &tags)?,
+            Body::Raw(doc, codec @ (Codec::Json | Codec::Edited)) => {
+                (*doc, *codec) = (self.reader.tagged(doc, &tags)?, Codec::Edited);
+            }
             Body::Parsed(Value::Object(fields)) => {
                 fields.insert((&*self.tag).into(), tags);
             }

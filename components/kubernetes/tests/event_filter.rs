@@ -46,7 +46,7 @@ fn passing(options: Value, bodies: &[Body]) -> Vec<String> {
     process(&mut batch, &mut output);
     assert!(output.rejected.is_empty(), "{:?}", output.rejected);
     let text = |event: Event| match event.body {
-        Body::Raw(bytes, Codec::Json) => String::from_utf8(bytes.to_vec()).unwrap(),
+        Body::Raw(bytes, Codec::Json | Codec::Edited) => String::from_utf8(bytes.to_vec()).unwrap(),
         Body::Parsed(value) => serde_json::to_string(&value).unwrap(),
         other => panic!("{other:?}"),
     };

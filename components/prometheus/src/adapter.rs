@@ -4,7 +4,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::Value;
-use weir::event::{CodecError, json};
+use weir::event::{CodecError, json, rfc3339};
 
 use crate::codec::{Format, absolute, number_text, register};
 use crate::point::{Point, text};
@@ -56,7 +56,7 @@ impl Format for Adapter {
         let value = point.value(Self::NAME)?;
         let mut sample = Value::from(Point::new(point.name.clone(), point.labels.clone(), None, value));
         if let Some(fields) = sample.as_object_mut() {
-            fields.insert("timestamp".into(), format!("{timestamp:?}").into());
+            fields.insert("timestamp".into(), rfc3339(&timestamp)?.into());
             fields.insert("value".into(), number_text(value).into());
             if let Some(labels) = fields.get_mut("labels").and_then(Value::as_object_mut) {
                 labels.insert(METRIC.into(), point.name.clone().into());

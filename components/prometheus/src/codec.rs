@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use vrl::value::Value;
+use weir::event::json::{self, Numbers};
 use weir::event::{CodecError, Decoder, Encoder, Layout};
 
 use crate::exposition::put_series;
@@ -90,6 +91,10 @@ impl<F: Format> Encoder for PointCodec<F> {
         self.with_point(value, out, |point, out| self.0.write(point, out))
     }
 
+    fn encode_exact(&self, value: &Value, numbers: &Numbers, topic: &str, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        self.encode(&numbers.as_texts(value, false), topic, out)
+    }
+
     fn has_subjects(&self) -> bool {
         true
     }
@@ -146,6 +151,13 @@ macro_rules! register {
 }
 
 pub(crate) use register;
+
+/// A JSON document in which numbers are texts that neither a 64-bit integer nor a float holds: labels keep their digits.
+pub(crate) fn exact_json(document: &Bytes) -> Result<Value, CodecError> {
+    let mut numbers = Numbers::default();
+    let value = json::parse_with(document, &mut numbers)?;
+    Ok(if numbers.are_exact() { numbers.as_texts(&value, false) } else { value })
+}
 
 /// A point that is added to what was before cannot be said in every format.
 pub(crate) fn absolute(point: &Point, format: &str) -> Result<(), CodecError> {

@@ -12,12 +12,13 @@ use weir::Result;
 use weir::component::{BuildContext, Finding, ProbeContext, Problems, Resource, Sink, SinkConfig, async_trait};
 use weir::config::{ByteSize, Span};
 use weir::delivery::{Outcome, RejectedBatch};
-use weir::event::{Batch, Body, CodecError, Event, Rejected};
+use weir::event::{Batch, Body, Codec, CodecError, Event, Rejected};
 use weir::state::Clock;
 use weir_http_server::hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use weir_http_server::hyper::{Method, StatusCode};
 use weir_http_server::{Answer, Auth, Handler, Head, Listen, Request, Share, Site, Tls, come_back, refused};
 
+use crate::codec::exact_json;
 use crate::point::Point;
 use held::{Held, Names};
 
@@ -160,6 +161,7 @@ struct Exporter {
 /// The point that an event is.
 pub(crate) fn point(event: &Event) -> std::result::Result<Point, CodecError> {
     match &event.body {
+        Body::Raw(bytes, Codec::Json | Codec::Edited) => Point::try_from(&exact_json(bytes)?),
         Body::Raw(bytes, codec) => Point::try_from(&codec.decode(bytes)?),
         Body::Parsed(value) => Point::try_from(value),
     }

@@ -72,6 +72,12 @@ impl Format for Exposition {
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
         absolute(point, Self::NAME)?;
         if point.measured == Measured::Nothing && !point.metadata.is_empty() && point.exemplars.is_empty() {
+            let all = [&point.metadata.help, &point.metadata.kind, &point.metadata.unit];
+            if all.iter().any(|said| said.contains('\r')) {
+                // The reader takes one at the end of a line for a part of the line's end.
+                let what = "exposition has no escape for a carriage return in help, type or unit; replace it before";
+                return Err(CodecError::new("unsupported_value", what));
+            }
             put_metadata(&point.name, &point.metadata, out);
             return Ok(());
         }
@@ -87,7 +93,9 @@ impl Format for Exposition {
     fn write_other(&self, value: &Value, out: &mut Vec<u8>) -> bool {
         let text = |name: &str| text(value.as_object()?.get(name)?);
         for (comment, field) in SAID {
-            if let (Some(name), Some(said)) = (text("name"), text(field)) {
+            if let (Some(name), Some(said)) = (text("name"), text(field))
+                && !said.contains('\r')
+            {
                 put_comment(comment, &name, &said, out);
                 return true;
             }

@@ -60,6 +60,16 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Its name in sentences.
+    fn name(self) -> &'static str {
+        match self {
+            Precision::Nanoseconds => "nanoseconds",
+            Precision::Microseconds => "microseconds",
+            Precision::Milliseconds => "milliseconds",
+            Precision::Seconds => "seconds",
+        }
+    }
+
     /// Nanoseconds of one.
     fn nanos(self) -> i128 {
         match self {
@@ -117,13 +127,14 @@ impl Format for Influx {
     fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
         let mut scan = Scan::new(record, "invalid_influx")?;
         let line = line(&mut scan)?;
-        let [field] = &*line.fields else { return Err(scan.error("none of the line's fields is a number")) };
-        let value = field_value(field.value)
-            .ok_or_else(|| scan.error(format_args!("the field `{}` is no number", field.name)))?;
+        let [field] = &*line.fields else {
+            return Err(scan.error("none of the line's fields is a number or boolean, and only these become points"));
+        };
+        let value = field_value(field.value).ok_or_else(|| scan.error(no_number(field)))?;
         let name = if field.name == VALUE { line.measurement } else { format!("{}_{}", line.measurement, field.name) };
         let timestamp = match line.time {
             "" => None,
-            time => Some(self.time(time).ok_or_else(|| scan.error(format_args!("`{time}` is no timestamp")))?),
+            time => Some(self.time(time).ok_or_else(|| scan.error(self.no_timestamp(time)))?),
         };
         Ok(Point::new(name, line.labels, timestamp, value).into())
     }
@@ -146,7 +157,14 @@ impl Format for Influx {
         if let Some(timestamp) = point.timestamp {
             let nanos =
                 i128::from(timestamp.timestamp()) * 1_000_000_000 + i128::from(timestamp.timestamp_subsec_nanos());
-            let _ = write!(out, " {}", nanos.div_euclid(self.0.nanos()));
+            let count = i64::try_from(nanos.div_euclid(self.0.nanos())).map_err(|_| {
+                let (unit, at) = (self.0.name(), timestamp.to_rfc3339());
+                unsupported(format!(
+                    "the timestamp {at} does not fit into 64 bits of {unit}, which is all that influx has; set a coarser \
+                     `precision`, such as ms"
+                ))
+            })?;
+            let _ = write!(out, " {count}");
         }
         Ok(())
     }
@@ -198,7 +216,37 @@ fn line_end(text: &[u8]) -> usize {
     if is_quoted { first } else { text.len() }
 }
 
+/// Why a field is no point, and what to do.
+fn no_number(field: &Field<'_>) -> String {
+    let (name, value) = (&field.name, field.value);
+    let suffix = value.strip_suffix(['i', 'u']).filter(|digits| digits.parse::<f64>().is_ok());
+    match suffix {
+        Some(digits) => format!(
+            "the field `{name}` is no number: `{value}` is no integer of 64 bits; write it as a float, `{digits}`"
+        ),
+        None if value.parse::<f64>().is_ok() => {
+            format!("the field `{name}` is no number that influx has: `{value}` is not finite; leave the field out")
+        }
+        None => format!(
+            "the field `{name}` is no number; write a number such as 1.5 or 2i, or true or false, and texts in quotes \
+             beside one"
+        ),
+    }
+}
+
 impl Influx {
+    fn no_timestamp(&self, text: &str) -> String {
+        let unit = self.0.name();
+        let is_whole = text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit());
+        match is_whole {
+            true => format!(
+                "`{text}` is no timestamp: so many {unit} do not fit into 64 bits, or lie beyond all dates; check \
+                 that `precision` is the unit that the sender writes"
+            ),
+            false => format!("`{text}` is no timestamp: write a whole number of {unit} since 1970"),
+        }
+    }
+
     fn time(&self, text: &str) -> Option<DateTime<Utc>> {
         let nanos = i128::from(text.parse::<i64>().ok()?) * self.0.nanos();
         let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).ok()?;
@@ -409,9 +457,35 @@ mod tests {
             ("up value=\"on", "byte 9: a quote is not closed"),
             ("up value=1 soon", "`soon` is no timestamp"),
             ("up value=1 1 1", "byte 13: expected the end of the line"),
+            ("up value=1 99999999999999999999", "so many nanoseconds do not fit into 64 bits"),
+            ("up value=1 -9223372036854775809", "check that `precision` is the unit"),
+            ("up value=99999999999999999999i", "write it as a float, `99999999999999999999`"),
+            ("up value=inf", "`inf` is not finite"),
             ("# up", "byte 0: a comment is no point"),
         ];
         assert_refused(|| NANOS, "invalid_influx", &wrong);
+    }
+
+    #[test]
+    fn a_timestamp_that_does_not_fit_is_refused_and_says_what_to_do() {
+        let point =
+            |seconds: i64| Point::new("up".to_owned(), Labels::new(), DateTime::from_timestamp(seconds, 0), 1.0);
+        for (precision, seconds, fits) in [
+            (Precision::Nanoseconds, 9_223_372_036, true),
+            (Precision::Nanoseconds, 9_223_372_037, false),
+            (Precision::Nanoseconds, -9_223_372_037, false),
+            (Precision::Microseconds, 9_223_372_037, true),
+            (Precision::Seconds, 8_000_000_000_000, true),
+        ] {
+            let mut out = Vec::new();
+            match Influx(precision).write(&point(seconds), &mut out) {
+                Ok(()) => assert!(fits, "{precision:?} {seconds}: {out:?}"),
+                Err(error) => {
+                    assert!(!fits && error.code == "unsupported_value", "{error}");
+                    assert!(error.message.contains("set a coarser `precision`"), "{error}");
+                }
+            }
+        }
     }
 
     proptest! {

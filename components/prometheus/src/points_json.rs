@@ -6,7 +6,7 @@ use serde::Deserialize;
 use vrl::value::{ObjectMap, Value};
 use weir::event::{CodecError, json};
 
-use crate::codec::{Format, register};
+use crate::codec::{Format, exact_json, register};
 use crate::point::Point;
 
 /// Points as JSON: `{"name": "up", "labels": {"job": "api"}, "timestamp": 1700000000000, "value": 1}`.
@@ -34,7 +34,7 @@ impl Format for PointsJson {
     const NAME: &'static str = "points_json";
 
     fn read(&self, record: &Bytes) -> Result<Value, CodecError> {
-        Ok(Point::try_from(&json::parse(record)?)?.into())
+        Ok(Point::try_from(&exact_json(record)?)?.into())
     }
 
     fn write(&self, point: &Point, out: &mut Vec<u8>) -> Result<(), CodecError> {
@@ -70,7 +70,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use weir::event::{Body, Codec, Encoding, Event, Position, Timestamp};
+
     use crate::testing::{decoded, encoded, refused, rich_points};
+
+    #[test]
+    fn labels_keep_the_digits_of_numbers() {
+        let line = r#"{"name":"up","labels":{"id":18446744073709551615,"x":0.1000000000000000055},"value":1}"#;
+        let point = decoded(PointsJson, line);
+        assert_eq!(point["labels"], json!({"id": "18446744073709551615", "x": "0.1000000000000000055"}));
+        let event = Event::new(Body::Raw(line.into(), Codec::Edited), Position(0), Timestamp(0));
+        let labels = crate::exporter::point(&event).unwrap().labels;
+        assert_eq!(labels["id"], "18446744073709551615");
+        let (mut key, mut out) = (Vec::new(), Vec::new());
+        let encoding = Encoding::Other(std::sync::Arc::new(crate::codec::PointCodec(PointsJson)));
+        encoding.encode_with_subject(&event.body, "", &mut out, &mut key).unwrap();
+        assert_eq!(key, br#"up{id="18446744073709551615",x="0.1000000000000000055"}"#);
+    }
 
     #[test]
     fn points_are_read_and_written() {

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use vrl::value::Value;
-use weir::event::CodecError;
+use weir::event::{CodecError, rfc3339};
 
 use crate::codec::{Format, register};
 use crate::point::{Labels, Point, number};
@@ -54,8 +54,7 @@ impl Format for VectorText {
 
         let value = point.value(Self::NAME)?;
         if let Some(timestamp) = point.timestamp {
-            // As many digits of the second as there are: none, three, six or nine.
-            let _ = write!(out, "{timestamp:?} ");
+            let _ = write!(out, "{} ", rfc3339(&timestamp)?);
         }
         put_word(&point.name, out);
         out.push(b'{');

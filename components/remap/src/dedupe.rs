@@ -28,8 +28,8 @@ pub struct Dedupe {
     key: String,
     /// VRL expression for the event's time: RFC 3339 text or Unix time. Default: the timestamp from the source.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
-    /// Default: the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum. Not
+    /// applied with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Length of a span, in event time of the key. Default: `10m`.
     #[serde(default = "default_within")]
@@ -167,6 +167,9 @@ struct Last {
 struct Held {
     /// Its body as JSON.
     body: String,
+    /// These are the bytes that came. Earlier versions did not store it.
+    #[serde(default)]
+    is_as_it_came: bool,
     time: i64,
     key: Option<Vec<u8>>,
     headers: Vec<(String, Option<Vec<u8>>)>,
@@ -192,15 +195,18 @@ impl Held {
         let not_text = |error: std::string::FromUtf8Error| CodecError::new("invalid_json", error.to_string());
         let body = String::from_utf8(body).map_err(not_text)?;
         let headers = event.headers().iter().map(|(name, value)| (name.clone(), value.as_ref().map(|v| v.to_vec())));
+        let is_as_it_came = matches!(event.body, Body::Raw(_, Codec::Json));
         let key = event.key().map(|key| key.to_vec());
-        Ok(Held { body, time: event.time.0, key, headers: headers.collect(), until: Some(until.0) })
+        let (time, headers) = (event.time.0, headers.collect());
+        Ok(Held { body, is_as_it_came, time, key, headers, until: Some(until.0) })
     }
 
     /// The event, with an id of its key and the end of its span.
     fn into_event(self, key: &[u8]) -> Event {
-        let Held { body, time, key: record_key, headers, .. } = self;
+        let Held { body, is_as_it_came, time, key: record_key, headers, .. } = self;
+        let codec = if is_as_it_came { Codec::Json } else { Codec::Edited };
         let position = weir::event::Position(time.max(0).cast_unsigned());
-        let mut event = Event::new(Body::Raw(body.into(), Codec::Json), position, Timestamp(time));
+        let mut event = Event::new(Body::Raw(body.into(), codec), position, Timestamp(time));
         event.ordinal = Ordinal(u128::from(hash([key])) << 64 | u128::from(hash([&b"low"[..], key])));
         if record_key.is_some() || !headers.is_empty() {
             let headers = headers.into_iter().map(|(name, value)| (name, value.map(Into::into))).collect();

@@ -59,7 +59,9 @@ impl TransformConfig for Remap {
 /// Whether an event is an object, or nothing that could be lost.
 fn may_have_fields(body: &Body) -> bool {
     match body {
-        Body::Raw(doc, Codec::Json) => matches!(doc.trim_ascii_start().first(), Some(b'{' | b'n') | None),
+        Body::Raw(doc, Codec::Json | Codec::Edited) => {
+            matches!(doc.trim_ascii_start().first(), Some(b'{' | b'n') | None)
+        }
         Body::Raw(..) => true,
         Body::Parsed(value) => matches!(value, Value::Object(_) | Value::Null),
     }

@@ -32,8 +32,8 @@ pub struct Throttle {
     key: Option<String>,
     /// VRL expression for the event's time: RFC 3339 text or Unix time. Default: the timestamp from the source.
     time: Option<String>,
-    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum.
-    /// Default: the graph's `max_ahead`.
+    /// Maximum time by which an event may be ahead of the wall clock and still advance the watermark; `0s`: no maximum. Not
+    /// applied with `--once`. Default: the graph's `max_ahead`.
     max_ahead: Option<Span>,
     /// Keys remembered at most in a lane or state partition; the one whose entry is oldest makes room. Default: 1000000.
     #[serde(default = "default_max_keys")]

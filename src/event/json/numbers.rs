@@ -55,8 +55,9 @@ impl Numbers {
             self.is_lossy = self.is_lossy || is_lossy(&spelled, nearest);
             return nearest;
         };
-        let towards_zero = nearest.abs() >= 1.0;
-        let mut float = nearest;
+        // Neither to zero nor to infinity.
+        let towards_zero = nearest.abs() > f64::MAX / 2.0;
+        let mut float = beyond_integers(&spelled, nearest);
         loop {
             match known.entry(float.to_bits()) {
                 Entry::Occupied(entry) if is_same(entry.get(), &spelled) => return float,
@@ -80,28 +81,31 @@ impl Numbers {
     /// Whether a value has floats that do not say what the numbers are for which they stand in.
     pub(crate) fn are_in(&self, value: &Value) -> bool {
         match value {
-            Value::Float(float) => {
-                self.digits(float.into_inner()).is_some_and(|digits| is_lossy(digits.as_bytes(), float.into_inner()))
-            }
+            Value::Float(float) => self.spelling(float.into_inner()).is_some(),
             Value::Object(map) => map.values().any(|value| self.are_in(value)),
             Value::Array(items) => items.iter().any(|item| self.are_in(item)),
             _ => false,
         }
     }
 
-    /// A value with the digits of integers as texts, for a format in which these say the same.
-    pub(crate) fn as_texts(&self, value: &Value) -> Value {
+    /// A value with the digits of such numbers as texts, for a format in which these say the same; if `only_integers`, those of
+    /// integers alone.
+    pub fn as_texts(&self, value: &Value, only_integers: bool) -> Value {
+        let each = |value: &Value| self.as_texts(value, only_integers);
         match value {
-            Value::Float(float) => match self.digits(float.into_inner()) {
-                Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') => Value::from(digits),
+            Value::Float(float) => match self.spelling(float.into_inner()) {
+                Some(digits) if !only_integers || is_integer(digits.as_bytes()) => Value::from(digits),
                 _ => value.clone(),
             },
-            Value::Object(map) => {
-                Value::Object(map.iter().map(|(key, value)| (key.clone(), self.as_texts(value))).collect())
-            }
-            Value::Array(items) => Value::Array(items.iter().map(|item| self.as_texts(item)).collect()),
+            Value::Object(map) => Value::Object(map.iter().map(|(key, value)| (key.clone(), each(value))).collect()),
+            Value::Array(items) => Value::Array(items.iter().map(each).collect()),
             other => other.clone(),
         }
+    }
+
+    /// The digits of a number for which a float stands in, where the float would be written with others.
+    pub fn spelling(&self, float: f64) -> Option<&str> {
+        self.digits(float).filter(|digits| is_lossy(digits.as_bytes(), float))
     }
 
     /// Appends a value as JSON, as [`write`](super::write) does, with the digits of these numbers.
@@ -116,6 +120,24 @@ impl Numbers {
     pub fn write_pretty(&self, value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
         write_with(value, Digits { numbers: self, inner: PrettyFormatter::new() }, out)
     }
+}
+
+/// The nearest float for a number, but for integers just beyond those of 64 bits: VRL compares a float with an integer as
+/// floats, so a float that some integer becomes would be equal to it.
+fn beyond_integers(spelled: &[u8], nearest: f64) -> f64 {
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    let fits = || std::str::from_utf8(spelled).is_ok_and(|digits| digits.parse::<i64>().is_ok());
+    if nearest == BOUND && is_integer(spelled) && !fits() {
+        nearest.next_up()
+    } else if nearest == -BOUND && is_integer(spelled) && !fits() {
+        nearest.next_down()
+    } else {
+        nearest
+    }
+}
+
+fn is_integer(digits: &[u8]) -> bool {
+    digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')
 }
 
 /// Whether the float does not tell a number from others, or would be written with other digits than a large integer has.

@@ -7,7 +7,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 use vrl::value::Value;
 
-use crate::event::CodecError;
+use crate::event::{CodecError, rfc3339};
 
 /// Appends a value as one JSON document; timestamps are RFC 3339 text. After an error `out` is as it was.
 ///
@@ -72,7 +72,7 @@ pub(crate) fn write_as_is(value: &Value, out: &mut Vec<u8>) {
         Value::Float(number) if number.is_infinite() => {
             out.extend_from_slice(if number.is_sign_negative() { b"-1e999" } else { b"1e999" });
         }
-        other => drop(serde_json::to_writer(out, &Strict(other))),
+        other => drop(serde_json::to_writer(out, other)),
     }
 }
 
@@ -87,6 +87,7 @@ impl Serialize for Strict<'_> {
                 None => Err(S::Error::custom("not utf-8")),
             },
             Value::Float(number) if number.is_infinite() => Err(S::Error::custom("infinite")),
+            Value::Timestamp(time) => serializer.serialize_str(&rfc3339(time).map_err(S::Error::custom)?),
             Value::Object(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, Strict(value)))),
             Value::Array(items) => serializer.collect_seq(items.iter().map(Strict)),
             other => other.serialize(serializer),
@@ -98,21 +99,25 @@ impl Serialize for Strict<'_> {
 #[cold]
 fn refused(value: &Value) -> Option<CodecError> {
     let mut place = String::new();
-    let is_text = find(value, &mut place)?;
+    let found = find(value, &mut place)?;
     let place = if place.is_empty() { "the event" } else { &place };
-    Some(match is_text {
-        true => CodecError::new(
+    let unsupported = |what: String| CodecError::new("unsupported_value", what);
+    Some(match found {
+        Value::Timestamp(time) => unsupported(format!("{place}: {}", rfc3339(time).err()?)),
+        Value::Float(_) => {
+            unsupported(format!("{place} is infinite, and JSON has no such number; set it to null or a text before"))
+        }
+        _ => CodecError::new(
             "invalid_utf8",
             format!("{place} is not utf-8; encode it before, such as by encode_base64, or use encoding: raw"),
         ),
-        false => CodecError::new("unsupported_value", format!("{place} is infinite, and JSON has no such number")),
     })
 }
 
-/// Whether the first such part is bytes; leaves its path in `place`.
-fn find(value: &Value, place: &mut String) -> Option<bool> {
+/// The first such part; leaves its path in `place`.
+fn find<'a>(value: &'a Value, place: &mut String) -> Option<&'a Value> {
     let length = place.len();
-    let mut within = |step: String, value: &Value| {
+    let mut within = |step: String, value: &'a Value| {
         place.push_str(&step);
         find(value, place).or_else(|| {
             place.truncate(length);
@@ -120,8 +125,9 @@ fn find(value: &Value, place: &mut String) -> Option<bool> {
         })
     };
     match value {
-        Value::Bytes(_) if value.to_str().is_none() => Some(true),
-        Value::Float(number) if number.is_infinite() => Some(false),
+        Value::Bytes(_) if value.to_str().is_none() => Some(value),
+        Value::Float(number) if number.is_infinite() => Some(value),
+        Value::Timestamp(time) if rfc3339(time).is_err() => Some(value),
         Value::Object(fields) => fields.iter().find_map(|(name, value)| within(format!(".{name}"), value)),
         Value::Array(items) => items.iter().enumerate().find_map(|(at, value)| within(format!("[{at}]"), value)),
         _ => None,

@@ -6,11 +6,11 @@ use super::writer::open_log;
 use crate::config::Graph;
 use crate::delivery::log::AppendError;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::runtime::{folder_error, io_error, lock_data_dir};
+use crate::graph::runtime::{folder_error, io_error, lock_stopped};
 
 /// Adds letters to the log of a graph that does not run; durable when it returns. All of them, or an error.
 pub fn import_dead_letters(graph: &Graph, letters: &[DeadLetter]) -> Result<()> {
-    let _lock = lock_data_dir(&graph.dir())?;
+    let _lock = lock_stopped(graph)?;
     let dir = graph.dead_letters_dir();
     let failed = |error| io_error("import dead letters", &dir, error);
     let mut log = open_log(graph).map_err(|error| folder_error("import dead letters", &dir, error))?;

@@ -40,8 +40,8 @@ pub struct DeadLetter {
     pub kind: OriginKind,
     /// The event's own time, milliseconds since the epoch.
     pub event_time: i64,
-    /// Format of the body: the name of a codec, `value` for JSON with bytes that are not UTF-8 or numbers that are not finite,
-    /// `none` for a tombstone, or `null` for a record without a value that its source emits as null.
+    /// Format of the body: the name of a codec, `edited` for a JSON document that a node has written, `value` for JSON with
+    /// bytes that are not UTF-8 or numbers that are not finite, `none` for a tombstone, or `null` for a record without a value that its source emits as null.
     pub codec: String,
     /// The body, where it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ impl DeadLetter {
             Body::Parsed(value) => {
                 let mut document = Vec::new();
                 let codec = if json::write(value, &mut document).is_ok() {
-                    "json"
+                    Codec::Edited.name()
                 } else {
                     json::write_as_is(value, &mut document);
                     VALUE
@@ -116,6 +116,7 @@ impl DeadLetter {
             (_, None, _) => return None,
             (_, Some(bytes), Some(codec)) => Body::Raw(bytes.into(), codec),
             ("json", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Json),
+            ("edited", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Edited),
             ("text", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Text),
             ("raw", Some(bytes), None) => Body::Raw(bytes.into(), Codec::Raw),
             (VALUE, Some(bytes), None) => Body::Parsed(json::parse_as_is(&bytes.into()).ok()?),
@@ -253,7 +254,7 @@ mod tests {
     use vrl::value::Value;
 
     use super::*;
-    use crate::event::Position;
+    use crate::event::{Encoding, Position};
 
     #[test]
     fn an_event_comes_back_as_the_one_it_was() {
@@ -290,6 +291,25 @@ mod tests {
         let read: DeadLetter = serde_json::from_slice(&letter.to_json()).unwrap();
         let (_, again) = read.event(|_| None).unwrap();
         assert!(matches!(again.body, Body::Parsed(again) if again == value));
+    }
+
+    #[test]
+    fn what_a_node_has_written_comes_back_as_that() {
+        let origin = OriginId { node: "in".into(), log: "a".into(), partition: 0, kind: OriginKind::Other };
+        let document = r#"{"message":"m","n":18446744073709551615}"#;
+        let parsed = Value::Object([("message".into(), "m".into())].into());
+        for body in [Body::Raw(document.into(), Codec::Edited), Body::Parsed(parsed)] {
+            let event = Event::new(body, Position(7), Timestamp(9));
+            let letter = DeadLetter::new("out", Timestamp(1), &origin, &event, "code", "why");
+            let (_, again) = letter.event(|_| Some(Codec::Json)).unwrap();
+            for encoding in [Encoding::Raw, Encoding::Json, Encoding::Text] {
+                let written = |event: &Event| {
+                    let mut out = Vec::new();
+                    encoding.encode(&event.body, "", &mut out).map(|()| out)
+                };
+                assert_eq!(written(&again), written(&event), "{encoding:?}");
+            }
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::delivery::log::{Folder, LogReader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Codec, Event, OriginId, OriginKind, Position};
 use crate::graph::DEAD_LETTERS;
-use crate::graph::runtime::{folder_error, io_error, lock_data_dir};
+use crate::graph::runtime::{folder_error, io_error, lock_stopped};
 use crate::script::hash;
 
 /// What a retry came to.
@@ -188,7 +188,7 @@ struct Waiting {
 
 /// Takes letters of a graph that does not run out of its log; gives of how many events. Those of other graphs stay.
 pub fn purge_dead_letters(graph: &Graph, choice: &LetterChoice) -> Result<u64> {
-    let _lock = lock_data_dir(&graph.dir())?;
+    let _lock = lock_stopped(graph)?;
     let dir = graph.dead_letters_dir();
     let _letters_lock = Folder::locked(&dir).map_err(|error| folder_error("purge dead letters", &dir, error))?;
     let purge = || -> io::Result<u64> {

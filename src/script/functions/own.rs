@@ -8,6 +8,7 @@ use std::io::Read;
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use vrl::compiler::Resolved;
+use vrl::compiler::conversion::Conversion;
 use vrl::compiler::value::VrlValueConvert;
 use vrl::parsing::ruby_hash;
 use vrl::parsing::xml::{self, Document, ParseXmlConfig, process_node};
@@ -15,6 +16,7 @@ use vrl::path::{OwnedSegment, OwnedValuePath};
 use vrl::value::{KeyString, ObjectMap, Value};
 
 use crate::event::json::MAX_DEPTH;
+use crate::event::rfc3339;
 use crate::script::{bounds, digits};
 
 /// Computes a function's value.
@@ -56,6 +58,8 @@ pub(super) fn function(name: &str) -> Option<Own> {
         "decode_snappy" => |given| decode(given, "Snappy", unsnap),
         "decode_lz4" => decode_lz4,
         "encode_json" => encode_json,
+        "encode_key_value" => encode_key_value,
+        "encode_logfmt" => encode_logfmt,
         "flatten" => flatten,
         "join" => join,
         "parse_json" => parse_json,
@@ -63,6 +67,7 @@ pub(super) fn function(name: &str) -> Option<Own> {
         "parse_xml" => parse_xml,
         "replace" => replace,
         "set" => set,
+        "to_int" => to_int,
         "to_string" => to_string,
         "unflatten" => unflatten,
         _ => return None,
@@ -170,11 +175,57 @@ fn encode_json(mut given: Arguments) -> Resolved {
     Ok(document.map_err(|error| format!("{}: {}", error.code, error.message))?.into())
 }
 
+fn encode_logfmt(mut given: Arguments) -> Resolved {
+    key_values(&mut given, "=", " ", true)
+}
+
+fn encode_key_value(mut given: Arguments) -> Resolved {
+    let key_value_delimiter = given.text("key_value_delimiter", "=")?;
+    let field_delimiter = given.text("field_delimiter", " ")?;
+    let flatten_boolean = given.flag("flatten_boolean", false)?;
+    key_values(&mut given, &key_value_delimiter, &field_delimiter, flatten_boolean)
+}
+
+/// The library's pairs, with the digits that numbers have in the event.
+fn key_values(given: &mut Arguments, key_value: &str, field: &str, flatten_boolean: bool) -> Resolved {
+    let value = given.required("value");
+    let order = given.optional("fields_ordering").map_or(Ok(Vec::new()), VrlValueConvert::try_array)?;
+    let order = order.into_iter().map(|name| Ok(KeyString::from(name.try_bytes_utf8_lossy()?.into_owned())));
+    let order = order.collect::<Result<Vec<KeyString>, vrl::compiler::value::ValueError>>()?;
+    let fields = digits::as_texts(value)?.try_object()?;
+    let text = vrl::core::encode_key_value::to_string(&fields, &order, key_value, field, flatten_boolean);
+    Ok(text.map_err(|error| error.to_string())?.into())
+}
+
+fn to_int(mut given: Arguments) -> Resolved {
+    Ok(match given.required("value") {
+        number @ Value::Integer(_) => number,
+        Value::Float(number) => match digits::integer(number.into_inner()) {
+            Some(integer) => integer.into(),
+            None => {
+                let shown = digits::of(*number).unwrap_or_else(|| number.to_string());
+                return Err(format!(
+                    "unable to coerce {shown} into integer: it does not fit into 64 bits; use to_string or to_float"
+                )
+                .into());
+            }
+        },
+        Value::Boolean(is) => i64::from(is).into(),
+        Value::Null => 0.into(),
+        text @ (Value::Bytes(_) | Value::String(_)) => {
+            let converted: Result<Value, _> = Conversion::Integer.convert(text.try_bytes()?);
+            converted.map_err(|error| error.to_string())?
+        }
+        Value::Timestamp(time) => time.timestamp().into(),
+        other => return Err(format!("unable to coerce {} into integer", other.kind()).into()),
+    })
+}
+
 fn to_string(mut given: Arguments) -> Resolved {
     Ok(match given.required("value") {
         text @ (Value::Bytes(_) | Value::String(_)) => text,
         Value::Float(number) => digits::of(*number).unwrap_or_else(|| number.to_string()).into(),
-        Value::Timestamp(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true).into(),
+        Value::Timestamp(time) => rfc3339(&time).map_err(|error| error.message)?.into(),
         Value::Null => "".into(),
         Value::Integer(number) => number.to_string().into(),
         Value::Boolean(is) => is.to_string().into(),

@@ -103,11 +103,79 @@ fn numbers_of_one_event_are_compared_by_their_digits() {
         (".a == .c", true),
         (".d == .e", true),
         ("to_string(.a) == \"18446744073709551615\" ?? false", true),
+        (".a != .b && .a == .c", true),
     ] {
         for source in [condition.to_owned(), format!("length(.) == 5 && ({condition})")] {
             assert_eq!(Condition::compile(&source).unwrap().0.holds(&event, &origin).unwrap(), holds, "{source}");
         }
     }
+    // VRL compares a float with an integer as floats, so no float stands in for a number that an integer becomes.
+    for (doc, condition, holds) in [
+        (r#"{"k":9223372036854775807}"#, ".k == 9223372036854775807", true),
+        (r#"{"k":9223372036854775808}"#, ".k == 9223372036854775807", false),
+        (r#"{"k":9223372036854775809}"#, ".k == 9223372036854775807", false),
+        (r#"{"k":9223372036854775808,"l":9223372036854775809}"#, ".k == 9223372036854775807 || .l == .k", false),
+        (r#"{"k":-9223372036854775808,"l":-9223372036854775809}"#, ".k == .l", false),
+        (r#"{"k":9223372036854775808,"l":9223372036854775807}"#, ".k == .l", false),
+        (r#"{"k":9223372036854775808,"l":9223372036854775807}"#, "to_float!(.k) > int!(.l)", true),
+    ] {
+        let found = Condition::compile(condition).map(|mut condition| condition.0.holds(&raw(doc), &origin).unwrap());
+        assert_eq!(found, Ok(holds), "{condition} of {doc}");
+    }
     // Arithmetic is done with the nearest float.
     assert_eq!(ran(".a = float!(.a) / 2", r#"{"a":18446744073709551615}"#), r#"{"a":9.223372036854776e+18}"#);
+}
+
+#[test]
+fn an_integer_of_more_than_64_bits_is_no_other_integer() {
+    let fails = |doc: &str| {
+        let mut event = raw(doc);
+        let run = Script::compile(".n = to_int!(.k)").unwrap().0.run(&mut event, &origin(OriginKind::Other));
+        run.unwrap_err().message
+    };
+    for digits in
+        ["18446744073709551615", "9223372036854775808", "-9223372036854775809", "1e19", "9223372036854775808.5"]
+    {
+        let message = fails(&format!(r#"{{"k":{digits}}}"#));
+        assert!(message.contains("does not fit into 64 bits; use to_string or to_float"), "{message}");
+    }
+    for (digits, integer) in [
+        ("9223372036854775807.5", "9223372036854775807"),
+        ("9007199254740993.5", "9007199254740993"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("2.9", "2"),
+        ("-0.5", "0"),
+        ("\"12\"", "12"),
+        ("true", "1"),
+        ("null", "0"),
+    ] {
+        assert_eq!(ran(".n = to_int!(.k)\ndel(.k)", &format!(r#"{{"k":{digits}}}"#)), format!(r#"{{"n":{integer}}}"#));
+    }
+}
+
+#[test]
+fn functions_that_write_pairs_write_all_digits() {
+    for id in IDS {
+        let doc = format!(r#"{{"o":{{"id":{id},"in":[{id}],"t":true}}}}"#);
+        let written = |call: &str| ran(&format!(". = {{\"m\": {call}}}"), &doc);
+        assert_eq!(written("encode_logfmt!(.o)"), format!(r#"{{"m":"id={id} in.0={id} t"}}"#));
+        let pairs = "encode_key_value!(.o, [\"t\"], key_value_delimiter: \":\", field_delimiter: \",\")";
+        assert_eq!(written(pairs), format!(r#"{{"m":"t:true,id:{id},in.0:{id}"}}"#));
+    }
+}
+
+#[test]
+fn no_text_is_made_of_a_time_that_rfc_3339_does_not_have() {
+    for call in ["to_string!(.t)", "encode_json(.t)", "encode_logfmt!({\"t\": .t})"] {
+        let source = format!(".t = from_unix_timestamp!(300000000000)\n.m = {call}");
+        let run = Script::compile(&source).map(|mut script| {
+            let flow = script.0.run(&mut raw("{}"), &origin(OriginKind::Other));
+            flow.map_err(|failure| failure.message)
+        });
+        let failed = run.unwrap().unwrap_err();
+        assert!(failed.contains("as RFC 3339 has the years 0000 to 9999"), "{call}: {failed}");
+    }
+    let mut template = Template::compile("{{ from_unix_timestamp!(.t) }}").unwrap().0;
+    let failed = template.render(&raw(r#"{"t":300000000000}"#), &origin(OriginKind::Other)).unwrap_err();
+    assert!(failed.message.contains("RFC 3339 has the years"), "{failed}");
 }

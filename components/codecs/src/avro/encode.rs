@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use vrl::value::{KeyString, Value};
-use weir::event::CodecError;
+use weir::event::{CodecError, rfc3339};
 
 use super::{Branch, MAX_DEPTH, Schema, Type, logical};
 use crate::text::{kind, not_finite};
@@ -72,7 +72,7 @@ impl<'a> Writer<'a> {
                 Some(bytes) => put_blob(&bytes, out),
                 None => return self.misfit(number, value),
             },
-            (Type::String, Value::Timestamp(_)) => put_blob(&value.coerce_to_bytes(), out),
+            (Type::String, Value::Timestamp(time)) => put_blob(rfc3339(time)?.as_bytes(), out),
             (Type::String | Type::Uuid, value) if value.to_str().is_some() => put_blob(&value.coerce_to_bytes(), out),
             (Type::Fixed(size), value) => match logical::bytes_of(value) {
                 Some(bytes) if bytes.len() == *size => out.extend_from_slice(&bytes),

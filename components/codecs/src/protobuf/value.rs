@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use chrono::{DateTime, Utc};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value as Proto};
 use vrl::value::{KeyString, ObjectMap, Value};
-use weir::event::CodecError;
+use weir::event::{CodecError, rfc3339};
 
 use crate::text::{self, not_finite, number};
 
@@ -213,7 +213,7 @@ fn field_value<'a>(value: &'a Value, field: &FieldDescriptor, way: &mut Way<'a>)
             for (name, value) in entries {
                 way.push(name);
                 let Some(key) = map_key(name, &key_kind) else {
-                    return refuse(way, &format!("is no key: the schema wants {key_kind:?}"));
+                    return refuse(way, &format!("is no key: the schema wants {}", wanted(&key_kind)));
                 };
                 map.insert(key, single(value, &of, way)?);
                 way.pop();
@@ -262,7 +262,7 @@ fn single<'a>(value: &'a Value, kind: &Kind, way: &mut Way<'a>) -> Result<Proto,
         (Kind::Float, Value::Integer(value)) => Some(Proto::F32(*value as f32)),
         (Kind::Double, value) => not_finite(value).map(Proto::F64),
         (Kind::Float, value) => not_finite(value).map(|value| Proto::F32(value as f32)),
-        (Kind::String, Value::Timestamp(_)) => Some(Proto::String(value.to_string_lossy().into_owned())),
+        (Kind::String, Value::Timestamp(time)) => Some(Proto::String(rfc3339(time)?)),
         (Kind::String, value) => value.to_str().map(|text| Proto::String(text.to_owned())),
         (Kind::Bytes, value) => value.to_str().and_then(base64_bytes).map(|bytes| Proto::Bytes(bytes.into())),
         (Kind::Enum(_), Value::Integer(value)) => i32::try_from(*value).ok().map(Proto::EnumNumber),
@@ -286,7 +286,31 @@ fn wanted(kind: &Kind) -> String {
             format!("the enum of {}", names.join(", "))
         }
         Kind::Bytes => "bytes, which are base64 text".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+        Kind::Message(of) => format!("the message {}", of.full_name()),
+        scalar => scalar_name(scalar).to_owned(),
+    }
+}
+
+/// A scalar kind, as a schema spells it.
+fn scalar_name(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Double => "double",
+        Kind::Float => "float",
+        Kind::Int32 => "int32",
+        Kind::Int64 => "int64",
+        Kind::Uint32 => "uint32",
+        Kind::Uint64 => "uint64",
+        Kind::Sint32 => "sint32",
+        Kind::Sint64 => "sint64",
+        Kind::Fixed32 => "fixed32",
+        Kind::Fixed64 => "fixed64",
+        Kind::Sfixed32 => "sfixed32",
+        Kind::Sfixed64 => "sfixed64",
+        Kind::Bool => "bool",
+        Kind::String => "string",
+        Kind::Bytes => "bytes",
+        Kind::Enum(_) => "an enum",
+        Kind::Message(_) => "a message",
     }
 }
 
