@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use weir_tests::process::{Home, binary};
+use weir_tests::wait::moment;
 
 /// Bytes that the process may take.
 const MOST: u64 = 300 << 20;
@@ -70,7 +71,7 @@ fn peak(cases: &[Case]) -> u64 {
             child.kill().unwrap();
             panic!("it has not ended");
         }
-        std::thread::sleep(Duration::from_millis(2));
+        moment();
     };
     assert!(ended.success(), "{ended}: {cases:?}", cases = cases.iter().map(|(source, _)| source).collect::<Vec<_>>());
     assert!(peak > 0);
