@@ -82,7 +82,7 @@ pub(crate) fn compile(
         let (keyed_by, buffer) = (keyed_by.clone(), buffer.clone());
         Some(Node { id, kind: draft.kind, component, inputs, keyed_by, ports, config, buffer })
     };
-    whole::check(&drafts, &configs, settings.as_ref(), problems);
+    whole::check(&drafts, &configs, &edges.inputs, settings.as_ref(), problems);
     let mut nodes: Vec<Option<Node>> = drafts.iter().zip(configs).zip(edges.inputs).map(node).collect();
     let tests = tests(entries, &drafts, gap, problems);
     let (settings, order) = (settings?, edges.order?);

@@ -78,6 +78,7 @@ impl<'a> SchemaCheck<'a> {
     /// Checks one value.
     fn node(&mut self, schema: &'a Json, node: &Node, path: &str) {
         let own = description(schema);
+        self.least_size(schema, node, path);
         let schema = self.resolve(schema);
         let what = own.or_else(|| description(schema));
         if matches!(node.value, Value::Unknown) {
@@ -98,7 +99,6 @@ impl<'a> SchemaCheck<'a> {
         }
         self.length(schema, node, path);
         self.range(schema, node, path);
-        self.least_size(schema, node, path);
         match &node.value {
             Value::Map(entries) => self.entries(schema, entries, path),
             Value::List(items) => {

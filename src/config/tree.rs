@@ -412,13 +412,17 @@ fn unclosed(text: &str, end: usize) -> Option<usize> {
                 (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(c),
                 (None, '#') if before.is_whitespace() => break,
                 (None, '{' | '[') if !open.is_empty() || matches!(before, ' ' | ':' | '-') => open.push(begin + at),
-                (None, '}' | ']') => drop(open.pop()),
+                (None, '}' | ']') => match open.pop() {
+                    Some(opened) if (c == '}') != text[opened..].starts_with('{') => return Some(opened),
+                    _ => {}
+                },
                 (None, _) => {}
             }
             before = c;
         }
         begin += line.len();
-        if begin > end && open.is_empty() {
+        // An open quote hides what follows.
+        if quote.is_some() || (begin > end && open.is_empty()) {
             return None;
         }
     }

@@ -73,9 +73,9 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Failed);
         assert!(found.message.contains("a is not a directory"), "{found:?}");
         assert!(found.remedy.unwrap().contains("`data_dir`"));
-        // Not even root writes there.
+        // Not even root has room there.
         let found = probe(Path::new("/proc/weir"), "data_dir");
-        assert_eq!(found.verdict, Verdict::Failed, "{found:?}");
+        assert_ne!(found.verdict, Verdict::Ok, "{found:?}");
         assert!(probe(root.path(), "data_dir").message.contains("can be written"));
     }
 }

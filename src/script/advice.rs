@@ -53,7 +53,7 @@ fn syntax(problem: &mut Problem, source: &str) {
         let text = rest[1..].split('\'').next().unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
         problem.message = "VRL has no text in single quotes".to_owned();
-        problem.notes = vec![format!("write \"{}\"", line.replace('"', "\\\""))];
+        problem.notes = vec![format!("write it in double quotes: \"{}\"", line.replace('"', "\\\""))];
         return;
     }
     if rest.starts_with('~') && before.ends_with('=') {
@@ -61,17 +61,25 @@ fn syntax(problem: &mut Problem, source: &str) {
         problem.notes = vec!["write `match(string!(.field), r'pattern')`".to_owned()];
         return;
     }
+    // Such a word in front of a value is taken for a variable.
+    let last = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    if let Some((theirs, ours)) = WORDS.iter().find(|(theirs, _)| *theirs == last) {
+        problem.span = before.len() - last.len()..before.len();
+        problem.message = format!("VRL has no `{theirs}`");
+        problem.notes = vec![format!("write `{ours}` instead")];
+        return;
+    }
     if let Some((_, ours)) =
         WORDS.iter().find(|(theirs, _)| *theirs == word || (word.is_empty() && rest.starts_with(theirs)))
     {
         let theirs = if word.is_empty() { "<>" } else { word };
         problem.message = format!("VRL has no `{theirs}`");
-        problem.notes = vec![format!("write `{ours}`")];
+        problem.notes = vec![format!("write `{ours}` instead")];
         return;
     }
     if let Some((theirs, ours)) = FUNCTIONS.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(word)) {
         problem.message = format!("VRL has no operator `{theirs}`");
-        problem.notes = vec![format!("write `{ours}`")];
+        problem.notes = vec![format!("write `{ours}` instead")];
         return;
     }
     // "expected one of: ..." lists tokens.
@@ -113,10 +121,10 @@ mod tests {
     #[test]
     fn words_of_other_languages_are_answered_with_vrls() {
         for (program, message, note) in [
-            (".a = 'single'", "VRL has no text in single quotes", "write \"single\""),
-            (".a = .b and .c", "VRL has no `and`", "write `&&`"),
-            (".a = .b or .c", "VRL has no `or`", "write `||`"),
-            (".a = not .b", "VRL has no `not`", "write `!`"),
+            (".a = 'single'", "VRL has no text in single quotes", "write it in double quotes: \"single\""),
+            (".a = .b and .c", "VRL has no `and`", "write `&&` instead"),
+            (".a = .b or .c", "VRL has no `or`", "write `||` instead"),
+            (".a = not .b", "VRL has no `not`", "write `!` instead"),
         ] {
             let problems = Script::compile(program).unwrap_err();
             assert_eq!(problems[0].message, message, "{program}: {problems:?}");

@@ -106,7 +106,8 @@ fn state_is_not_taken_up_under_another_meaning() {
     let exported = ask(&["export"]);
     assert_eq!(exported.lines().count() as u64, KEYS);
     assert!(
-        exported.contains(r#""state":"seen","key":"\"key-7\"","version":2,"expires":86400000,"value":[86400000,null]}"#),
+        exported
+            .contains(r#""state":"seen","key":"\"key-7\"","version":2,"expires":86400000,"value":[86400000,null]}"#),
         "{}",
         &exported[..500]
     );

@@ -47,7 +47,7 @@ pub(in crate::script) const LITTLE: &[&str] = &[
     "parse_user_agent", "pop", "push", "random_bool", "random_bytes", "random_float", "random_int", "range", "remove",
     "round", "seahash", "sha1", "sha2", "sha3", "shannon_entropy", "slice", "starts_with", "string",
     "strip_ansi_escape_codes", "strip_whitespace", "strlen", "tally_value", "timestamp", "to_bool", "to_float",
-    "to_int", "to_regex", "to_syslog_facility", "to_syslog_facility_code", "to_syslog_level", "to_syslog_severity",
+    "to_regex", "to_syslog_facility", "to_syslog_facility_code", "to_syslog_level", "to_syslog_severity",
     "to_unix_timestamp", "truncate", "type_def", "unique", "upcase", "uuid_from_friendly_id", "uuid_v4", "uuid_v7",
     "values", "xxhash", "zip",
 ];
