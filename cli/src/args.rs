@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use weir::config::Span;
 
-/// Processes logs, events and metrics while they flow: reads them from Kafka, files, Filebeat or Prometheus, filters and
-/// evaluates them, and writes the results to Kafka, Elasticsearch, Alertmanager and others.
+/// Processes logs, events and metrics while they flow: reads, filters, evaluates and writes them.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Args {

@@ -68,7 +68,7 @@ impl Walk<'_> {
             self.found.push(problem.help(format!("write \"${{HOME}}{}\", or an absolute path", &text[1..])));
         } else if is_read && let Err(error) = std::fs::metadata(text) {
             let message = format!("{subject}: `{path}`: {shown} cannot be read here: {error}");
-            let problem = Diagnostic::warning("missing_file", node.place.clone(), message);
+            let problem = Diagnostic::warning("file_not_found", node.place.clone(), message);
             self.found.push(problem.help("correct the path, or put the file there before the graph runs"));
         }
     }

@@ -84,7 +84,7 @@ pub(crate) struct DeadLetters {
     pub path: Option<PathBuf>,
     /// Maximum size; while it is full, processing stops at the next dead letter. Default: `1GiB`.
     #[serde(default = "default_max_size")]
-    #[schemars(extend("minBytes" = 1 << 20))]
+    #[schemars(extend("minBytes" = 64 << 10))]
     pub max_size: ByteSize,
 }
 

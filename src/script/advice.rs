@@ -90,8 +90,8 @@ fn syntax(problem: &mut Problem, source: &str) {
         false => "an operator such as `==`, `&&` or `??`, or the end of the line is expected here",
     };
     problem.notes[expected] = wanted.to_owned();
-    let shown: String = match rest.chars().next() {
-        None => "the end of the program".to_owned(),
+    let shown: String = match rest.trim_start_matches([' ', '\t']).chars().next() {
+        None => "the end".to_owned(),
         Some('\n') => "the end of the line".to_owned(),
         Some(_) if !word.is_empty() => format!("`{}`", word.chars().take(40).collect::<String>()),
         Some(c) => format!("`{c}`"),

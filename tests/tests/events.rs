@@ -14,7 +14,7 @@ fn a_broken_copy_of_the_example_is_refused_with_line_and_reason() {
         ("presets: [scaling,", "presets: [scalling,", "scalling"),
         ("inputs: [logs]", "inputs: [log]", "did you mean `logs`?"),
         ("start: latest", "start: newest", "newest"),
-        ("uid || \"none\" }}", "uid || }}", "syntax"),
+        ("uid || \"none\" }}", "uid || }}", "is not expected here"),
     ] {
         assert!(graph.contains(right), "{right} is not in the example");
         std::fs::write(dir.path().join("graph.yaml"), graph.replacen(right, wrong, 1)).unwrap();

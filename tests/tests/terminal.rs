@@ -68,7 +68,7 @@ fn page() -> String {
          attention. `NO_COLOR=1` turns colour off. In the screens with colour, `␛` is the escape character.\n\nThe graph of these screens reads a file with 2000 \
          JSON documents and a line that is not JSON:\n\n",
     );
-    writeln!(page, "```yaml\n{GRAPH}```").unwrap();
+    writeln!(page, "```text\n{GRAPH}```").unwrap();
     for (columns, has_colour) in [(80, false), (120, false), (80, true), (120, true)] {
         let home = home();
         let with = if has_colour { "with colour" } else { "without colour" };
@@ -76,7 +76,7 @@ fn page() -> String {
         for (typed, args) in COMMANDS {
             let screen = weir_on_terminal(&home.path(""), columns, has_colour, args);
             let mut screen = steady(&screen);
-            for changes in [" GiB are free", " s\n", " s: "] {
+            for changes in [" GiB", " s\n", " s: "] {
                 screen = without_number(&screen, changes);
             }
             writeln!(page, "\n```text\n$ {typed}\n{}```", screen.trim_start_matches('\n')).unwrap();
@@ -110,8 +110,13 @@ fn the_page_shows_what_a_terminal_shows() {
     {
         panic!("docs/terminal.md:{}\nshows {documented}\nnow   {seen}\nWEIR_BLESS=1 writes the page again", line + 1);
     }
-    assert!(page.contains("ended with errors") || page.contains("ended"), "{page}");
-    for line in page.split("## 120").next().unwrap().split("## 80").nth(1).unwrap().lines() {
-        assert!(line.chars().count() <= 80 || line.contains("WARN") || line.contains("INFO"), "{line}");
-    }
+    let narrow = page.split("## 120").next().unwrap().split("## 80").nth(1).unwrap();
+    // What the demo's own graph prints, and the log, may be longer.
+    let own = narrow
+        .split("$ weir demo")
+        .next()
+        .unwrap()
+        .lines()
+        .filter(|line| !line.contains(" WARN ") && !line.contains(" INFO "));
+    own.for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
 }
