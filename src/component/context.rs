@@ -62,11 +62,13 @@ impl BuildContext {
 pub struct Trouble {
     words: Arc<watch::Sender<Words>>,
     part: Arc<str>,
+    /// Whether a cause is shown with the name of the part: of lanes it says which, of other parts the cause does.
+    is_shown: bool,
 }
 
 #[derive(Debug, Default)]
 struct Words {
-    by_part: BTreeMap<Arc<str>, String>,
+    by_part: BTreeMap<Arc<str>, (String, bool)>,
     /// Waiting does not help.
     given_up: Option<String>,
 }
@@ -76,7 +78,7 @@ const SHOWN: usize = 5;
 
 /// A cause once, with the parts that have it.
 fn cause_of(cause: &str, parts: &[&str]) -> String {
-    let mut named: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    let mut named = parts.to_vec();
     let others = named.len().saturating_sub(SHOWN);
     named.truncate(SHOWN);
     match (named.as_slice(), others) {
@@ -88,23 +90,28 @@ fn cause_of(cause: &str, parts: &[&str]) -> String {
 
 impl Default for Trouble {
     fn default() -> Trouble {
-        Trouble { words: Arc::default(), part: "".into() }
+        Trouble { words: Arc::default(), part: "".into(), is_shown: false }
     }
 }
 
 impl Trouble {
     /// The word of another part of the same node.
     pub fn part(&self, part: &str) -> Trouble {
-        Trouble { words: self.words.clone(), part: part.into() }
+        Trouble { words: self.words.clone(), part: part.into(), is_shown: false }
+    }
+
+    /// The word of a lane of the node; causes are shown with its name.
+    pub(crate) fn lane(&self, name: &str) -> Trouble {
+        Trouble { is_shown: true, ..self.part(name) }
     }
 
     /// Says what is wrong; a later text replaces it.
     pub fn set(&self, what: impl Into<String>) {
         let what = what.into();
         self.words.send_if_modified(|words| {
-            let is_news = words.by_part.get(&self.part) != Some(&what);
+            let is_news = words.by_part.get(&self.part).is_none_or(|(said, _)| *said != what);
             if is_news {
-                words.by_part.insert(self.part.clone(), what);
+                words.by_part.insert(self.part.clone(), (what, self.is_shown));
             }
             is_news
         });
@@ -132,7 +139,7 @@ impl Trouble {
     /// What is wrong with this part, if anything.
     pub fn get(&self) -> Option<String> {
         let words = self.words.borrow();
-        words.given_up.as_ref().or_else(|| words.by_part.get(&self.part)).cloned()
+        words.given_up.as_ref().or_else(|| words.by_part.get(&self.part).map(|(what, _)| what)).cloned()
     }
 
     /// What is wrong with the node, if anything.
@@ -140,10 +147,11 @@ impl Trouble {
         let words = self.words.borrow();
         let mut causes: Vec<(&str, Vec<&str>)> =
             words.given_up.iter().map(|what| (what.as_str(), Vec::new())).collect();
-        for (part, what) in &words.by_part {
+        for (part, (what, is_shown)) in &words.by_part {
+            let part = is_shown.then_some(&**part);
             match causes.iter_mut().find(|(cause, _)| cause == what) {
-                Some((_, parts)) => parts.push(part),
-                None => causes.push((what, vec![part])),
+                Some((_, parts)) => parts.extend(part),
+                None => causes.push((what, Vec::from_iter(part))),
             }
         }
         let said: Vec<String> = causes.into_iter().map(|(cause, parts)| cause_of(cause, &parts)).collect();
@@ -173,18 +181,18 @@ mod tests {
     #[test]
     fn one_part_that_recovers_does_not_hide_anothers_trouble() {
         let trouble = Trouble::default();
-        let (log, lane) = (trouble.part("log"), trouble.part("lane"));
+        let (log, lane) = (trouble.part("log"), trouble.lane("in:a/0"));
         log.set("the disk is full");
         lane.set("it cannot be read");
         trouble.set("the peer is away");
-        assert_eq!(trouble.all().as_deref(), Some("the peer is away; lane: it cannot be read; log: the disk is full"));
+        assert_eq!(trouble.all().as_deref(), Some("the peer is away; in:a/0: it cannot be read; the disk is full"));
         trouble.clear();
         lane.clear();
         assert_eq!((trouble.get(), log.get().as_deref()), (None, Some("the disk is full")));
-        assert_eq!(trouble.all().as_deref(), Some("log: the disk is full"));
+        assert_eq!(trouble.all().as_deref(), Some("the disk is full"));
         log.clear();
         assert_eq!(trouble.all(), None);
-        (0..7).for_each(|at| trouble.part(&at.to_string()).set(format!("no {at}")));
+        (0..7).for_each(|at| trouble.lane(&at.to_string()).set(format!("no {at}")));
         assert_eq!(trouble.all().as_deref(), Some("0: no 0; 1: no 1; 2: no 2; 3: no 3; 4: no 4; and 2 more"));
     }
 
@@ -192,19 +200,18 @@ mod tests {
     fn a_cause_that_several_parts_have_is_said_once() {
         let trouble = Trouble::default();
         for part in ["in:a/0", "in:a/1", "in:a/2", "log"] {
-            trouble.part(part).set(if part == "log" { "the disk is full" } else { "no broker can be reached" });
+            match part {
+                "log" => trouble.part(part).set("the disk is full"),
+                lane => trouble.lane(lane).set("no broker can be reached"),
+            }
         }
-        let said = "in:a/0, in:a/1, in:a/2: no broker can be reached; log: the disk is full";
+        let said = "in:a/0, in:a/1, in:a/2: no broker can be reached; the disk is full";
         assert_eq!(trouble.all().as_deref(), Some(said));
-        (3..9).for_each(|at| trouble.part(&format!("in:a/{at}")).set("no broker can be reached"));
+        (3..9).for_each(|at| trouble.lane(&format!("in:a/{at}")).set("no broker can be reached"));
         let all = trouble.all().unwrap_or_default();
         assert!(all.starts_with("in:a/0, in:a/1, in:a/2, in:a/3, in:a/4 and 4 more: no broker"), "{all}");
         trouble.set("the peer is away");
         trouble.part("log").set("the peer is away");
-        assert!(
-            trouble.all().is_some_and(|all| all.starts_with("log: the peer is away; in:a/0")),
-            "{:?}",
-            trouble.all()
-        );
+        assert!(trouble.all().is_some_and(|all| all.starts_with("the peer is away; in:a/0")), "{:?}", trouble.all());
     }
 }

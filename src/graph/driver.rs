@@ -94,7 +94,7 @@ enum ReadingOver {
 impl Driver {
     pub fn new(lane: Lane, origin: Box<dyn Origin>, shared: Arc<Shared>, stop: Stop, member: Option<Member>) -> Driver {
         let spot = Arc::new(Spot::new(origin.id()));
-        let trouble = lane.source().trouble.part(&origin_name(lane.origin()));
+        let trouble = lane.source().trouble.lane(&origin_name(lane.origin()));
         lane.source().lanes().push(spot.clone());
         let asks_at = shared.clock.uptime() + NOTHING_READ;
         Driver {

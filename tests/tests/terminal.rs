@@ -46,7 +46,14 @@ fn home() -> Home {
 /// What differs from run to run, made the same.
 fn steady(screen: &str) -> String {
     let mut out = String::new();
-    for line in screen.lines() {
+    let mut lines: Vec<&str> = screen.lines().collect();
+    // Events of several partitions come in any order.
+    for events in lines.chunk_by_mut(|one, other| one.starts_with("2026-01-01T") == other.starts_with("2026-01-01T")) {
+        if events[0].starts_with("2026-01-01T") {
+            events.sort_unstable();
+        }
+    }
+    for line in lines {
         // Progress is shown and removed again on one line.
         let line = line.rsplit("\r\u{1b}[K").next().unwrap_or_default();
         let words: Vec<String> = line.split(' ').map(steady_word).collect();
