@@ -146,12 +146,12 @@ fn cut(text: &str, width: usize) -> String {
     format!("{begin}…")
 }
 
-/// A number with a blank between groups of three digits... as English has it: a comma.
+/// A number with commas between groups of three digits.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -49,8 +49,8 @@ fn syntax(problem: &mut Problem, source: &str) {
     let rest = source.get(problem.span.start..).unwrap_or_default();
     let word = &rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())];
     let before = source[..problem.span.start.min(source.len())].trim_end();
-    if rest.starts_with('\'') {
-        let text = rest[1..].split('\'').next().unwrap_or_default();
+    if let Some(text) = rest.strip_prefix('\'') {
+        let text = text.split('\'').next().unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
         problem.message = "VRL has no text in single quotes".to_owned();
         problem.notes = vec![format!("write it in double quotes: \"{}\"", line.replace('"', "\\\""))];
