@@ -122,7 +122,7 @@ impl Problem {
         notes.extend(diagnostic.notes.iter().map(|note| note.to_string().replace("\n", " ")).filter(says_something));
         match diagnostic.code {
             UNDEFINED_VARIABLE if source.get(span.clone()).is_some_and(|name| !name.is_empty()) => {
-                notes = vec![format!("a field of the event begins with a dot: `.{}`", &source[span.clone()])];
+                notes = vec![advice::for_variable(&source[span.clone()])];
             }
             UNHANDLED_ERROR if access == Access::Read && !source.contains('\n') => {
                 let default = if source.contains(['<', '>', '=', '&', '|', '!']) { "false" } else { "null" };

@@ -185,7 +185,7 @@ pub(crate) struct Tap {
     #[arg(long, value_name = "VRL")]
     pub filter: Option<String>,
     /// Number of events to show; runs until Ctrl-C if omitted
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Maximum events inspected per second; the rest are counted
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]

@@ -156,7 +156,7 @@ pub fn render(diagnostics: &[Diagnostic], sources: &[SourceText], coloured: bool
     }
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
     if errors > 0 {
-        let _ = writeln!(out, "{errors} error{} found; nothing was started", if errors == 1 { "" } else { "s" });
+        let _ = writeln!(out, "{errors} error{} found", if errors == 1 { "" } else { "s" });
     }
     out
 }

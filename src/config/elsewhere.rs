@@ -79,7 +79,10 @@ const COMPONENTS: &[(&str, Instead)] = &[
     ("kubernetes_logs", Way("read `/var/log/pods/*/*/*.log` with the source `file` and `decoding: cri`")),
     ("kv", Way("set `decoding: logfmt` in the source, or parse it with `remap`")),
     ("log", Ours("file")),
-    ("log_to_metric", Ours("aggregate")),
+    (
+        "log_to_metric",
+        Way("count and sum with the transform `aggregate`; its results become points by a `remap` behind it"),
+    ),
     ("loki", Nothing),
     ("lua", REMAP),
     ("lumberjack", Ours("filebeat")),

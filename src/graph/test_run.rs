@@ -115,7 +115,10 @@ fn difference(sink: &str, expected: &[TestBody], got: &[&Body]) -> Option<String
     if expected.len() == got.len() && expected.iter().zip(got).all(|(expected, got)| is_same(expected, got)) {
         return None;
     }
-    let mut text = format!("`{sink}` got {} events, expected {}", got.len(), expected.len());
+    let mut text = match got.len() == expected.len() {
+        true => format!("`{sink}` got {} events as expected, but with other content", got.len()),
+        false => format!("`{sink}` got {} events, expected {}", got.len(), expected.len()),
+    };
     let shared = expected.iter().zip(got).take_while(|(expected, got)| is_same(expected, got)).count();
     if shared > 0 {
         let _ = write!(text, "\n    the first {shared} are as expected");

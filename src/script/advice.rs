@@ -31,12 +31,55 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("endswith", "ends_with(string!(.field), \"text\")"),
 ];
 
+/// Functions of other languages, and what VRL has.
+const NAMES: &[(&str, &str)] = &[
+    ("len", "write `length(.field)`"),
+    ("size", "write `length(.field)`"),
+    ("count", "write `length(.field)`"),
+    ("rename", "write `.new = del(.old)`"),
+    ("delete", "write `del(.field)`"),
+    ("remove_field", "write `del(.field)`"),
+    ("to_integer", "write `to_int(.field)`"),
+    ("to_number", "write `to_float(.field)`"),
+    ("lower", "write `downcase(.field)`"),
+    ("lowercase", "write `downcase(.field)`"),
+    ("upper", "write `upcase(.field)`"),
+    ("uppercase", "write `upcase(.field)`"),
+    ("json_decode", "write `parse_json!(.field)`"),
+    ("json_encode", "write `encode_json(.field)`"),
+    ("substring", "write `slice!(.field, 0, 10)`"),
+    ("regex_replace", "write `replace(string!(.field), r'pattern', \"text\")`"),
+    ("gsub", "write `replace(string!(.field), r'pattern', \"text\")`"),
+    ("date", "write `parse_timestamp!(.field, \"%Y-%m-%d\")`"),
+];
+
+/// VRL's number of the error for a function that does not exist.
+const NO_FUNCTION: &str = "E105";
+
+/// What was meant by a word that is no variable.
+pub(super) fn for_variable(name: &str) -> String {
+    match name {
+        "True" | "TRUE" => "write `true`".to_owned(),
+        "False" | "FALSE" => "write `false`".to_owned(),
+        "None" | "nil" | "NULL" | "Null" | "undefined" => "write `null`".to_owned(),
+        name if name.contains("{{") => "join texts with `+`, as in `\"host \" + string!(.host)`".to_owned(),
+        name => format!("put a text in quotes: `\"{name}\"`; a field of the event begins with a dot: `.{name}`"),
+    }
+}
+
 /// Says a problem again where there is a better way to say it.
 pub(super) fn rephrase(problem: &mut Problem, source: &str, access: Access) {
     if problem.message.starts_with("syntax error") {
         syntax(problem, source);
     } else if problem.code == FALLIBLE_ASSIGNMENT || problem.message.starts_with("unhandled fallible assignment") {
         fallible(problem, source, access);
+    } else if problem.code == NO_FUNCTION {
+        let called = source.get(problem.span.clone()).unwrap_or_default();
+        let name = called.split(['(', '!']).next().unwrap_or_default().trim();
+        if let Some((_, ours)) = NAMES.iter().find(|(theirs, _)| *theirs == name) {
+            problem.message = format!("VRL has no function `{name}`");
+            problem.notes = vec![(*ours).to_owned()];
+        }
     } else if problem.code == FALLIBLE_PREDICATE {
         problem.message = "the condition of an `if` must be true or false".to_owned();
     }
@@ -142,6 +185,10 @@ mod tests {
                 assert!(!text.contains("literal") && !text.contains("Token"), "{program}: {text}");
             }
         }
+        let problems = Script::compile(".x = len(.host)").unwrap_err();
+        assert_eq!(problems[0].notes, ["write `length(.field)`"], "{problems:?}");
+        let problems = Script::compile(".x = .level == error").unwrap_err();
+        assert!(problems[0].notes[0].starts_with("put a text in quotes: `\"error\"`"), "{problems:?}");
         let problems = Condition::compile(".level").unwrap_err();
         assert!(problems[0].notes.iter().any(|note| note.contains("==")), "{problems:?}");
     }

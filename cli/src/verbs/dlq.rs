@@ -180,7 +180,8 @@ fn print_retried(retried: &Retried, format: OutputFormat) -> Exit {
         return exit;
     }
     let Retried { tried, settled, rejected, repeated, left, elsewhere, waiting, broken } = retried;
-    outln!("{tried} tried again, {settled} of them settled, {rejected} rejected again");
+    let delivered = settled.saturating_sub(*rejected);
+    outln!("{tried} tried again: {delivered} delivered or filtered, {rejected} rejected again");
     if *repeated > 0 {
         outln!("{repeated} older ones of the same events left out");
     }

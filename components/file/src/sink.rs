@@ -49,6 +49,16 @@ impl SinkConfig for FileSink {
             let help = "keep one of the two: `append` keeps what is in the file, `overwrite` does not";
             problems.error("overwrite", "bad_value", "contradicts `append`", help);
         }
+        let path = self.path.to_string_lossy();
+        if path.is_empty() {
+            problems.error("path", "missing_value", "is empty", "name the file to write");
+        }
+        // It would become part of the file's name.
+        let is_specifier = |at: usize| path[at + 1..].starts_with(['Y', 'm', 'd', 'H', 'M', 'S', 'F', 'j']);
+        if path.contains("{{") || path.match_indices('%').any(|(at, _)| is_specifier(at)) {
+            let help = "write a fixed path; to write several files, use `route` and a sink for each";
+            problems.error("path", "bad_path", "takes no `{{ VRL }}` and no strftime specifiers in this version", help);
+        }
     }
 
     fn resources(&self) -> Vec<Resource> {

@@ -197,6 +197,10 @@ impl Client<'_> {
             let help = "write host:port, several with commas between: kafka-1:9092,kafka-2:9092";
             problems.error("bootstrap_servers", "missing_value", "no broker is named", help);
         }
+        if self.bootstrap_servers.split(',').any(|server| server.trim().starts_with("http") && server.contains("://")) {
+            let message = "a broker is named by `host:port`, without `http://`";
+            problems.error("bootstrap_servers", "bad_address", message, "write for example kafka-1:9092,kafka-2:9092");
+        }
         for (option, path) in self.tls.into_iter().flat_map(Tls::files) {
             // The client would wait for a FIFO, or read a device, and could not be stopped.
             if let Ok(metadata) = path.metadata()

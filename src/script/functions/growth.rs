@@ -66,7 +66,8 @@ pub(in crate::script) fn of(name: &str) -> Option<Growth> {
         }),
         "encode_zstd" => ("compression_level", |level, _| zstd_encoder(level)),
         "format_number" => {
-            ("scale", |scale, _| scale.as_integer().map_or(0, |scale| usize::try_from(scale).unwrap_or(0)))
+            // The function takes a negative one for a number of digits without a sign.
+            ("scale", |scale, _| scale.as_integer().map_or(0, |scale| usize::try_from(scale).unwrap_or(usize::MAX)))
         }
         "parse_aws_cloudwatch_log_subscription_message" | "parse_json" | "parse_ruby_hash" => {
             ("value", |value, _| text(value).map_or(0, document))

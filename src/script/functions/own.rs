@@ -309,7 +309,11 @@ pub(in crate::script) fn check_path(path: &OwnedValuePath) -> Result<(), String>
         return Err(bounds::too_deep());
     }
     path.segments.iter().try_for_each(|segment| match segment {
-        OwnedSegment::Index(index) => bounds::check_items(index.unsigned_abs()),
+        OwnedSegment::Index(index) => {
+            bounds::check_items(index.unsigned_abs())?;
+            // Each item in front of a list moves all of it.
+            if *index < -1_000 { Err("an index below -1000".to_owned()) } else { Ok(()) }
+        }
         OwnedSegment::Field(_) => Ok(()),
     })
 }

@@ -174,6 +174,7 @@ fn functions_that_expand_are_refused_before_they_do() {
         ("split((upcase(string!(.s))), \",\")", unit(b",")),
         ("split({ .name\n string!(.s) }, \",\")", unit(b",")),
         ("format_number(1.5, scale: 10000000000)", Vec::new()),
+        ("format_number(1.5, scale: -5)", Vec::new()),
         ("encode_zstd(string!(.s), compression_level: 22)", Vec::new()),
     ] {
         let mut expression = match Expression::compile(call) {
