@@ -83,7 +83,7 @@ fn page() -> String {
         for (typed, args) in COMMANDS {
             let screen = weir_on_terminal(&home.path(""), columns, has_colour, args);
             let mut screen = steady(&screen);
-            for changes in [" GiB", " s\n", " s: "] {
+            for changes in [" s\n", " s: "] {
                 screen = without_number(&screen, changes);
             }
             writeln!(page, "\n```text\n$ {typed}\n{}```", screen.trim_start_matches('\n')).unwrap();
