@@ -1,7 +1,7 @@
 //! Logs to standard error: structured, and rate-limited by place, so that an error in a loop cannot flood.
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,7 +43,8 @@ fn start_at(format: LogFormat, level: &str) {
         levels.inspect_err(|why| errln!("WEIR_LOG={wanted}: {why}; {help}; using {level}")).ok()
     });
     let levels = levels.unwrap_or_else(|| EnvFilter::new(level));
-    let (is_terminal, coloured) = (io::stderr().is_terminal(), Screen::err().has_colour);
+    let screen = Screen::err();
+    let (is_terminal, coloured) = (screen.is_terminal(), screen.has_colour);
     let writer = move || Line { coloured };
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(coloured).with_target(false);
     // It would be printed to standard error, too, and panic where that is what does not work.

@@ -19,7 +19,6 @@ mod test;
 mod top;
 mod validate;
 
-use std::io::IsTerminal;
 use std::ops::ControlFlow;
 
 use weir::admin::{self, Answer, Request};
@@ -28,6 +27,7 @@ use weir::config::{self, LoadRequest, Loaded};
 use crate::Exit;
 use crate::args::{Graph, Verb};
 use crate::print::errln;
+use crate::screen::Screen;
 
 /// Does what was asked.
 pub(crate) fn dispatch(verb: Verb) -> Exit {
@@ -108,7 +108,7 @@ fn take_answers<A: Iterator<Item = std::io::Result<Answer>>>(
 
 /// The graph of a load, after printing what is to be said about it to standard error.
 fn graph_or_exit(loaded: Loaded) -> Result<config::Graph, Exit> {
-    let text = config::render_text(&loaded, std::io::stderr().is_terminal());
+    let text = config::render_text(&loaded, Screen::err().has_colour);
     if !text.is_empty() {
         crate::print::err_as_is(&text);
     }

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Run) -> Exit {
     };
     let started = Instant::now();
     let name = graph.name.clone();
-    // Whoever sits at a terminal wants to see what became of the events; elsewhere it is for programs.
+    // A terminal gets a table at the end, other outputs get log lines for programs.
     let screen = Some(Screen::err()).filter(|screen| screen.is_terminal() && args.log_format == LogFormat::Text);
     let prints = graph.nodes.iter().any(|node| node.component == "console");
     let shows_progress = args.once && screen.is_some() && !prints;
@@ -154,12 +154,9 @@ async fn show_progress(status: Status) {
     loop {
         tokio::time::sleep(EVERY).await;
         let now = status.snapshot();
-        let sources = now.nodes.iter().filter(|node| node.kind == Kind::Source);
-        let (mut read, mut lag) = (0, None);
-        for node in sources {
-            read += node.books.received;
-            lag = lag.max(node.lag).or(lag);
-        }
+        let sources = || now.nodes.iter().filter(|node| node.kind == Kind::Source);
+        let read: u64 = sources().map(|node| node.books.received).sum();
+        let lag = sources().filter_map(|node| node.lag).reduce(|sum, lag| sum + lag);
         let rate = short((read - before) as f64 / EVERY.as_secs_f64());
         let left = lag.map_or_else(String::new, |lag| format!(", {} left", grouped(lag)));
         progress(&format!("{} events read, {rate} a second{left}", grouped(read)));

@@ -37,13 +37,10 @@ pub(super) fn run(args: &Top) -> Exit {
                 let screen = Screen::out();
                 // The next look stands where this one did.
                 clear();
-                let quit = if screen.is_terminal() && args.count.is_none() { "\nq quits\n" } else { "" };
-                out_as_is(&format!(
-                    "{}{}",
-                    page(&now, before.as_ref(), screen),
-                    screen.paint(Style::Faint, quit.trim_end())
-                ));
-                out_as_is("\n");
+                out_as_is(&format!("{}\n", page(&now, before.as_ref(), screen)));
+                if screen.is_terminal() && args.count.is_none() {
+                    out_as_is(&format!("{}\n", screen.paint(Style::Faint, "q quits")));
+                }
             }
         }
         before = Some(now);
@@ -93,7 +90,7 @@ fn page(now: &Snapshot, before: Option<&Snapshot>, screen: Screen) -> String {
     page
 }
 
-/// What is said of the process as a whole.
+/// The heading: the state of the process as a whole.
 fn heading(now: &Snapshot, before: Option<&Snapshot>, per_second: &dyn Fn(u64) -> f64, screen: Screen) -> String {
     let Snapshot { graph, uptime_millis, lanes, memory_used, memory_limit, process, troubles, .. } = now;
     let mut facts = vec![
