@@ -16,7 +16,7 @@ pub(crate) struct Screen {
     pub has_colour: bool,
 }
 
-/// What a text is, and so how it looks.
+/// Role of a text, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,

@@ -103,7 +103,7 @@ impl Table {
                 _ => break,
             }
         }
-        // What is text may be cut.
+        // Columns of text can be cut.
         let excess = taken(shown, widths, 1).saturating_sub(width);
         let longest = shown.iter().copied().filter(|at| self.columns[*at].align == Align::Left);
         if let Some(at) = longest.max_by_key(|at| widths[*at]) {
@@ -163,7 +163,7 @@ pub(crate) fn grouped(number: u64) -> String {
 pub(crate) fn short(number: f64) -> String {
     let units = ["", "k", "M", "G", "T", "P"];
     let (mut number, mut unit) = (number, 0);
-    // What would be rounded to four digits is written in the next unit.
+    // A number that rounds to four digits uses the next unit.
     while number >= 999.5 && unit + 1 < units.len() {
         (number, unit) = (number / 1000.0, unit + 1);
     }

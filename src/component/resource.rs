@@ -17,8 +17,10 @@ pub struct Resource {
 pub enum Use {
     /// Reads it; others may, too.
     Reads,
-    /// Writes to it.
+    /// Writes to it; others may, too.
     Writes,
+    /// Writes to it as its only writer; others may read it.
+    WritesAlone,
     /// Has it alone: two nodes cannot.
     Owns,
 }
@@ -37,6 +39,11 @@ impl Resource {
     /// Something that one node alone can have.
     pub fn owned(name: impl Into<String>) -> Resource {
         Resource { name: name.into(), used: Use::Owns }
+    }
+
+    /// Something that one node alone can write to.
+    pub fn written_alone(name: impl Into<String>) -> Resource {
+        Resource { name: name.into(), used: Use::WritesAlone }
     }
 
     /// An address that a node listens on; `None` where the system chooses the port.

@@ -70,13 +70,13 @@ fn conflict(
             Diagnostic::error("taken_twice", place, message)
                 .help("keep one of them, and have both paths read it in their `inputs`")
         }
-        (Use::Reads, Use::Writes) if is_behind() => {
+        (Use::Reads, Use::Writes | Use::WritesAlone) if is_behind() => {
             let message =
                 format!("node `{id}` writes {name}, which node `{other}` reads: each event comes round again");
             let help = "write somewhere else; if that is wanted, make sure that a `filter` ends the circle";
             Diagnostic::warning("reads_own_output", place, message).help(help)
         }
-        (Use::Writes, Use::Writes) if name.starts_with("the file") => {
+        (Use::WritesAlone, Use::WritesAlone) => {
             let message = format!("nodes `{other}` and `{id}` both write {name}, which only one node can");
             Diagnostic::error("taken_twice", place, message).help("keep one of them, with both paths in its `inputs`")
         }

@@ -424,18 +424,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use tokio::sync::mpsc;
-
     use super::*;
     use crate::component::{Read, async_trait};
-    use crate::delivery::MemoryBudget;
     use crate::error::ErrorKind;
     use crate::event::OriginId;
     use crate::graph::epochs::Epochs;
     use crate::graph::horizon::Horizon;
     use crate::graph::plan::origin_of;
     use crate::graph::route::{Node, Panicked, Route};
-    use crate::state::SystemClock;
 
     /// Refuses so many calls.
     #[derive(Clone, Default)]
@@ -475,18 +471,7 @@ mod tests {
             poison: None,
             due: None,
         };
-        let shared = Shared {
-            sinks: Vec::new(),
-            nodes: Vec::new(),
-            dead_letters: mpsc::channel(1).0,
-            memory: MemoryBudget::new(1 << 20),
-            clock: Arc::new(SystemClock::default()),
-            exchanges: Vec::new(),
-            idle_timeout: None,
-            ticks: None,
-            drain: Duration::ZERO,
-            once: false,
-        };
+        let shared = Shared::bare(Vec::new());
         let stop = Stop { source: watch::channel(None).1, graph: watch::channel(None).1 };
         let trouble = node.trouble.clone();
         let lane = Lane::new(origin.id(), node, route);

@@ -85,6 +85,25 @@ impl Shared {
 }
 
 #[cfg(test)]
+impl Shared {
+    /// What lanes of a test share: these nodes, none of them a sink.
+    pub fn bare(nodes: Vec<Arc<Node>>) -> Shared {
+        Shared {
+            sinks: vec![None; nodes.len()],
+            nodes,
+            dead_letters: tokio::sync::mpsc::channel(1).0,
+            memory: MemoryBudget::new(1 << 20),
+            clock: Arc::new(crate::state::SystemClock::default()),
+            exchanges: Vec::new(),
+            idle_timeout: None,
+            ticks: None,
+            drain: Duration::ZERO,
+            once: false,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
@@ -92,23 +111,11 @@ mod tests {
     use crate::delivery::Receipt;
     use crate::event::{Batch, Body, Codec, Event, OriginId, OriginKind, Position, Timestamp};
     use crate::script::Script;
-    use crate::state::SystemClock;
 
     /// Lanes and state partitions hand over by the same function.
     #[tokio::test]
     async fn what_events_have_grown_by_is_held_wherever_they_were_processed() {
-        let shared = Shared {
-            sinks: vec![None],
-            nodes: vec![Arc::default()],
-            dead_letters: tokio::sync::mpsc::channel(1).0,
-            memory: MemoryBudget::new(1 << 20),
-            clock: Arc::new(SystemClock::default()),
-            exchanges: Vec::new(),
-            idle_timeout: None,
-            ticks: None,
-            drain: Duration::ZERO,
-            once: false,
-        };
+        let shared = Shared::bare(vec![Arc::default()]);
         let origin = OriginId { node: "in".into(), log: "in".into(), partition: 0, kind: OriginKind::Other };
         let body = Body::Raw(bytes::Bytes::from_static(b"{}"), Codec::Json);
         let mut event = Event::new(body, Position(0), Timestamp(0));

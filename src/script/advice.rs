@@ -33,24 +33,24 @@ const FUNCTIONS: &[(&str, &str)] = &[
 
 /// Functions of other languages, and what VRL has.
 const NAMES: &[(&str, &str)] = &[
-    ("len", "write `length(.field)`"),
-    ("size", "write `length(.field)`"),
-    ("count", "write `length(.field)`"),
-    ("rename", "write `.new = del(.old)`"),
-    ("delete", "write `del(.field)`"),
-    ("remove_field", "write `del(.field)`"),
-    ("to_integer", "write `to_int(.field)`"),
-    ("to_number", "write `to_float(.field)`"),
-    ("lower", "write `downcase(.field)`"),
-    ("lowercase", "write `downcase(.field)`"),
-    ("upper", "write `upcase(.field)`"),
-    ("uppercase", "write `upcase(.field)`"),
-    ("json_decode", "write `parse_json!(.field)`"),
-    ("json_encode", "write `encode_json(.field)`"),
-    ("substring", "write `slice!(.field, 0, 10)`"),
-    ("regex_replace", "write `replace(string!(.field), r'pattern', \"text\")`"),
-    ("gsub", "write `replace(string!(.field), r'pattern', \"text\")`"),
-    ("date", "write `parse_timestamp!(.field, \"%Y-%m-%d\")`"),
+    ("len", "length(.field)"),
+    ("size", "length(.field)"),
+    ("count", "length(.field)"),
+    ("rename", ".new = del(.old)"),
+    ("delete", "del(.field)"),
+    ("remove_field", "del(.field)"),
+    ("to_integer", "to_int(.field)"),
+    ("to_number", "to_float(.field)"),
+    ("lower", "downcase(.field)"),
+    ("lowercase", "downcase(.field)"),
+    ("upper", "upcase(.field)"),
+    ("uppercase", "upcase(.field)"),
+    ("json_decode", "parse_json!(.field)"),
+    ("json_encode", "encode_json(.field)"),
+    ("substring", "slice!(.field, 0, 10)"),
+    ("regex_replace", "replace(string!(.field), r'pattern', \"text\")"),
+    ("gsub", "replace(string!(.field), r'pattern', \"text\")"),
+    ("date", "parse_timestamp!(.field, \"%Y-%m-%d\")"),
 ];
 
 /// VRL's number of the error for a function that does not exist.
@@ -77,8 +77,7 @@ pub(super) fn rephrase(problem: &mut Problem, source: &str, access: Access) {
         let called = source.get(problem.span.clone()).unwrap_or_default();
         let name = called.split(['(', '!']).next().unwrap_or_default().trim();
         if let Some((_, ours)) = NAMES.iter().find(|(theirs, _)| *theirs == name) {
-            problem.message = format!("VRL has no function `{name}`");
-            problem.notes = vec![(*ours).to_owned()];
+            say(problem, format!("VRL has no function `{name}`"), format!("write `{ours}`"));
         }
     } else if problem.code == FALLIBLE_PREDICATE {
         problem.message = "the condition of an `if` must be true or false".to_owned();
@@ -88,42 +87,42 @@ pub(super) fn rephrase(problem: &mut Problem, source: &str, access: Access) {
     }
 }
 
+/// Says what is wrong, and what to write instead.
+fn say(problem: &mut Problem, what: String, instead: String) {
+    problem.message = what;
+    problem.notes = vec![instead];
+}
+
 fn syntax(problem: &mut Problem, source: &str) {
     let rest = source.get(problem.span.start..).unwrap_or_default();
     let word = &rest[..rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())];
     let before = source[..problem.span.start.min(source.len())].trim_end();
     if let Some(text) = rest.strip_prefix('\'') {
         let text = text.split('\'').next().unwrap_or_default();
-        let line = text.lines().next().unwrap_or_default();
-        problem.message = "VRL has no text in single quotes".to_owned();
-        problem.notes = vec![format!("write it in double quotes: \"{}\"", line.replace('"', "\\\""))];
-        return;
+        let line = text.lines().next().unwrap_or_default().replace('"', "\\\"");
+        return say(
+            problem,
+            "VRL has no text in single quotes".to_owned(),
+            format!("write it in double quotes: \"{line}\""),
+        );
     }
     if rest.starts_with('~') && before.ends_with('=') {
-        problem.message = "VRL has no operator `=~`".to_owned();
-        problem.notes = vec!["write `match(string!(.field), r'pattern')`".to_owned()];
-        return;
+        let instead = "write `match(string!(.field), r'pattern')`".to_owned();
+        return say(problem, "VRL has no operator `=~`".to_owned(), instead);
     }
     // Such a word in front of a value is taken for a variable.
     let last = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-    if let Some((theirs, ours)) = WORDS.iter().find(|(theirs, _)| *theirs == last) {
+    let is_last = |(theirs, _): &&(&str, &str)| *theirs == last;
+    let is_next = |(theirs, _): &&(&str, &str)| *theirs == word || (word.is_empty() && rest.starts_with(theirs));
+    let found = WORDS.iter().find(is_last);
+    if found.is_some() {
         problem.span = before.len() - last.len()..before.len();
-        problem.message = format!("VRL has no `{theirs}`");
-        problem.notes = vec![format!("write `{ours}` instead")];
-        return;
     }
-    if let Some((_, ours)) =
-        WORDS.iter().find(|(theirs, _)| *theirs == word || (word.is_empty() && rest.starts_with(theirs)))
-    {
-        let theirs = if word.is_empty() { "<>" } else { word };
-        problem.message = format!("VRL has no `{theirs}`");
-        problem.notes = vec![format!("write `{ours}` instead")];
-        return;
+    if let Some((theirs, ours)) = found.or_else(|| WORDS.iter().find(is_next)) {
+        return say(problem, format!("VRL has no `{theirs}`"), format!("write `{ours}` instead"));
     }
     if let Some((theirs, ours)) = FUNCTIONS.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(word)) {
-        problem.message = format!("VRL has no operator `{theirs}`");
-        problem.notes = vec![format!("write `{ours}` instead")];
-        return;
+        return say(problem, format!("VRL has no operator `{theirs}`"), format!("write `{ours}` instead"));
     }
     // "expected one of: ..." lists tokens.
     let Some(expected) = problem.notes.iter().position(|note| note.starts_with("expected one of")) else { return };

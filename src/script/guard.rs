@@ -4,7 +4,7 @@
 //! and sums, and where a variable is assigned. Functions enter what they return by themselves; what they have to know of the place
 //! where they are called is noted by the place. Reads that cannot add up, such as `.a = .b` or `upcase(.a)`, stay as they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use vrl::compiler::Context;
@@ -166,7 +166,7 @@ pub(super) fn guarded(tree: Program) -> (Program, Notes) {
     };
     let tree = Program(tree.into_iter().map(root).collect());
     let Walk { mut notes, names, .. } = walk;
-    notes.names = names.into_keys().map(Ident::new).collect();
+    notes.names = names.into_iter().map(Ident::new).collect();
     (tree, notes)
 }
 
@@ -191,7 +191,7 @@ fn is_call(expr: &Node<Expr>) -> bool {
 #[derive(Default)]
 struct Walk {
     notes: Notes,
-    names: BTreeMap<String, ()>,
+    names: BTreeSet<String>,
     /// The next call that makes a value is the first of a statement.
     is_first: bool,
     /// Expressions around that hold values while this one is computed.
@@ -393,7 +393,7 @@ impl Walk {
                 AssignmentTarget::Noop | AssignmentTarget::External(_) => None,
             };
             if let Some(name) = name {
-                self.names.insert(name.to_string(), ());
+                self.names.insert(name.to_string());
             }
             match target {
                 AssignmentTarget::Query(query) => AssignmentTarget::Query(self.query(query)),
@@ -460,7 +460,7 @@ impl Walk {
     }
 
     fn closure(&mut self, closure: FunctionClosure, collects: bool) -> FunctionClosure {
-        self.names.extend(closure.variables.iter().map(|name| (name.inner().to_string(), ())));
+        self.names.extend(closure.variables.iter().map(|name| name.inner().to_string()));
         let holders = std::mem::take(&mut self.holders);
         self.is_first = true;
         let more = literals(&closure.block);

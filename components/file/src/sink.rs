@@ -62,7 +62,7 @@ impl SinkConfig for FileSink {
     }
 
     fn resources(&self) -> Vec<Resource> {
-        vec![Resource::written(Resource::file(&self.path))]
+        vec![Resource::written_alone(Resource::file(&self.path))]
     }
 
     fn explain(&self) -> String {

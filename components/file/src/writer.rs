@@ -104,7 +104,7 @@ pub(crate) struct Writer {
     spans_lines: bool,
 }
 
-/// What is done to a file that is not empty and that this graph did not write.
+/// Handling of a non-empty file that this graph did not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Foreign {
     Refuse,
@@ -295,7 +295,7 @@ impl Writer {
             if !is_whole {
                 continue;
             }
-            // What a file begins with tells it from others, so it is noted at once.
+            // The first bytes identify the file, so they are noted at once.
             if self.exact || self.noted_length == 0 || self.noted_inode != self.output.inode() {
                 return self.note(false).inspect_err(|_| self.output.length = before);
             }
@@ -348,7 +348,7 @@ impl Writer {
         if present < self.output.length {
             tracing::warn!(node, %path, was = self.output.length, is = present, "the file was cut: going on at its end");
             self.output.go_on_shortened(self.compression)?;
-            // What is written next may be as long as what was noted, and is not the same.
+            // The next write may reach the noted length with other content.
             self.note(false)?;
         } else if present > self.output.length {
             // Somebody else's, who is not hindered from it.

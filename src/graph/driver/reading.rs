@@ -97,8 +97,8 @@ impl Driver {
             self.is_well();
             let Some(read) = read else { continue };
             let exchanged = if self.lane.exchanges().next().is_some() { EXCHANGED } else { 0 };
-            let beside: usize = read.events.iter().map(|event| event.size_beside_body() + exchanged).sum();
-            let bytes: usize = read.events.iter().map(|event| event.body.size()).sum();
+            let sizes = read.events.iter().map(|event| (event.body.size(), event.size_beside_body() + exchanged));
+            let (bytes, beside) = sizes.fold((0, 0), |(bytes, beside), (body, rest)| (bytes + body, beside + rest));
             let permit = match self.permit(beside + bytes).await {
                 Ok(Some(permit)) => permit,
                 // Everything from the last checkpoint on is read again, and this with it.
